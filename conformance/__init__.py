@@ -1,0 +1,1 @@
+"""Documented statements about Linux, each with a test; import it as kernelproof.conformance."""

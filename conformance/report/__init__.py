@@ -1,0 +1,1 @@
+"""Results as data, and what people see of them."""

@@ -1,0 +1,1 @@
+"""The only door to libc: prototypes, one error checker, one module a family of calls."""

@@ -1,0 +1,32 @@
+"""Documented Linux behaviour, checked on real kernels, one fresh virtual machine a test.
+
+Nothing is imported before it is used: `kernelproof.behaviour`, `kernelproof.Template` and
+`kernelproof.Machine` are looked up on first access. The packages live in `kernelproof.impl`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kernelproof.conformance.plugin import behaviour
+    from kernelproof.vm.machine import Machine
+    from kernelproof.vm.template import Template
+
+__version__ = "0.1.0"
+
+__all__ = ["Machine", "Template", "__version__", "behaviour"]
+
+_HOMES = {
+    "Machine": "kernelproof.vm.machine",
+    "Template": "kernelproof.vm.template",
+    "behaviour": "kernelproof.conformance.plugin",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

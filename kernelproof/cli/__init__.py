@@ -1,0 +1,1 @@
+"""The command line, a sub-command a module."""

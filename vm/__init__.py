@@ -1,0 +1,1 @@
+"""A fresh virtual machine for every test; import it as kernelproof.vm."""

@@ -1,0 +1,1 @@
+"""Runs inside the machine: standard library and pytest only."""
