@@ -1,0 +1,1 @@
+"""pytest plugin: ties tests to documented statements."""

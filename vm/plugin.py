@@ -1,0 +1,1 @@
+"""pytest plugin: runs marked items in machines of their own."""
