@@ -1,0 +1,93 @@
+"""The guest's end of the channel: messages over one file descriptor, blocking.
+
+The descriptor is the virtio port in a machine, or one end of a socket pair in a test without any. One thread, one
+message in flight, no timeout anywhere: in virtual time a guest that waits for its host with a timeout times out at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from kernelproof.vm.guest.frames import (
+    BYTES,
+    JSON,
+    FrameError,
+    FrameReader,
+    decode_message,
+    encode_frame,
+    encode_message,
+)
+
+_READ_BYTES = 65536
+
+
+class Port:
+    """Sends and receives messages.
+
+    Args:
+        descriptor: Open for reading and writing; the caller closes it.
+        on_wake: Called with the value of `wake` of a message that bears one, before the message is handed out: the
+            first message to a clone carries the time and the entropy that make it a machine of its own.
+    """
+
+    def __init__(self, descriptor: int, on_wake: Callable[[Mapping[str, object]], None] | None = None) -> None:
+        self._descriptor = descriptor
+        self._on_wake = on_wake
+        self._reader = FrameReader()
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Send a message.
+
+        Raises:
+            FrameError: it is not plain data, or longer than a frame.
+            OSError: EPIPE (a socket whose other end is gone) and what else write(2) refuses.
+        """
+        self._write(encode_message(message))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send raw bytes that a message announced: at most `frames.MAX_PAYLOAD`.
+
+        Raises:
+            FrameError: too long for a frame.
+            OSError: as for `send`.
+        """
+        self._write(encode_frame(BYTES, data))
+
+    def receive(self) -> dict[str, object]:
+        """Wait for the next message; its `wake` is applied and taken out.
+
+        Raises:
+            EOFError: the host is gone.
+            FrameError: not a message.
+        """
+        message = decode_message(self._receive_frame(JSON))
+        wake = message.pop("wake", None)
+        if self._on_wake is not None and isinstance(wake, dict):
+            self._on_wake(wake)
+        return message
+
+    def receive_bytes(self) -> bytes:
+        """Wait for the next frame of raw bytes.
+
+        Raises:
+            EOFError: the host is gone.
+            FrameError: a message came instead.
+        """
+        return self._receive_frame(BYTES)
+
+    def _receive_frame(self, wanted: bytes) -> bytes:
+        while (frame := self._reader.take()) is None:
+            data = os.read(self._descriptor, _READ_BYTES)
+            if not data:
+                raise EOFError("the host closed the channel")
+            self._reader.feed(data)
+        kind, payload = frame
+        if kind != wanted:
+            raise FrameError(f"a frame of kind {kind!r} came where {wanted!r} was due")
+        return payload
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
