@@ -1,1 +1,14 @@
-"""The only door to libc: prototypes, one error checker, one module a family of calls."""
+"""The only door to libc: prototypes, one error checker, one module a family of calls.
+
+    architecture   numbers of the calls that no libc names yet; an unknown machine is an error
+    libc           `Call`: a prototype, the conversion of its arguments, the error it raises
+    identity       host and domain name, users, groups, file system ids
+    mount          the mount table and the mount API
+    namespaces     unshare, setns, clone3
+    resolve        openat2
+
+This is the lowest layer. It checks only what would corrupt the message to the kernel (a NUL byte in a string, a
+number that its C type cannot hold) and leaves every refusal to the kernel. The packages above check meaning.
+
+Importing a module here loads no libc: the first call of a function does.
+"""

@@ -1,0 +1,47 @@
+"""openat2(2): open a path under rules about how it is resolved."""
+
+from __future__ import annotations
+
+import os
+import struct
+from enum import IntFlag
+
+from kernelproof.impl._syscalls.libc import BYTES, INT, STRING, ULONG, Call, Path, flag_names
+
+
+class ResolveFlag(IntFlag):
+    """RESOLVE_ flags of openat2(2)."""
+
+    NO_XDEV = 0x01
+    NO_MAGICLINKS = 0x02
+    NO_SYMLINKS = 0x04
+    BENEATH = 0x08
+    IN_ROOT = 0x10
+    CACHED = 0x20
+
+
+_openat2 = Call("openat2", dir_fd=INT, path=STRING, how=BYTES, size=ULONG)
+
+
+def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
+    """Open a path and return the descriptor, which the caller closes.
+
+    O_CLOEXEC is added to the flags, as the standard library does; else they go to the kernel as they are.
+
+    Raises:
+        OSError: EXDEV (left the tree, or crossed a mount under NO_XDEV), ELOOP (a link that the rules forbid),
+            EAGAIN (a rename or mount raced with "..", or CACHED could not answer), EINVAL (unknown flags or a mode
+            without O_CREAT), E2BIG, ENOSYS before Linux 5.6, and what openat(2) gives.
+        OverflowError: a number does not fit 64 bits.
+
+    Source: openat2(2), ERRORS.
+    """
+    for number in (flags, mode, resolve):
+        if not 0 <= number < 2**64:
+            raise OverflowError(f"openat2: {number} does not fit an unsigned 64-bit field")
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    try:
+        return _openat2(dir_fd, path, how, len(how), path=path)
+    except OSError as error:
+        error.add_note(f"how: flags={flags:#o}, mode={mode:#o}, resolve={flag_names(ResolveFlag, resolve)}")
+        raise
