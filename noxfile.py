@@ -1,0 +1,100 @@
+"""The menu: one session a thing that can be run. `python3 start.py NAME [arguments]` sets up and runs one.
+
+All sessions share the environment `.venv`, which start.py makes from requirements.lock and leaves alone while that is
+unchanged. So nox makes none of its own; a session that is run by a nox from elsewhere asks start.py for it first.
+"""
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["tests"]
+
+DEFAULT_KERNEL = "6.12"
+UNIT_AND_MACHINE = ("impl/tests", "vm/tests", "tests")
+
+
+def run(session: nox.Session, program: str, *arguments: str) -> None:
+    """Run a program of `.venv`; after Ctrl-C it has a minute to end its machines."""
+    command = f".venv/bin/{program}"
+    session.run(command, *arguments, external=True, interrupt_timeout=60, terminate_timeout=10)
+
+
+def set_up(session: nox.Session) -> None:
+    """Make `.venv` fit the lock file: nothing to do after start.py."""
+    session.run("python3", "start.py", "--set-up", external=True, log=False)
+
+
+def run_lint(session: nox.Session) -> None:
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+
+
+def run_types(session: nox.Session) -> None:
+    run(session, "mypy", "-p", "kernelproof")
+    run(session, "mypy", "start.py", "noxfile.py", "tests")
+
+
+def run_behaviours(session: nox.Session, *arguments: str) -> None:
+    own_path = any(argument.startswith("conformance/") for argument in arguments)
+    paths = () if own_path else ("conformance",)
+    run(session, "python", "-m", "pytest", *paths, "--kernel", DEFAULT_KERNEL, *arguments)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Lint, types, unit tests, machine tests and all behaviours on the default kernel; `--smoke`: a short round."""
+    smoke = session.posargs == ["--smoke"]
+    if session.posargs and not smoke:
+        session.error(f"tests takes --smoke or nothing, not {' '.join(session.posargs)}: name the session you mean")
+    set_up(session)
+    run_lint(session)
+    run_types(session)
+    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", "not machine", "-n", "auto")
+    if smoke:
+        run_behaviours(session, "-k", "mydocker0")
+        return
+    machine = ("-m", "machine", "-n", "auto", "--kernel", DEFAULT_KERNEL)
+    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, *machine)
+    run_behaviours(session, "-n", "auto")
+    # The quick round on the oldest and the newest kernel goes here once --quick is an option.
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Every behaviour that has a test, each in a machine of its own; takes pytest's arguments and --kernel."""
+    set_up(session)
+    run_behaviours(session, *session.posargs)
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """All behaviours on all kernels."""
+    set_up(session)
+    run_behaviours(session, "--kernel", "all", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and likely mistakes (ruff)."""
+    set_up(session)
+    run_lint(session)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly (mypy)."""
+    set_up(session)
+    run_types(session)
+
+
+@nox.session(venv_backend="virtualenv")
+def lock(session: nox.Session) -> None:
+    """Resolve the dependencies of pyproject.toml anew into requirements.lock, with hashes (asks the package index)."""
+    session.install("uv==0.13.9")
+    session.run(
+        *("uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--quiet"),
+        *("--all-extras", "--group", "development", "--only-binary", ":all:", "--generate-hashes", "--upgrade"),
+        *("--no-annotate", "--no-emit-index-url", "--output-file", "requirements.lock", *session.posargs),
+        env={"UV_CUSTOM_COMPILE_COMMAND": "python3 start.py lock"},
+    )
