@@ -1,1 +1,114 @@
-"""pytest plugin: ties tests to documented statements."""
+"""pytest plugin: ties tests to documented statements, each from a catalogue beside them.
+
+A test says which statement it proves:
+
+    @behaviour("bridge.limit.name-length")
+    def test_name_length(): ...
+
+The statement itself, its source and what it needs are data: `behaviours/*.toml` in the folder above the tests, or
+where the ini option `behaviours_path` says. The plugin loads next to nothing until a run has such a test: a pytest
+that has none pays for the lines of this module only.
+
+It runs on both sides. On the host it holds the catalogue's rules, chooses, and writes results (`suite`, `run_results`);
+inside a machine, where KERNELPROOF_GUEST is set, it probes needs and judges (`in_guest`).
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from kernelproof.conformance.seen import Seen
+
+GUEST_VARIABLE = "KERNELPROOF_GUEST"
+
+
+def behaviour(id: str, /, *, subject: str = "impl") -> pytest.MarkDecorator:
+    """Tie a test to the statement `id` of the catalogue.
+
+    The test becomes a machine test; its machine's profile follows from the statement's `needs` unless the test bears
+    a `machine` marker of its own.
+
+    Args:
+        id: The statement's id: topic.part.short-name.
+        subject: Who acts: "impl" (the project's own packages), "stand-in" (something else until they can), or a
+            peer's name such as "runc", whose outcome is shown beside the others and fails nothing.
+    """
+    return pytest.mark.behaviour(id, subject=subject)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --results-dir and the ini option behaviours_path."""
+    group = parser.getgroup("kernelproof")
+    group.addoption(
+        "--results-dir",
+        metavar="DIR",
+        help="where results/<kernel>.json goes (default: results below the root directory)",
+    )
+    parser.addini(
+        "behaviours_path",
+        "folders of behaviours/*.toml; every test below their parents must bear @behaviour",
+        type="paths",
+        default=[],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and this side's half."""
+    config.addinivalue_line(
+        "markers", "behaviour(id, *, subject='impl'): the documented statement this test proves; runs in a machine"
+    )
+    config.addinivalue_line(
+        "markers", "expect_log(*patterns): what the test must provoke in the kernel log; its absence is a failure"
+    )
+    if os.environ.get(GUEST_VARIABLE):
+        in_guest = import_module("kernelproof.conformance.in_guest")
+        config.pluginmanager.register(in_guest.GuestSide(), "kernelproof-conformance-guest")
+    else:
+        config.pluginmanager.register(_HostSide(config), "kernelproof-conformance-host")
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Seen:
+    """Record what the kernel answered, before it is asserted: `assert seen(value) == …`, `seen.errno_of(call, …)`."""
+    recorder: Seen = import_module("kernelproof.conformance.seen").attach(request.node)
+    return recorder
+
+
+class _HostSide:
+    # Waits for the first sign of a behaviour, then loads the rest.
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        wanted = self._config.getini("behaviours_path") or any(item.get_closest_marker("behaviour") for item in items)
+        if wanted and items:
+            suite = import_module("kernelproof.conformance.suite").Suite(self._config)
+            self._config.pluginmanager.register(suite, "kernelproof-conformance-suite")
+            suite.bind(items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_kernelproof_machine(self, config: pytest.Config, facts: dict[str, Any]) -> None:
+        self._results().note_machine(facts)
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if _is_controller(self._config) and any(name == "kernelproof-behaviour" for name, _ in report.user_properties):
+            self._results().note_report(report)
+
+    def _results(self) -> Any:
+        name = "kernelproof-conformance-results"
+        results = self._config.pluginmanager.get_plugin(name)
+        if results is None:
+            results = import_module("kernelproof.conformance.run_results").RunResults(self._config)
+            self._config.pluginmanager.register(results, name)
+        return results
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput")
