@@ -75,6 +75,20 @@ def full(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """What is marked long (fuzzing, kills, races, cycles), at full numbers instead of a hundredth of them."""
+    set_up(session)
+    run(session, "python", "-m", "pytest", "-m", "long", "--long", "--kernel", DEFAULT_KERNEL, *session.posargs)
+
+
+@nox.session
+def fresh(session: nox.Session) -> None:
+    """The README's commands in a minimal root, as root and as a user, and without network (needs root)."""
+    set_up(session)
+    run(session, "python", "tests/fresh_machine.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and likely mistakes (ruff)."""
     set_up(session)

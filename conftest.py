@@ -1,0 +1,28 @@
+"""What all tests of this repository share: how long the long ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+SHORTENED = 100
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--long`."""
+    parser.getgroup("kernelproof").addoption(
+        "--long", action="store_true", help="run tests marked long at full numbers, not at a hundredth of them"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "long: takes the fixture full_number, and all of it only under --long")
+
+
+@pytest.fixture
+def full_number(pytestconfig: pytest.Config) -> Callable[[int], int]:
+    """`full_number(20_000)`: that many under `--long`, else a hundredth of it, at least one."""
+    is_long = bool(pytestconfig.getoption("--long"))
+    return lambda number: number if is_long else max(1, number // SHORTENED)
