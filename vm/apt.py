@@ -1,0 +1,325 @@
+"""Runs apt with folders of its own: nothing of the machine is changed, and no root is needed.
+
+What the machine is configured for is taken over as data: where the Debian archive is, proxies, passwords for mirrors.
+What it is configured to *do* (hooks, pins, unsigned sources, relaxed checks) is not: signatures and digests are
+demanded on each command line. Packages are kept under their SHA-256, downloads go on where they broke off.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelproof.vm.apt_output import Package, Trouble, classify, parse_percent, parse_problem, parse_uris
+from kernelproof.vm.apt_sources import Mirrors, parse_paragraphs
+from kernelproof.vm.cache import digest_file, reported_as_provision_error
+from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.provision_types import Progress
+
+HELPER = "/usr/lib/apt/apt-helper"
+ARCHITECTURE = "amd64"
+DEMANDED = (
+    ("Acquire::AllowInsecureRepositories", "false"),
+    ("Acquire::AllowWeakRepositories", "false"),
+    ("Acquire::AllowDowngradeToInsecureRepositories", "false"),
+    ("APT::Get::AllowUnauthenticated", "false"),
+    ("Acquire::ForceHash", "SHA256"),
+)
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AptSettings:
+    """What is taken over from the machine.
+
+    Args:
+        mirrors: Where the Debian archive may be.
+        keyring: The keys that must have signed it.
+        options: apt options, as key and value.
+        accepts_expired: Whether an index past its `Valid-Until` is taken all the same.
+    """
+
+    mirrors: Mirrors
+    keyring: Path
+    options: tuple[tuple[str, str], ...] = ()
+    accepts_expired: bool = False
+
+
+class Apt:
+    """apt with its state, lists and packages below one folder. Not for two processes at once: hold a lock.
+
+    Args:
+        folder: Where all of it is kept.
+        settings: What holds on this machine.
+        progress: Told of downloads, and of suites that are left out.
+    """
+
+    def __init__(self, folder: Path, settings: AptSettings, progress: Progress) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._progress = progress
+        self._usable: dict[str, str] = {}  # suite -> the mirror that carries it
+        self._config = folder / "apt.conf"
+        self._debs = folder / "debs"
+        with reported_as_provision_error("make apt folders", folder):
+            self._make_folders()
+
+    def _make_folders(self) -> None:
+        for name in ("etc/parts", "etc/trusted.gpg.d", "etc/preferences.d", "state/lists/partial", "archives/partial"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        self._debs.mkdir(exist_ok=True)
+        (self._folder / "empty").mkdir(exist_ok=True)
+        (self._folder / "status").touch()
+        lines = [f"{key} {_quote(value)};" for key, value in self._plan_config()]
+        self._config.write_text("\n".join(lines) + "\n", "utf-8")
+
+    def _plan_config(self) -> list[tuple[str, str]]:
+        folder = self._folder
+        return [
+            ("Dir::Etc", str(folder / "etc")),
+            ("Dir::Etc::parts", str(folder / "etc/parts")),
+            ("Dir::Etc::main", "-"),
+            ("Dir::Etc::sourceparts", "-"),
+            ("Dir::Etc::preferences", "-"),
+            ("Dir::Etc::preferencesparts", str(folder / "etc/preferences.d")),
+            ("Dir::Etc::trusted", "-"),
+            ("Dir::Etc::trustedparts", str(folder / "etc/trusted.gpg.d")),
+            ("Dir::State", str(folder / "state")),
+            ("Dir::State::status", str(folder / "status")),
+            ("Dir::Cache", str(folder)),
+            ("Dir::Cache::archives", str(folder / "archives")),
+            ("Dir::Cache::pkgcache", ""),
+            ("Dir::Cache::srcpkgcache", ""),
+            ("Dir::Log", str(folder)),
+            ("APT::Architecture", ARCHITECTURE),
+            ("APT::Architectures", ARCHITECTURE),
+            ("APT::Sandbox::User", "root"),  # as root, the user _apt can't read a private folder
+            ("APT::Install-Recommends", "false"),
+            ("APT::Get::List-Cleanup", "false"),  # lists of other suites stay
+            ("Acquire::Languages", "none"),
+            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false"),
+            *self._settings.options,
+        ]
+
+    def update(self, suites: Sequence[str]) -> tuple[str, ...]:
+        """Fetch the signed indexes of `suites`, and return those that could be had.
+
+        One that could not is told as a note; later calls do not ask for it again.
+
+        Raises:
+            ProvisionError: none could be had.
+        """
+        wanted = [suite for suite in suites if suite not in self._usable]
+        if wanted:
+            self._progress.step(f"fetch package indexes of {', '.join(wanted)}")
+        first = {suite: self._settings.mirrors.of(suite)[:1] for suite in wanted}
+        if len(wanted) > 1 and all(first.values()) and not self._try_update({s: uris[0] for s, uris in first.items()}):
+            return tuple(suites)
+        problems = {suite: self._update_one(suite) for suite in wanted}
+        usable = tuple(suite for suite in suites if suite in self._usable)
+        if not usable:
+            raise self._no_index(problems)
+        for suite, problem in problems.items():
+            if problem:
+                self._progress.note(f"suite {suite} left out: {parse_problem(problem)}")
+        return usable
+
+    def _update_one(self, suite: str) -> str:
+        # What apt said of the last mirror, or an empty text when one of them carries the suite.
+        problem = f"E: no mirror of the Debian archive is configured for {suite}"
+        for uri in self._settings.mirrors.of(suite):
+            problem = self._try_update({suite: uri})
+            if not problem:
+                return ""
+        return problem
+
+    def _try_update(self, mirrors: Mapping[str, str]) -> str:
+        expiry = "false" if self._settings.accepts_expired else "true"
+        options = {
+            "APT::Update::Error-Mode": "any",  # also what apt takes for passing trouble
+            "Acquire::Check-Valid-Until": expiry,
+            "Acquire::Check-Date": expiry,
+        }
+        done = self._run(["apt-get", "update"], mirrors, options)
+        if done.returncode:
+            return done.stderr + done.stdout[-2000:]
+        self._usable.update(mirrors)
+        return ""
+
+    def _no_index(self, problems: Mapping[str, str]) -> ProvisionError:
+        suite, problem = next(iter(problems.items()))
+        trouble = classify(problem)
+        return ProvisionError("fetch package index", suite, parse_problem(problem), _remedy(trouble, self._settings))
+
+    def resolve(self, suites: Sequence[str], packages: Sequence[str]) -> tuple[Package, ...]:
+        """The files that make up `packages` with all they depend on, on a system where nothing is installed.
+
+        Raises:
+            ProvisionError: a package is unknown or can't be installed from `suites`.
+        """
+        self._progress.step(f"resolve {len(packages)} packages")
+        words = ["apt-get", "--yes", "--print-uris", "install", *packages]
+        return self._read_uris(suites, words, packages)
+
+    def locate(self, suites: Sequence[str], packages: Sequence[str]) -> tuple[Package, ...]:
+        """The files of just these `packages`, each a name or `NAME=VERSION`.
+
+        Raises:
+            ProvisionError: a package is unknown.
+        """
+        return self._read_uris(suites, ["apt-get", "--print-uris", "download", *packages], packages)
+
+    def _read_uris(self, suites: Sequence[str], words: list[str], packages: Sequence[str]) -> tuple[Package, ...]:
+        done = self._run(words, self._mirrors(suites), {"Dir::Cache::archives": str(self._folder / "empty")})
+        if done.returncode:
+            raise ProvisionError(
+                "resolve packages",
+                " ".join(packages),
+                parse_problem(done.stderr),
+                f"look whether the suites {', '.join(suites)} of the mirror carry them",
+            )
+        return parse_uris(done.stdout)
+
+    def names(self, suites: Sequence[str], prefix: str) -> tuple[str, ...]:
+        """The names of all packages that begin with `prefix`."""
+        done = self._run(["apt-cache", "pkgnames", prefix], self._mirrors(suites), {})
+        return tuple(sorted(done.stdout.split())) if done.returncode == 0 else ()
+
+    def show(self, suites: Sequence[str], names: Sequence[str]) -> tuple[dict[str, str], ...]:
+        """The index's paragraphs of all versions of the packages `names`; unknown names give none."""
+        if not names:
+            return ()
+        done = self._run(["apt-cache", "show", *names], self._mirrors(suites), {})
+        return tuple(fields for _, fields in parse_paragraphs(done.stdout, "apt-cache show"))
+
+    def fetch(self, packages: Sequence[Package]) -> dict[str, Path]:
+        """Download what is not there yet; the file of each package by its SHA-256, which apt has checked.
+
+        Raises:
+            ProvisionError: a download failed, or a file is not what the signed index says.
+        """
+        files = {package.sha256: self._debs / f"{package.sha256}.deb" for package in packages}
+        with reported_as_provision_error("check downloaded packages", self._debs):
+            for sha256, path in files.items():
+                if path.exists() and digest_file(path) != sha256:
+                    path.unlink()
+        missing = [package for package in packages if not files[package.sha256].exists()]
+        if missing:
+            self._download(missing)
+        return files
+
+    def _download(self, packages: Sequence[Package]) -> None:
+        total = sum(package.size for package in packages)
+        self._progress.step(f"download {len(packages)} packages, {total / 1e6:.0f} MB")
+        words = [HELPER, "download-file"]
+        for package in packages:
+            words += [package.uri, str(self._debs / f"{package.sha256}.part"), f"SHA256:{package.sha256}"]
+        done = self._run(words, self._usable, {}, lambda percent: self._progress.advance(percent, 100.0))
+        with reported_as_provision_error("keep downloaded packages", self._debs):
+            for package in packages:
+                self._keep(package)
+        broken = [package for package in packages if not (self._debs / f"{package.sha256}.deb").exists()]
+        if broken or done.returncode:
+            names = ", ".join(package.name for package in broken[:5]) or "packages"
+            trouble = classify(done.stderr)
+            raise ProvisionError(
+                "download",
+                names,
+                parse_problem(done.stderr),
+                _remedy(trouble, self._settings) + "; what is there is kept",
+            )
+
+    def _keep(self, package: Package) -> None:
+        part = self._debs / f"{package.sha256}.part"
+        if part.exists() and part.stat().st_size == package.size and digest_file(part) == package.sha256:
+            part.rename(self._debs / f"{package.sha256}.deb")
+        Path(f"{part}.FAILED").unlink(missing_ok=True)
+
+    def _mirrors(self, suites: Sequence[str]) -> dict[str, str]:
+        return {suite: self._usable[suite] for suite in suites if suite in self._usable}
+
+    def _run(
+        self,
+        words: Sequence[str],
+        mirrors: Mapping[str, str],
+        options: Mapping[str, str],
+        on_percent: Callable[[float], None] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        program = shutil.which(words[0])
+        if program is None:
+            raise ProvisionError(
+                "run apt",
+                words[0],
+                "not found",
+                "use a Debian host, or pass --kernel-image and --guest-root",
+            )
+        with reported_as_provision_error("write apt sources", self._folder):
+            sources = self._folder / "etc" / "sources.list"
+            sources.write_text(format_sources(mirrors, self._settings.keyring), "utf-8")
+        options = {**options, "Dir::Etc::sourcelist": str(sources), **dict(DEMANDED)}
+        command = [program, *(word for pair in options.items() for word in ("-o", "=".join(pair))), *words[1:]]
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment |= {"APT_CONFIG": str(self._config), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+        return _run_watched(command, environment, self._folder / "empty", on_percent)
+
+
+def _run_watched(
+    command: list[str], environment: dict[str, str], folder: Path, on_percent: Callable[[float], None] | None
+) -> subprocess.CompletedProcess[str]:
+    if on_percent is None:
+        return subprocess.run(
+            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    command = [command[0], "-o", f"APT::Status-Fd={writer}", "-qq", *command[1:]]
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=(writer,),
+        )
+    finally:
+        os.close(writer)
+    with process, os.fdopen(reader, encoding="utf-8", errors="replace") as status:
+        for line in status:
+            percent = parse_percent(line)
+            if percent is not None:
+                on_percent(percent)
+        _, errors = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, "", errors)
+
+
+def format_sources(mirrors: Mapping[str, str], keyring: Path) -> str:
+    """A `sources.list` for suites and the mirror of each, all signed by `keyring`."""
+    return "".join(
+        f"deb [arch={ARCHITECTURE} signed-by={keyring}] {uri} {suite} main\n" for suite, uri in mirrors.items()
+    )
+
+
+def _quote(value: str) -> str:
+    return '"' + value.replace('"', "%22") + '"'
+
+
+def _remedy(trouble: Trouble, settings: AptSettings) -> str:
+    if not settings.mirrors.archive:
+        return "configure a mirror of the Debian archive in /etc/apt/sources.list.d"
+    return trouble.remedy

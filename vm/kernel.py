@@ -1,0 +1,291 @@
+"""Makes a distribution's kernel ready to boot: its ELF image, its modules as an archive, its configuration.
+
+Where things lie in its packages has changed and will change again: what is needed is found by what it is, in whatever
+packages the image depends on at exactly its own version.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kernelproof.vm.apt import Apt
+from kernelproof.vm.apt_output import version_key
+from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.cpio import Member, make_directory, make_file, write_newc
+from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.kernel_image import Payload, check_vmlinux, find_payload
+from kernelproof.vm.kernel_select import KernelRow, KernelTable
+from kernelproof.vm.provision_tools import Tools, describe_packages
+from kernelproof.vm.provision_types import Kernel, Progress
+from kernelproof.vm.provision_unpack import WORKERS, Tree, lay_down, read_packages
+
+RECIPE = 1  # raised when what is made of the same packages changes
+MODULES = "usr/lib/modules"
+_DEPENDENCY = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]*)\s*\(=\s*(?P<version>[^)\s]+)\s*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A build of a kernel that the archive names.
+
+    Args:
+        package: The package of its image.
+        version: Its Debian version.
+        parts: `package` and the packages of the same build that it depends on, with all that they depend on.
+        missing: Those of them that the archive does not carry.
+    """
+
+    package: str
+    version: str
+    parts: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def parse_own_parts(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """The packages that a package depends on at exactly its own version: parts of the same build."""
+    text = ",".join((fields.get("pre-depends", ""), fields.get("depends", "")))
+    found = _DEPENDENCY.finditer(text)
+    return tuple(match["name"] for match in found if match["version"] == fields["version"])
+
+
+def plan_candidates(
+    names: Iterable[str], show: Callable[[Sequence[str]], Iterable[Mapping[str, str]]], series: str, flavour: str
+) -> tuple[Candidate, ...]:
+    """The builds of a series, whole ones first, of these the newest first.
+
+    Args:
+        names: Names of packages.
+        show: Gives the paragraphs of packages by name.
+        series: `6.12`.
+        flavour: The end of the names wanted: `cloud-amd64`.
+    """
+    pattern = re.compile(rf"linux-image-{re.escape(series)}[.+~0-9a-z-]*-{re.escape(flavour)}")
+    images = [name for name in names if pattern.fullmatch(name)]
+    found = [
+        _follow(image, show) for image in show(images) if version_key(image["version"])[:2] == version_key(series)[:2]
+    ]
+    return tuple(sorted(found, key=lambda item: (not item.missing, version_key(item.version)), reverse=True))
+
+
+def _follow(image: Mapping[str, str], show: Callable[[Sequence[str]], Iterable[Mapping[str, str]]]) -> Candidate:
+    version = image["version"]
+    parts, missing = [image["package"]], []
+    waiting = list(parse_own_parts(image))
+    while waiting:
+        carried = {fields["package"]: fields for fields in show(waiting) if fields["version"] == version}
+        missing += [name for name in waiting if name not in carried]
+        parts += carried
+        further = [name for fields in carried.values() for name in parse_own_parts(fields)]
+        waiting = [name for name in dict.fromkeys(further) if name not in parts and name not in missing]
+    return Candidate(image["package"], version, tuple(parts), tuple(missing))
+
+
+def provide_kernel(
+    cache: Cache, apt: Callable[[], Apt], tools: Tools, table: KernelTable, series: str, progress: Progress
+) -> Kernel:
+    """The kernel of a series, from the cache or made.
+
+    Raises:
+        ProvisionError: no suite that can be had carries a whole kernel of the series.
+        LookupError: the table has no such series.
+    """
+    row = table.row(series)
+    request = digest_record(
+        {"series": series, "suites": row.suites, "flavour": table.flavour, "recipe": RECIPE, "tools": tools.digest}
+    )
+    digest = cache.recall("kernel", request)
+    if digest is not None and (folder := cache.find("kernel", digest)) is not None:
+        return _read_kernel(folder, digest)
+    digest = _choose(cache, apt(), tools, row, table.flavour, progress)
+    cache.remember("kernel", request, digest)
+    return _read_kernel(cache.path("kernel", digest), digest)
+
+
+def _choose(cache: Cache, apt: Apt, tools: Tools, row: KernelRow, flavour: str, progress: Progress) -> str:
+    # The digest of the entry made from the first candidate that turns out to be whole.
+    seen: list[str] = []
+    for group in row.suites:
+        try:
+            suites = apt.update(group)
+        except ProvisionError as error:
+            progress.note(f"kernel {row.series}: {error.subject}: {error.detail}")
+            seen.append(f"{error.subject}: {error.detail}")
+            continue
+        names = apt.names(suites, f"linux-image-{row.series}")
+        for candidate in plan_candidates(names, lambda wanted, at=suites: apt.show(at, wanted), row.series, flavour):
+            try:
+                return _make(cache, apt, suites, tools, row, candidate, progress)
+            except ValueError as error:
+                progress.note(f"kernel {candidate.package} {candidate.version} left out: {error}")
+                seen.append(f"{candidate.package}: {error}")
+    detail = "; ".join(seen[:4]) or f"no package for {flavour} in {' '.join(sum(row.suites, ()))}"
+    raise ProvisionError("find kernel", row.series, detail, "choose another one with --kernel, or try a fuller mirror")
+
+
+def _make(
+    cache: Cache,
+    apt: Apt,
+    suites: Sequence[str],
+    tools: Tools,
+    row: KernelRow,
+    candidate: Candidate,
+    progress: Progress,
+) -> str:
+    packages = apt.locate(suites, [f"{name}={candidate.version}" for name in candidate.parts])
+    digest = digest_record({"packages": describe_packages(packages), "recipe": RECIPE, "tools": tools.digest})
+    with cache.locked("kernel", digest):
+        if cache.find("kernel", digest) is None:
+            debs = apt.fetch(packages)
+            progress.step(f"build kernel {candidate.version}")
+            facts = {"series": row.series, "package": candidate.package, "build": candidate.version}
+            with cache.building("kernel", digest) as work:
+                _build(work, [debs[package.sha256] for package in packages], tools, facts)
+    return digest
+
+
+def _is_wanted(path: str) -> bool:
+    return path.startswith(("boot/", f"{MODULES}/"))
+
+
+def _build(work: Path, debs: Sequence[Path], tools: Tools, facts: dict[str, str]) -> None:
+    tree = read_packages(debs, _is_wanted)
+    image, config = find_image(tree), find_config(tree)
+    release = find_release(tree)
+    payload = find_payload(image.data)
+    vmlinux = decompress(payload, tools, release)
+    check_vmlinux(vmlinux, payload.size)
+    (work / "vmlinux").write_bytes(vmlinux)
+    (work / "config").write_bytes(config.data)
+    modules = plan_modules(tree, release)
+    modules.add(make_file(f"boot/config-{release}", config.data))
+    _run_depmod(modules, tools, release, work / "scratch")
+    with (work / "modules.cpio").open("wb") as file:
+        write_newc(file, modules.members())
+    facts["release"] = release
+    (work / "facts.json").write_text(json.dumps(facts), "utf-8")
+
+
+def _read_kernel(folder: Path, digest: str) -> Kernel:
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    manifest = json.loads((folder / ".manifest").read_text("utf-8"))
+    return Kernel(
+        series=facts["series"],
+        release=facts["release"],
+        package=facts["package"],
+        build=facts["build"],
+        vmlinux=folder / "vmlinux",
+        config=folder / "config",
+        modules_cpio=folder / "modules.cpio",
+        digest=digest,
+        config_digest=manifest["config"][1],
+    )
+
+
+def _find_one(tree: Tree, what: str, paths: Iterable[str]) -> Member:
+    found = [path for path in paths if path in tree]
+    if not found:
+        raise ValueError(f"no {what} in its packages")
+    return tree[found[0]]
+
+
+def find_release(tree: Tree) -> str:
+    """The kernel's release: the name of the folder of its modules.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    found = {path.split("/")[3] for path in _paths(tree) if path.startswith(f"{MODULES}/") and "/kernel/" in path}
+    if len(found) != 1:
+        raise ValueError(f"modules of {len(found)} releases in its packages, not of one")
+    return found.pop()
+
+
+def find_image(tree: Tree) -> Member:
+    """The bzImage: `/boot/vmlinuz-RELEASE`, or since 6.19 `vmlinuz` beside the modules.
+
+    Raises:
+        ValueError: there is none.
+    """
+    release = find_release(tree)
+    return _find_one(tree, "kernel image", (f"boot/vmlinuz-{release}", f"{MODULES}/{release}/vmlinuz"))
+
+
+def find_config(tree: Tree) -> Member:
+    """The configuration: `/boot/config-RELEASE`, or since 6.19 `config` beside the modules.
+
+    Raises:
+        ValueError: there is none.
+    """
+    release = find_release(tree)
+    return _find_one(tree, "configuration", (f"boot/config-{release}", f"{MODULES}/{release}/config"))
+
+
+def _paths(tree: Tree) -> list[str]:
+    return [member.path for member in tree.members()]
+
+
+def decompress(payload: Payload, tools: Tools, subject: str) -> bytes:
+    """The uncompressed image. lz4 and zstd, which the standard library lacks, by the distribution's programs.
+
+    Raises:
+        ProvisionError: a program failed.
+        ValueError: the data is damaged.
+    """
+    try:
+        match payload.compression:
+            case "gzip":
+                return gzip.decompress(payload.data)
+            case "bzip2":
+                return bz2.decompress(payload.data)
+            case "xz" | "lzma":
+                return lzma.decompress(payload.data)
+            case name:
+                return tools.run(name, ["-dc", "-"], data=payload.data, step="decompress kernel", subject=subject)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise ValueError(f"the image can't be decompressed: {error}") from error
+
+
+def plan_modules(tree: Tree, release: str) -> Tree:
+    """The modules of `release`, uncompressed, without the image, the symbols and links into source trees.
+
+    Raises:
+        ValueError: a module can't be decompressed.
+    """
+    dropped = {f"{MODULES}/{release}/{name}" for name in ("vmlinuz", "config", "System.map", "build", "source")}
+    wanted = [member for member in tree.members() if f"{member.path}/".startswith(f"{MODULES}/{release}/")]
+    modules = Tree()
+    modules.add(make_directory(f"{MODULES}/{release}"))
+    with ThreadPoolExecutor(WORKERS) as pool:  # lzma lets go of the interpreter's lock
+        for member in pool.map(_uncompress, [member for member in wanted if member.path not in dropped]):
+            modules.add(member)
+    return modules
+
+
+def _uncompress(member: Member) -> Member:
+    if not member.path.endswith(".ko.xz"):
+        if member.path.endswith((".ko.zst", ".ko.gz")):
+            raise ValueError(f"{member.path}: modules compressed like this are not known")
+        return member
+    try:
+        return replace(member, path=member.path.removesuffix(".xz"), data=lzma.decompress(member.data))
+    except lzma.LZMAError as error:
+        raise ValueError(f"{member.path}: {error}") from error
+
+
+def _run_depmod(modules: Tree, tools: Tools, release: str, scratch: Path) -> None:
+    # Adds modules.dep and its kin, which no package has; the guest's own kmod makes them.
+    lay_down(modules.members(), scratch)
+    (scratch / "lib").symlink_to("usr/lib")
+    tools.run("depmod", ["-b", str(scratch), release], step="index modules", subject=release)
+    for path in sorted((scratch / MODULES / release).glob("modules.*")):
+        modules.add(make_file(str(path.relative_to(scratch)), path.read_bytes()))
+    shutil.rmtree(scratch)

@@ -1,0 +1,154 @@
+"""Programs of the guest's distribution that run on the host: from its packages, through its own loader.
+
+So nothing but apt and dpkg-deb has to be installed here, and bytecode is made by the interpreter that will read it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelproof.vm.apt import Apt
+from kernelproof.vm.apt_output import Package
+from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.cpio import Member, make_file
+from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.provision_types import Progress
+from kernelproof.vm.provision_unpack import WORKERS, Tree, lay_down, read_packages
+
+PACKAGES = ("kmod", "lz4", "python3", "zstd")
+RECIPE = 1  # raised when what is made of the same packages changes
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+LOADER = f"{LIBRARIES}/ld-linux-x86-64.so.2"
+_FILES = {"depmod": "kmod"}  # goes by the name it is called by
+_WANTED = ("usr/bin/", "usr/lib/", "usr/lib64/", "usr/sbin/")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The programs, unpacked.
+
+    Args:
+        folder: What would be `/`.
+        digest: Of the packages they came from.
+    """
+
+    folder: Path
+    digest: str
+
+    def run(
+        self,
+        name: str,
+        words: Sequence[str] = (),
+        *,
+        data: bytes = b"",
+        step: str,
+        subject: str,
+        statuses: tuple[int, ...] = (0,),
+    ) -> bytes:
+        """Run the program NAME with `data` as its standard input, and return what it wrote.
+
+        Args:
+            name: Of a program of `PACKAGES`.
+            words: Its arguments.
+            data: Its standard input.
+            step: What is being done, for the error.
+            subject: What it is done to, for the error.
+            statuses: The exit statuses that mean success.
+
+        Raises:
+            ProvisionError: it can't be started or failed.
+        """
+        loader = [str(self.folder / LOADER), "--library-path", str(self.folder / LIBRARIES), "--argv0", name]
+        environment = {
+            "PATH": os.defpath,
+            "LC_ALL": "C.UTF-8",
+            "PYTHONHOME": str(self.folder / "usr"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = [*loader, str(self.folder / "usr/bin" / _FILES.get(name, name)), *words]
+        try:
+            done = subprocess.run(command, input=data, capture_output=True, check=False, env=environment, cwd="/")
+        except OSError as error:
+            raise ProvisionError(step, subject, f"{name}: {error.strerror}", "use an x86-64 host") from error
+        if done.returncode not in statuses:
+            detail = done.stderr.decode(errors="replace").strip()[-500:] or f"exit status {done.returncode}"
+            raise ProvisionError(step, subject, f"{name}: {detail}", f"remove {self.folder}: it is made again")
+        return done.stdout
+
+    @property
+    def python(self) -> str:
+        """The version of the Python in it: `3.13`."""
+        return os.readlink(self.folder / "usr/bin/python3").removeprefix("python")
+
+
+def provide_tools(cache: Cache, apt: Callable[[], Apt], suites: Sequence[str], progress: Progress) -> Tools:
+    """The tools, from the cache or made from packages of `suites`.
+
+    Raises:
+        ProvisionError: packages could not be had or unpacked.
+    """
+    request = digest_record({"packages": PACKAGES, "suites": list(suites), "recipe": RECIPE})
+    digest = cache.recall("tools", request)
+    if digest is not None and (folder := cache.find("tools", digest)) is not None:
+        return Tools(folder, digest)
+    private = apt()
+    usable = private.update(suites)
+    packages = private.resolve(usable, PACKAGES)
+    digest = digest_record({"packages": describe_packages(packages), "recipe": RECIPE})
+    with cache.locked("tools", digest):
+        folder = cache.find("tools", digest)
+        if folder is None:
+            debs = private.fetch(packages)
+            progress.step("unpack tools")
+            tree = read_packages([debs[package.sha256] for package in packages], lambda path: path.startswith(_WANTED))
+            with cache.building("tools", digest) as work:
+                lay_down(tree.members(), work)
+            folder = cache.path("tools", digest)
+    cache.remember("tools", request, digest)
+    return Tools(folder, digest)
+
+
+def describe_packages(packages: Sequence[Package]) -> list[list[str]]:
+    """What of packages goes into a key: name, version and digest, whatever mirror they came from."""
+    return sorted([package.name, package.version, package.sha256] for package in packages)
+
+
+def compile_python(tree: Tree, tools: Tools, work: Path, below: str) -> None:
+    """Add bytecode for every Python file of `tree` below the path `below`, made by the guest's own interpreter.
+
+    It is never checked against its source (unchecked-hash), as times in an archive mean nothing.
+
+    Raises:
+        ProvisionError: the interpreter failed.
+        OSError: files can't be written below `work`.
+    """
+    sources = [member for member in tree.members() if member.path.startswith(below) and member.path.endswith(".py")]
+    lay_down(sources, work)
+    names = [str(work / member.path) for member in sources]
+    words = ["-S", "-m", "compileall", "-q", "-j1", "--invalidation-mode", "unchecked-hash", "-s", str(work), "-p", "/"]
+
+    def compile_part(part: list[str]) -> bytes:
+        # Status 1: a file is not meant to be compiled (templates, files of other versions); it stays source.
+        return tools.run(
+            "python3",
+            [*words, "-i", "-"],
+            data="\n".join(part).encode(),
+            step="compile",
+            subject=below,
+            statuses=(0, 1),
+        )
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(compile_part, [names[start::WORKERS] for start in range(WORKERS)]))
+    for member in _read_bytecode(work):
+        tree.add(member)
+
+
+def _read_bytecode(work: Path) -> list[Member]:
+    paths = sorted(work.rglob("*.pyc"))
+    return [make_file(str(path.relative_to(work)), path.read_bytes()) for path in paths]

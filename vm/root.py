@@ -1,0 +1,138 @@
+"""Makes the guest's user land: packages of a distribution as one uncompressed archive.
+
+The archive has no kernel modules, no `/init` and no agent: those are archives of their own behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from kernelproof.vm.apt import Apt
+from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.cpio import make_character_device, make_directory, make_file, make_link, write_newc
+from kernelproof.vm.provision_tools import Tools, compile_python, describe_packages
+from kernelproof.vm.provision_types import Progress, Root
+from kernelproof.vm.provision_unpack import Tree, read_packages
+
+RECIPE = 1  # raised when what is made of the same packages changes
+SUITES = ("trixie", "trixie-updates", "trixie-security")
+PACKAGES = (
+    # The shape of the system: nothing of it is a dependency of anything.
+    *("base-files", "base-passwd", "libc-bin", "dash", "coreutils", "grep", "sed", "findutils", "tar", "gzip"),
+    *("diffutils", "hostname", "debianutils", "mount", "util-linux", "procps", "passwd", "kmod", "busybox-static"),
+    # What tests run and observe with.
+    *("python3", "python3-minimal", "iproute2", "sqlite3", "strace"),
+)
+_SHARE = (
+    *("doc", "man", "locale", "info", "lintian", "bash-completion", "zoneinfo", "bug", "debconf", "perl5"),
+    *("common-licenses", "i18n", "gcc", "gdb", "doc-base", "menu", "pixmaps", "applications", "dpkg"),
+)
+_PYTHON = ("test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data")
+_DROPPED = (
+    *(f"usr/share/{name}/" for name in _SHARE),
+    *("var/lib/apt/", "var/lib/dpkg/", "var/cache/", "boot/", "usr/lib/apt/", "etc/apt/", "etc/cron"),
+    *("usr/lib/x86_64-linux-gnu/gconv/", "usr/lib/x86_64-linux-gnu/perl", "usr/lib/udev/hwdb.d/"),
+    *("usr/lib/systemd/", "usr/lib/udev/", "usr/lib/valgrind/", "usr/lib/tmpfiles.d/", "usr/lib/sysusers.d/"),
+)
+
+
+def is_wanted(path: str) -> bool:
+    """Whether a path of a package goes into the guest: no documents, translations, package state."""
+    parts = path.split("/")
+    if len(parts) > 3 and parts[:2] == ["usr", "lib"] and parts[2].startswith("python3.") and parts[3] in _PYTHON:
+        return False
+    return not f"{path}/".startswith(_DROPPED)
+
+
+def provide_root(
+    cache: Cache, apt: Callable[[], Apt], tools: Tools, packages: Sequence[str], progress: Progress
+) -> Root:
+    """The user land with `packages` beside those of every guest, from the cache or made.
+
+    Raises:
+        ProvisionError: packages could not be had or unpacked.
+    """
+    wanted = sorted({*PACKAGES, *packages})
+    request = digest_record({"packages": wanted, "suites": SUITES, "recipe": RECIPE, "tools": tools.digest})
+    digest = cache.recall("root", request)
+    if digest is not None and (folder := cache.find("root", digest)) is not None:
+        return _read_root(folder, digest)
+    private = apt()
+    found = private.resolve(private.update(SUITES), wanted)
+    digest = digest_record({"packages": describe_packages(found), "recipe": RECIPE, "tools": tools.digest})
+    with cache.locked("root", digest):
+        if cache.find("root", digest) is None:
+            debs = private.fetch(found)
+            progress.step("build guest root")
+            names = [f"{package.name}={package.version}" for package in found]
+            with cache.building("root", digest) as work:
+                _build(work, [debs[package.sha256] for package in found], tools, names)
+    cache.remember("root", request, digest)
+    return _read_root(cache.path("root", digest), digest)
+
+
+def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str]) -> None:
+    tree = read_packages(debs, is_wanted)
+    complete(tree)
+    scratch = work / "scratch"
+    compile_python(tree, tools, scratch, "usr/lib/python3")
+    shutil.rmtree(scratch)
+    with (work / "root.cpio").open("wb") as file:
+        write_newc(file, tree.members())
+    facts = {"python": tools.python, "packages": sorted(names)}
+    (work / "facts.json").write_text(json.dumps(facts), "utf-8")
+
+
+def _read_root(folder: Path, digest: str) -> Root:
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    return Root(folder / "root.cpio", digest, facts["python"], tuple(facts["packages"]))
+
+
+def complete(tree: Tree) -> None:
+    """Add what maintainer scripts would have made: accounts, links, mount points, the first device nodes."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        tree.add(make_link(name, f"usr/{name}"))
+    for path in ("dev", "etc", "home", "mnt", "newroot", "opt", "proc", "run", "srv", "sys", "var/lib", "var/log"):
+        tree.add_missing(make_directory(path))
+    tree.add(make_directory("root", 0o700))
+    for path in ("tmp", "var/tmp"):
+        tree.add(make_directory(path, 0o1777))
+    for path, target in _LINKS:
+        tree.add_missing(make_link(path, target))
+    tree.add(make_character_device("dev/console", 5, 1))
+    tree.add(make_character_device("dev/null", 1, 3, 0o666))
+    for path, text in _FILES:
+        tree.add_missing(make_file(path, text.encode("ascii")))
+    _add_accounts(tree)
+
+
+_LINKS = (
+    ("usr/bin/sh", "dash"),
+    ("usr/bin/awk", "mawk"),
+    ("var/run", "/run"),
+    ("var/lock", "/run/lock"),
+    ("etc/mtab", "../proc/self/mounts"),
+)
+_FILES = (
+    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ("etc/hostname", "guest\n"),
+    ("etc/resolv.conf", ""),
+    ("etc/fstab", ""),
+    ("etc/environment", ""),
+)
+
+
+def _add_accounts(tree: Tree) -> None:
+    for name in ("passwd", "group"):
+        master = f"usr/share/base-passwd/{name}.master"
+        if master in tree:
+            tree.add_missing(make_file(f"etc/{name}", tree[master].data))
+    for name, shadow, rest in (("passwd", "shadow", "20000:0:99999:7:::"), ("group", "gshadow", "::")):
+        if f"etc/{name}" in tree:
+            accounts = tree[f"etc/{name}"].data.decode("ascii").splitlines()
+            lines = [f"{account.partition(':')[0]}:*:{rest}\n" for account in accounts]
+            tree.add_missing(make_file(f"etc/{shadow}", "".join(lines).encode("ascii"), 0o640))
