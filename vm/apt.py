@@ -206,8 +206,8 @@ class Apt:
         done = self._run(["apt-cache", "show", *names], self._mirrors(suites), {})
         return tuple(fields for _, fields in parse_paragraphs(done.stdout, "apt-cache show"))
 
-    def fetch(self, packages: Sequence[Package]) -> dict[str, Path]:
-        """Download what is not there yet; the file of each package by its SHA-256, which apt has checked.
+    def fetch(self, packages: Sequence[Package]) -> tuple[Path, ...]:
+        """Download what is not there yet, and return the file of each package; apt and we have checked its SHA-256.
 
         Raises:
             ProvisionError: a download failed, or a file is not what the signed index says.
@@ -220,7 +220,7 @@ class Apt:
         missing = [package for package in packages if not files[package.sha256].exists()]
         if missing:
             self._download(missing)
-        return files
+        return tuple(files.values())
 
     def _download(self, packages: Sequence[Package]) -> None:
         total = sum(package.size for package in packages)

@@ -12,13 +12,14 @@ it is made again. Not a place for secrets, nor for anything that can't be made a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -110,8 +111,13 @@ class Cache:
         return None
 
     @contextmanager
-    def locked(self, kind: str, name: str) -> Iterator[None]:
+    def locked(self, kind: str, name: str, tell_waiting: Callable[[], None] | None = None) -> Iterator[None]:
         """Hold the exclusive lock `name` of a kind (flock: it ends with the process, however that ends).
+
+        Args:
+            kind: The kind of entry.
+            name: Of the lock.
+            tell_waiting: Is called if someone else holds it, before waiting.
 
         Raises:
             ProvisionError: the lock file can't be made.
@@ -120,7 +126,12 @@ class Cache:
         with reported_as_provision_error("lock cache", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if tell_waiting is not None:
+                    tell_waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
@@ -140,7 +151,7 @@ class Cache:
             ProvisionError: the folder can't be written to: ENOSPC, EDQUOT, EROFS, EACCES.
         """
         folder = self.folder(kind)
-        with reported_as_provision_error("write cache entry", folder / digest):
+        with _storage_errors_reported("write cache entry", folder / digest):
             self._sweep(folder)
             work = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder))
             lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -180,6 +191,16 @@ class Cache:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(digest + "\n")
             os.rename(name, path)
+
+    def forget_choices(self) -> None:
+        """Let every request be answered anew: by the newest packages, of which those already built are not built again.
+
+        Raises:
+            ProvisionError: the cache can't be written to.
+        """
+        folder = self.folder("choices")
+        with reported_as_provision_error("forget choices", folder):
+            shutil.rmtree(folder)
 
     def _sweep(self, folder: Path) -> None:
         # Half-built folders whose builder is gone: nobody holds their lock.
@@ -251,5 +272,20 @@ def reported_as_provision_error(step: str, subject: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else str(subject)
+        raise ProvisionError(step, place, error.strerror or str(error), _REMEDY) from error
+
+
+_STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+
+
+@contextmanager
+def _storage_errors_reported(step: str, subject: Path) -> Iterator[None]:
+    # Like the above for a block that does more than write files: what storage never says passes through.
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRNOS:
+            raise
         place = error.filename if isinstance(error.filename, str) else str(subject)
         raise ProvisionError(step, place, error.strerror or str(error), _REMEDY) from error

@@ -15,20 +15,22 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from kernelproof.vm.apt import Apt
 from kernelproof.vm.apt_output import version_key
-from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.cache import digest_file
 from kernelproof.vm.cpio import Member, make_directory, make_file, write_newc
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel_image import Payload, check_vmlinux, find_payload
 from kernelproof.vm.kernel_select import KernelRow, KernelTable
+from kernelproof.vm.provision_context import Entry, Provisioning
 from kernelproof.vm.provision_tools import Tools, describe_packages
-from kernelproof.vm.provision_types import Kernel, Progress
+from kernelproof.vm.provision_types import Kernel
 from kernelproof.vm.provision_unpack import WORKERS, Tree, lay_down, read_packages
 
-RECIPE = 1  # raised when what is made of the same packages changes
+RECIPE = 2  # raised when what is made of the same packages changes
 MODULES = "usr/lib/modules"
 _DEPENDENCY = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]*)\s*\(=\s*(?P<version>[^)\s]+)\s*\)")
 
@@ -89,9 +91,7 @@ def _follow(image: Mapping[str, str], show: Callable[[Sequence[str]], Iterable[M
     return Candidate(image["package"], version, tuple(parts), tuple(missing))
 
 
-def provide_kernel(
-    cache: Cache, apt: Callable[[], Apt], tools: Tools, table: KernelTable, series: str, progress: Progress
-) -> Kernel:
+def provide_kernel(context: Provisioning, tools: Tools, table: KernelTable, series: str) -> Kernel:
     """The kernel of a series, from the cache or made.
 
     Raises:
@@ -99,57 +99,52 @@ def provide_kernel(
         LookupError: the table has no such series.
     """
     row = table.row(series)
-    request = digest_record(
-        {"series": series, "suites": row.suites, "flavour": table.flavour, "recipe": RECIPE, "tools": tools.digest}
-    )
-    digest = cache.recall("kernel", request)
-    if digest is not None and (folder := cache.find("kernel", digest)) is not None:
-        return _read_kernel(folder, digest)
-    digest = _choose(cache, apt(), tools, row, table.flavour, progress)
-    cache.remember("kernel", request, digest)
-    return _read_kernel(cache.path("kernel", digest), digest)
+    request = {
+        "series": series,
+        "suites": row.suites,
+        "flavour": table.flavour,
+        "recipe": RECIPE,
+        "tools": tools.digest,
+    }
+    entry = context.provide("kernel", request, lambda apt: _choose(context, apt, tools, row, table.flavour))
+    return _read_kernel(entry)
 
 
-def _choose(cache: Cache, apt: Apt, tools: Tools, row: KernelRow, flavour: str, progress: Progress) -> str:
+def _choose(context: Provisioning, apt: Apt, tools: Tools, row: KernelRow, flavour: str) -> str:
     # The digest of the entry made from the first candidate that turns out to be whole.
     seen: list[str] = []
     for group in row.suites:
         try:
             suites = apt.update(group)
         except ProvisionError as error:
-            progress.note(f"kernel {row.series}: {error.subject}: {error.detail}")
             seen.append(f"{error.subject}: {error.detail}")
+            context.progress.note(f"kernel {row.series}: {seen[-1]}")
             continue
         names = apt.names(suites, f"linux-image-{row.series}")
-        for candidate in plan_candidates(names, lambda wanted, at=suites: apt.show(at, wanted), row.series, flavour):
+        for candidate in plan_candidates(names, partial(apt.show, suites), row.series, flavour):
             try:
-                return _make(cache, apt, suites, tools, row, candidate, progress)
+                return _make(context, apt, suites, tools, row, candidate)
             except ValueError as error:
-                progress.note(f"kernel {candidate.package} {candidate.version} left out: {error}")
-                seen.append(f"{candidate.package}: {error}")
-    detail = "; ".join(seen[:4]) or f"no package for {flavour} in {' '.join(sum(row.suites, ()))}"
+                seen.append(f"{candidate.package} {candidate.version}: {error}")
+                context.progress.note(f"kernel left out: {seen[-1]}")
+    wanted = " ".join(suite for group in row.suites for suite in group)
+    detail = "; ".join(seen[:4]) or f"no package for {flavour} in {wanted}"
     raise ProvisionError("find kernel", row.series, detail, "choose another one with --kernel, or try a fuller mirror")
 
 
 def _make(
-    cache: Cache,
-    apt: Apt,
-    suites: Sequence[str],
-    tools: Tools,
-    row: KernelRow,
-    candidate: Candidate,
-    progress: Progress,
+    context: Provisioning, apt: Apt, suites: Sequence[str], tools: Tools, row: KernelRow, candidate: Candidate
 ) -> str:
     packages = apt.locate(suites, [f"{name}={candidate.version}" for name in candidate.parts])
-    digest = digest_record({"packages": describe_packages(packages), "recipe": RECIPE, "tools": tools.digest})
-    with cache.locked("kernel", digest):
-        if cache.find("kernel", digest) is None:
-            debs = apt.fetch(packages)
-            progress.step(f"build kernel {candidate.version}")
-            facts = {"series": row.series, "package": candidate.package, "build": candidate.version}
-            with cache.building("kernel", digest) as work:
-                _build(work, [debs[package.sha256] for package in packages], tools, facts)
-    return digest
+    record = {"packages": describe_packages(packages), "recipe": RECIPE, "tools": tools.digest}
+    facts = {"series": row.series, "package": candidate.package, "build": candidate.version}
+
+    def build(work: Path) -> None:
+        debs = apt.fetch(packages)
+        context.progress.step(f"build kernel {candidate.version}")
+        _build(work, debs, tools, facts)
+
+    return context.build("kernel", record, build)
 
 
 def _is_wanted(path: str) -> bool:
@@ -170,23 +165,22 @@ def _build(work: Path, debs: Sequence[Path], tools: Tools, facts: dict[str, str]
     _run_depmod(modules, tools, release, work / "scratch")
     with (work / "modules.cpio").open("wb") as file:
         write_newc(file, modules.members())
-    facts["release"] = release
+    facts |= {"release": release, "config_digest": digest_file(work / "config")}
     (work / "facts.json").write_text(json.dumps(facts), "utf-8")
 
 
-def _read_kernel(folder: Path, digest: str) -> Kernel:
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    manifest = json.loads((folder / ".manifest").read_text("utf-8"))
+def _read_kernel(entry: Entry) -> Kernel:
+    facts = json.loads((entry.folder / "facts.json").read_text("utf-8"))
     return Kernel(
         series=facts["series"],
         release=facts["release"],
         package=facts["package"],
         build=facts["build"],
-        vmlinux=folder / "vmlinux",
-        config=folder / "config",
-        modules_cpio=folder / "modules.cpio",
-        digest=digest,
-        config_digest=manifest["config"][1],
+        vmlinux=entry.folder / "vmlinux",
+        config=entry.folder / "config",
+        modules_cpio=entry.folder / "modules.cpio",
+        digest=entry.digest,
+        config_digest=facts["config_digest"],
     )
 
 

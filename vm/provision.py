@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernelproof.vm.apt import Apt
-from kernelproof.vm.apt_settings import read_apt_settings
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.kernel import provide_kernel
 from kernelproof.vm.kernel_select import read_rows, select_kernels
+from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_qemu import provide_qemu
 from kernelproof.vm.provision_site import provide_site
 from kernelproof.vm.provision_tools import provide_tools
@@ -38,18 +37,11 @@ def provision(
         ProvisionError: something could not be had; it says what, and what to do about it.
     """
     (series, *_) = select_kernels(kernel)
-    made: list[Apt] = []
-
-    def apt() -> Apt:
-        if not made:
-            made.append(Apt(cache.folder("apt"), read_apt_settings(), progress))
-        return made[0]
-
-    tools = provide_tools(cache, apt, SUITES, progress)
-    root = provide_root(cache, apt, tools, packages, progress)
-    return Provisioned(
-        qemu=provide_qemu(cache, apt, tools, progress),
-        kernel=provide_kernel(cache, apt, tools, read_rows(), series, progress),
-        root=root,
-        site=provide_site(cache, apt, tools, project, progress),
-    )
+    with Provisioning(cache, progress) as context:
+        tools = provide_tools(context, SUITES)
+        return Provisioned(
+            qemu=provide_qemu(context),
+            root=provide_root(context, tools, packages),
+            kernel=provide_kernel(context, tools, read_rows(), series),
+            site=provide_site(context, tools, project),
+        )

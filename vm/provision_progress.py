@@ -12,6 +12,8 @@ from rich.progress import Progress as Bars
 
 from kernelproof.vm.provision_types import Progress
 
+__all__ = ["BarProgress", "LineProgress", "Progress", "SilentProgress", "open_progress"]
+
 
 class SilentProgress:
     """Tells nothing but notes, which it keeps."""

@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from kernelproof.vm.apt import Apt
-from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.errors import ProvisionError
-from kernelproof.vm.provision_tools import LIBRARIES, LOADER, Tools, describe_packages
+from kernelproof.vm.provision_context import Provisioning
+from kernelproof.vm.provision_tools import LIBRARIES, LOADER, describe_packages
 from kernelproof.vm.provision_types import Progress, Qemu
 from kernelproof.vm.provision_unpack import lay_down, read_packages
 from kernelproof.vm.root import SUITES
@@ -75,7 +75,7 @@ def read_version(executable: Path, *before: str, environment: tuple[tuple[str, s
         raise ProvisionError("ask QEMU's version", str(executable), str(error), f"install {PACKAGE} anew") from error
 
 
-def provide_qemu(cache: Cache, apt: Callable[[], Apt], tools: Tools, progress: Progress) -> Qemu:
+def provide_qemu(context: Provisioning) -> Qemu:
     """A QEMU of at least `OLDEST`.
 
     Raises:
@@ -87,9 +87,9 @@ def provide_qemu(cache: Cache, apt: Callable[[], Apt], tools: Tools, progress: P
         case "system" if path and version:
             return Qemu(Path(path), version, (), (), "system")
         case "install":
-            return _install(progress)
+            return _install(context.progress)
         case "cache":
-            return _unpack(cache, apt, tools, progress)
+            return _unpack(context)
     seen = f"found {'.'.join(map(str, version))}" if version else "not found"
     oldest = ".".join(map(str, OLDEST))
     raise ProvisionError("find QEMU", NAME, seen, f"install QEMU {oldest} or later for x86-64 guests")
@@ -115,23 +115,18 @@ def _install(progress: Progress) -> Qemu:
     return Qemu(Path(path), read_version(Path(path)), (), (), "installed")
 
 
-def _unpack(cache: Cache, apt: Callable[[], Apt], tools: Tools, progress: Progress) -> Qemu:
-    request = digest_record({"packages": PACKAGE, "suites": SUITES, "recipe": RECIPE, "tools": tools.digest})
-    digest = cache.recall("qemu", request)
-    if digest is not None and (folder := cache.find("qemu", digest)) is not None:
-        return describe_unpacked(folder)
-    private = apt()
-    packages = private.resolve(private.update(SUITES), [PACKAGE])
-    digest = digest_record({"packages": describe_packages(packages), "recipe": RECIPE})
-    with cache.locked("qemu", digest):
-        if cache.find("qemu", digest) is None:
-            debs = private.fetch(packages)
-            progress.step("unpack QEMU")
-            tree = read_packages([debs[package.sha256] for package in packages], lambda path: path.startswith(_WANTED))
-            with cache.building("qemu", digest) as work:
-                lay_down(tree.members(), work)
-    cache.remember("qemu", request, digest)
-    return describe_unpacked(cache.path("qemu", digest))
+def _unpack(context: Provisioning) -> Qemu:
+    def make(apt: Apt) -> str:
+        packages = apt.resolve(apt.update(SUITES), [PACKAGE])
+        record = {"packages": describe_packages(packages), "recipe": RECIPE}
+        return context.build("qemu", record, lambda work: unpack(work, apt.fetch(packages)))
+
+    def unpack(work: Path, debs: Sequence[Path]) -> None:
+        context.progress.step("unpack QEMU")
+        lay_down(read_packages(debs, lambda path: path.startswith(_WANTED)).members(), work)
+
+    entry = context.provide("qemu", {"packages": PACKAGE, "suites": SUITES, "recipe": RECIPE}, make)
+    return describe_unpacked(entry.folder)
 
 
 def describe_unpacked(folder: Path) -> Qemu:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -23,11 +23,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from kernelproof.vm.apt import Apt
-from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.cpio import Member, make_file, write_newc
 from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_tools import Tools, compile_python
-from kernelproof.vm.provision_types import Progress, Site
+from kernelproof.vm.provision_types import Site
 from kernelproof.vm.provision_unpack import Tree, read_packages
 from kernelproof.vm.root import SUITES
 
@@ -134,7 +134,7 @@ def copy_distribution(distribution: importlib.metadata.Distribution) -> Iterable
         yield make_file(f"{PLACE}/{path.as_posix()}", data)
 
 
-def provide_site(cache: Cache, apt: Callable[[], Apt], tools: Tools, project: Path | None, progress: Progress) -> Site:
+def provide_site(context: Provisioning, tools: Tools, project: Path | None) -> Site:
     """The guest's Python packages, from the cache or made.
 
     Raises:
@@ -142,20 +142,21 @@ def provide_site(cache: Cache, apt: Callable[[], Apt], tools: Tools, project: Pa
     """
     wishes = read_wishes(project)
     distributions = find_distributions(FROM_HOST, tools.python)
-    copied = [f"{item.metadata['Name']}=={item.version}" for item in distributions]
-    records = [sha256((item.read_text("RECORD") or "").encode()).hexdigest() for item in distributions]
-    digest = digest_record(
-        {"copied": copied, "records": records, "lock": wishes.lock, "recipe": RECIPE, "tools": tools.digest}
-    )
-    if cache.find("site", digest) is None:
-        with cache.locked("site", digest):
-            if cache.find("site", digest) is None:
-                progress.step("build the guest's Python packages")
-                with cache.building("site", digest) as work:
-                    _build(work, distributions, wishes, tools, cache, apt)
-    folder = cache.path("site", digest)
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    return Site(folder / "site.cpio", digest, tuple(facts["packages"]))
+    record = {
+        "copied": [f"{item.metadata['Name']}=={item.version}" for item in distributions],
+        "records": [sha256((item.read_text("RECORD") or "").encode()).hexdigest() for item in distributions],
+        "lock": wishes.lock,
+        "recipe": RECIPE,
+        "tools": tools.digest,
+    }
+
+    def make(work: Path) -> None:
+        context.progress.step("build the guest's Python packages")
+        _build(work, distributions, wishes, tools, context)
+
+    entry = context.provide("site", record, lambda _: context.build("site", record, make))
+    facts = json.loads((entry.folder / "facts.json").read_text("utf-8"))
+    return Site(entry.folder / "site.cpio", entry.digest, tuple(facts["packages"]))
 
 
 def _build(
@@ -163,15 +164,14 @@ def _build(
     distributions: Sequence[importlib.metadata.Distribution],
     wishes: GuestWishes,
     tools: Tools,
-    cache: Cache,
-    apt: Callable[[], Apt],
+    context: Provisioning,
 ) -> None:
     tree = Tree()
     for distribution in distributions:
         for member in copy_distribution(distribution):
             tree.add(member)
     target = work / "target"
-    _install_locked(wishes, target, tools.python, cache, apt)
+    _install_locked(wishes, target, tools.python, context)
     for path in sorted(target.rglob("*")):
         inside = path.relative_to(target)
         if path.is_file() and inside.parts[0] != "bin" and path.suffix != ".pyc":
@@ -221,13 +221,13 @@ def plan_pip_target(python: str) -> list[str]:
     ]
 
 
-def _install_locked(wishes: GuestWishes, target: Path, python: str, cache: Cache, apt: Callable[[], Apt]) -> None:
+def _install_locked(wishes: GuestWishes, target: Path, python: str, context: Provisioning) -> None:
     target.mkdir()
     if all(line.lstrip().startswith("#") or not line.strip() for line in wishes.lock.splitlines()):
         return
     lock = target.with_name("guest.lock")
     lock.write_text(wishes.lock, "utf-8")
-    command = [*_find_pip(cache, apt), *plan_pip_install(lock, target, python)]
+    command = [*find_pip(context), *plan_pip_install(lock, target, python)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     lock.unlink()
     if done.returncode:
@@ -240,28 +240,26 @@ def _install_locked(wishes: GuestWishes, target: Path, python: str, cache: Cache
         )
 
 
-def _find_pip(cache: Cache, apt: Callable[[], Apt]) -> list[str]:
+def find_pip(context: Provisioning) -> list[str]:
+    """The words that start pip: this Python's, or the wheel that the distribution has of it.
+
+    Raises:
+        ProvisionError: the wheel could not be had.
+    """
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    request = digest_record({"package": PIP_PACKAGE, "suites": SUITES, "recipe": RECIPE})
-    digest = cache.recall("pip", request)
-    if digest is None or cache.find("pip", digest) is None:
-        digest = _unpack_pip(cache, apt)
-        cache.remember("pip", request, digest)
-    return [sys.executable, f"{cache.path('pip', digest) / 'pip.whl'}/pip"]
 
+    def make(apt: Apt) -> str:
+        (package,) = apt.locate(apt.update(SUITES), [PIP_PACKAGE])
+        record = {"package": package.sha256, "recipe": RECIPE}
+        return context.build("pip", record, lambda work: unpack(work, apt.fetch([package])))
 
-def _unpack_pip(cache: Cache, apt: Callable[[], Apt]) -> str:
-    private = apt()
-    (package,) = private.locate(private.update(SUITES), [PIP_PACKAGE])
-    digest = package.sha256
-    with cache.locked("pip", digest):
-        if cache.find("pip", digest) is None:
-            debs = private.fetch([package])
-            tree = read_packages([debs[package.sha256]], lambda path: path.startswith("usr/share/python-wheels/"))
-            wheels = [member for member in tree.members() if Path(member.path).match("pip-*.whl")]
-            if not wheels:
-                raise ProvisionError("find pip", PIP_PACKAGE, "no wheel of pip in it", "install pip for this Python")
-            with cache.building("pip", digest) as work:
-                (work / "pip.whl").write_bytes(wheels[0].data)
-    return digest
+    def unpack(work: Path, debs: Sequence[Path]) -> None:
+        tree = read_packages(debs, lambda path: path.startswith("usr/share/python-wheels/"))
+        wheels = [member for member in tree.members() if Path(member.path).match("pip-*.whl")]
+        if not wheels:
+            raise ProvisionError("find pip", PIP_PACKAGE, "no wheel of pip in it", "install pip for this Python")
+        (work / "pip.whl").write_bytes(wheels[0].data)
+
+    entry = context.provide("pip", {"package": PIP_PACKAGE, "suites": SUITES, "recipe": RECIPE}, make)
+    return [sys.executable, f"{entry.folder / 'pip.whl'}/pip"]

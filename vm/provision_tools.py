@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernelproof.vm.apt import Apt
 from kernelproof.vm.apt_output import Package
-from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.cpio import Member, make_file
 from kernelproof.vm.errors import ProvisionError
-from kernelproof.vm.provision_types import Progress
+from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_unpack import WORKERS, Tree, lay_down, read_packages
 
 PACKAGES = ("kmod", "lz4", "python3", "zstd")
@@ -86,31 +85,25 @@ class Tools:
         return os.readlink(self.folder / "usr/bin/python3").removeprefix("python")
 
 
-def provide_tools(cache: Cache, apt: Callable[[], Apt], suites: Sequence[str], progress: Progress) -> Tools:
+def provide_tools(context: Provisioning, suites: Sequence[str]) -> Tools:
     """The tools, from the cache or made from packages of `suites`.
 
     Raises:
         ProvisionError: packages could not be had or unpacked.
     """
-    request = digest_record({"packages": PACKAGES, "suites": list(suites), "recipe": RECIPE})
-    digest = cache.recall("tools", request)
-    if digest is not None and (folder := cache.find("tools", digest)) is not None:
-        return Tools(folder, digest)
-    private = apt()
-    usable = private.update(suites)
-    packages = private.resolve(usable, PACKAGES)
-    digest = digest_record({"packages": describe_packages(packages), "recipe": RECIPE})
-    with cache.locked("tools", digest):
-        folder = cache.find("tools", digest)
-        if folder is None:
-            debs = private.fetch(packages)
-            progress.step("unpack tools")
-            tree = read_packages([debs[package.sha256] for package in packages], lambda path: path.startswith(_WANTED))
-            with cache.building("tools", digest) as work:
-                lay_down(tree.members(), work)
-            folder = cache.path("tools", digest)
-    cache.remember("tools", request, digest)
-    return Tools(folder, digest)
+
+    def make(apt: Apt) -> str:
+        packages = apt.resolve(apt.update(suites), PACKAGES)
+        record = {"packages": describe_packages(packages), "recipe": RECIPE}
+        return context.build("tools", record, lambda work: unpack(work, apt.fetch(packages)))
+
+    def unpack(work: Path, debs: Sequence[Path]) -> None:
+        context.progress.step("unpack tools")
+        lay_down(read_packages(debs, lambda path: path.startswith(_WANTED)).members(), work)
+
+    request = {"packages": PACKAGES, "suites": list(suites), "recipe": RECIPE}
+    entry = context.provide("tools", request, make)
+    return Tools(entry.folder, entry.digest)
 
 
 def describe_packages(packages: Sequence[Package]) -> list[list[str]]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kernelproof.vm.apt import Apt
-from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.cpio import make_character_device, make_directory, make_file, make_link, write_newc
+from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_tools import Tools, compile_python, describe_packages
-from kernelproof.vm.provision_types import Progress, Root
+from kernelproof.vm.provision_types import Root
 from kernelproof.vm.provision_unpack import Tree, read_packages
 
 RECIPE = 1  # raised when what is made of the same packages changes
@@ -47,31 +47,28 @@ def is_wanted(path: str) -> bool:
     return not f"{path}/".startswith(_DROPPED)
 
 
-def provide_root(
-    cache: Cache, apt: Callable[[], Apt], tools: Tools, packages: Sequence[str], progress: Progress
-) -> Root:
+def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -> Root:
     """The user land with `packages` beside those of every guest, from the cache or made.
 
     Raises:
         ProvisionError: packages could not be had or unpacked.
     """
     wanted = sorted({*PACKAGES, *packages})
-    request = digest_record({"packages": wanted, "suites": SUITES, "recipe": RECIPE, "tools": tools.digest})
-    digest = cache.recall("root", request)
-    if digest is not None and (folder := cache.find("root", digest)) is not None:
-        return _read_root(folder, digest)
-    private = apt()
-    found = private.resolve(private.update(SUITES), wanted)
-    digest = digest_record({"packages": describe_packages(found), "recipe": RECIPE, "tools": tools.digest})
-    with cache.locked("root", digest):
-        if cache.find("root", digest) is None:
-            debs = private.fetch(found)
-            progress.step("build guest root")
-            names = [f"{package.name}={package.version}" for package in found]
-            with cache.building("root", digest) as work:
-                _build(work, [debs[package.sha256] for package in found], tools, names)
-    cache.remember("root", request, digest)
-    return _read_root(cache.path("root", digest), digest)
+
+    def make(apt: Apt) -> str:
+        found = apt.resolve(apt.update(SUITES), wanted)
+        names = [f"{package.name}={package.version}" for package in found]
+        record = {"packages": describe_packages(found), "recipe": RECIPE, "tools": tools.digest}
+        return context.build("root", record, lambda work: build(work, apt.fetch(found), names))
+
+    def build(work: Path, debs: Sequence[Path], names: Sequence[str]) -> None:
+        context.progress.step("build guest root")
+        _build(work, debs, tools, names)
+
+    request = {"packages": wanted, "suites": SUITES, "recipe": RECIPE, "tools": tools.digest}
+    entry = context.provide("root", request, make)
+    facts = json.loads((entry.folder / "facts.json").read_text("utf-8"))
+    return Root(entry.folder / "root.cpio", entry.digest, facts["python"], tuple(facts["packages"]))
 
 
 def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str]) -> None:
@@ -84,11 +81,6 @@ def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str])
         write_newc(file, tree.members())
     facts = {"python": tools.python, "packages": sorted(names)}
     (work / "facts.json").write_text(json.dumps(facts), "utf-8")
-
-
-def _read_root(folder: Path, digest: str) -> Root:
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    return Root(folder / "root.cpio", digest, facts["python"], tuple(facts["packages"]))
 
 
 def complete(tree: Tree) -> None:
