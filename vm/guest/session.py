@@ -1,0 +1,344 @@
+"""One pytest session inside the machine: it collects, waits to be snapshotted, and runs the items that the host names.
+
+pytest itself does all of it. The snapshot is taken inside its run loop: a clone wakes up with everything imported and
+collected, in the middle of `Port.receive`. The host's command line decides; autoload of plugins is off.
+Not a pytest plugin for anything but this: nothing here works outside an agent.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_report, clip_text, is_long
+from kernelproof.vm.guest.frames import FrameError
+from kernelproof.vm.guest.port import Port
+
+if TYPE_CHECKING:
+    import warnings
+
+MARKER = "machine(profile='plain', time='virtual'): run this test in a machine of its own"
+KERNEL_INI = "kernelproof_kernel"
+
+WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
+
+FORKED_CHILD_STATUS = 70  # exit status of a child that a test forked and let run on into pytest
+
+# The host has read its own command line; what is written in the project's file for it is not for the guest.
+_OVERRIDES = ("addopts=", "required_plugins=")
+
+_monotonic = time.monotonic  # a test may replace the module's
+
+
+class SessionRequest(NamedTuple):
+    """The host's `session` message.
+
+    Args:
+        directory: Where pytest is started.
+        files: The test files to collect.
+        plugins: Arguments of `-p`.
+        options: Values of pytest's options by their names in `config.option`.
+        rootdir: The host's root directory.
+        inifile: The host's configuration file, or None.
+        environment: What is added to the environment.
+        first: Folders put before, in their order, all others on the import path.
+    """
+
+    directory: str
+    files: tuple[str, ...]
+    plugins: tuple[str, ...]
+    options: Mapping[str, object]
+    rootdir: str
+    inifile: str | None
+    environment: Mapping[str, str]
+    first: tuple[str, ...]
+
+
+def parse_request(message: Mapping[str, object]) -> SessionRequest:
+    """The request in a `session` message.
+
+    Raises:
+        KeyError: it lacks a field.
+    """
+    return SessionRequest(
+        directory=str(message["directory"]),
+        files=tuple(cast("list[str]", message["arguments"])),
+        plugins=tuple(cast("list[str]", message["plugins"])),
+        options=cast("dict[str, object]", message["options"]),
+        rootdir=str(message["rootdir"]),
+        inifile=cast("str | None", message["inifile"]),
+        environment=cast("dict[str, str]", message["environment"]),
+        first=tuple(cast("list[str]", message["first"])),
+    )
+
+
+def plan_arguments(request: SessionRequest) -> list[str]:
+    """The command line of the guest's pytest.
+
+    Nothing is left to the project's `addopts`: the host sends the values that came of it.
+    """
+    arguments = [word for override in _OVERRIDES for word in ("-o", override)]
+    arguments += ["--rootdir", request.rootdir]
+    if request.inifile is not None:
+        arguments += ["-c", request.inifile]
+    for plugin in request.plugins:
+        arguments += ["-p", plugin]
+    return [*arguments, *request.files]
+
+
+def serve_session(port: Port, message: Mapping[str, object]) -> None:
+    """Run pytest for the host until the host is gone, or until pytest gives up by itself.
+
+    Sends `collected` and waits for items; where pytest ends without that, sends `session-over` with its exit status,
+    output and the reports of what could not be collected.
+
+    Args:
+        port: The channel to the host.
+        message: A `session` message.
+
+    Raises:
+        KeyError: the message lacks a field.
+        OSError: the directory can't be entered.
+    """
+    request = parse_request(message)
+    os.environ.update(request.environment)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+    os.chdir(request.directory)
+    sys.path[:0] = request.first
+    sys.dont_write_bytecode = True  # nobody would read it
+    with _kept_output() as (output, console):
+        session = GuestSession(port, request.options, console)
+        status = _run_pytest(plan_arguments(request), session)
+        text = _read(output)
+    if not session.host_gone:
+        port.send(
+            {
+                "kind": "session-over",
+                "exit": status,
+                "output": clip_text(text, OUTPUT_LIMIT),
+                "reports": session.failed[:WARNINGS_LIMIT],
+            }
+        )
+
+
+def _run_pytest(arguments: list[str], session: GuestSession) -> int:
+    try:
+        return int(pytest.main(arguments, plugins=[session]))
+    except ImportError as error:  # of a plugin, from releases of pytest that do not report it themselves
+        traceback.print_exception(error)
+        return int(pytest.ExitCode.USAGE_ERROR)
+
+
+@contextmanager
+def _kept_output() -> Iterator[tuple[int, int]]:
+    """Let descriptors 1 and 2 write into memory; yields that memory's descriptor and the console's."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    output = os.memfd_create("pytest-output")
+    try:
+        for descriptor in (1, 2):
+            os.dup2(output, descriptor)
+        yield output, saved[1]
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in enumerate(saved, start=1):
+            os.dup2(original, descriptor)
+            os.close(original)
+        os.close(output)
+
+
+def _read(output: int) -> str:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    size = os.fstat(output).st_size
+    return os.pread(output, size, 0).decode("utf-8", "replace")
+
+
+class GuestHooks:
+    """The hook that the guest's session declares."""
+
+    @pytest.hookspec
+    def pytest_kernelproof_item(self, item: pytest.Item, data: Mapping[str, object]) -> None:
+        """Called in the guest before an item runs, with what the host's plugins sent for it."""
+
+
+class GuestSession:
+    """The plugin that makes pytest wait in its run loop.
+
+    Args:
+        port: The channel to the host.
+        options: Values for `config.option`.
+        console: Descriptor of the machine's console: what must be seen even when nothing else works.
+    """
+
+    def __init__(self, port: Port, options: Mapping[str, object], console: int) -> None:
+        self.host_gone = False
+        self.failed: list[object] = []
+        self._port = port
+        self._options = options
+        self._console = console
+        self._pid = os.getpid()
+        self._items: dict[str, pytest.Item] = {}
+        self._reports: list[pytest.TestReport] = []
+        self._warnings: list[dict[str, object]] = []
+
+    def pytest_addhooks(self, pluginmanager: pytest.PytestPluginManager) -> None:
+        """Declare the guest's hook."""
+        pluginmanager.add_hookspecs(GuestHooks)
+
+    def pytest_addoption(self, parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+        """Know the host plugin's ini name, and take over the host's options before any argument is read."""
+        parser.addini(KERNEL_INI, "read by the host", default="")
+        config = pluginmanager.get_plugin("pytestconfig")
+        if config is not None:
+            vars(config.option).update(self._options)
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Know the host plugin's marker."""
+        config.addinivalue_line("markers", MARKER)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what could not be collected."""
+        if report.failed:
+            text = clip_text(report.longreprtext, OUTPUT_LIMIT // WARNINGS_LIMIT)
+            self.failed.append({"nodeid": report.nodeid, "text": text})
+
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str, nodeid: str) -> None:
+        """Keep a warning for the host's summary."""
+        if len(self._warnings) < WARNINGS_LIMIT:
+            self._warnings.append(describe_warning(warning_message, when, nodeid))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a report that something logs while an item runs: a subtest's."""
+        self._reports.append(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Say what was collected, then serve the host. The template's snapshot is taken in here."""
+        self._items = {item.nodeid: item for item in session.items}
+        _import_for_failures()
+        faulthandler.enable(self._console)
+        self._port.send(
+            {
+                "kind": "collected",
+                "nodeids": list(self._items),
+                "reports": self.failed[:WARNINGS_LIMIT],
+                "warnings": self._take_warnings(),
+            }
+        )
+        try:
+            while True:
+                self._answer(self._port.receive())
+        except EOFError:
+            self.host_gone = True
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool:
+        """Run an item inside all wrappers of pytest's protocol, and tear everything down: nobody follows."""
+        self._reports += runtestprotocol(item, log=False, nextitem=None)
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        """End a child that the test forked and let run on into pytest: the fixtures are its parent's to tear down."""
+        if os.getpid() == self._pid:
+            return
+        text = "kernelproof: a forked child returned into pytest"
+        if call.excinfo is not None:
+            text += "".join(["\n", *traceback.format_exception(call.excinfo.value)])
+        os.write(self._console, f"{text}\n".encode("utf-8", "backslashreplace"))
+        os._exit(FORKED_CHILD_STATUS)
+
+    def _answer(self, message: Mapping[str, object]) -> None:
+        kind = message.get("kind")
+        item = self._items.get(str(message.get("nodeid")))
+        if kind == "ping":
+            self._port.send({"kind": "pong"})
+        elif kind != "item":
+            self._refuse("ProtocolError", f"a session answers items, not {kind!r}")
+        elif item is None:
+            self._refuse("LookupError", f"not collected here: {message.get('nodeid')!r}")
+        else:
+            self._run(item, message)
+
+    def _refuse(self, name: str, text: str) -> None:
+        self._port.send({"kind": "error", "type": name, "text": text})
+
+    def _run(self, item: pytest.Item, message: Mapping[str, object]) -> None:
+        began = _monotonic()
+        clone = os.urandom(16).hex()
+        random.seed(cast("int", message["seed"]))
+        deadline = cast("float | None", message.get("deadline_seconds"))
+        if deadline is not None:
+            faulthandler.dump_traceback_later(max(deadline - 1.0, deadline * 0.8), file=self._console)
+        end = self._protocol(item, cast("dict[str, object]", message.get("data") or {}))
+        if deadline is not None:
+            faulthandler.cancel_dump_traceback_later()
+        for report in self._reports:
+            self._send_report(item, report)
+        self._reports = []
+        done = {"kind": "item-done", "clone": clone, "guest_seconds": _monotonic() - began}
+        self._port.send({**done, **end, "warnings": self._take_warnings()})
+
+    def _protocol(self, item: pytest.Item, data: Mapping[str, object]) -> dict[str, object]:
+        hook = item.config.hook
+        try:
+            hook.pytest_kernelproof_item(item=item, data=data)
+            hook.pytest_runtest_protocol(item=item, nextitem=None)
+        except pytest.exit.Exception as stop:
+            return {"end": "exit", "text": str(stop.msg), "status": stop.returncode}
+        except KeyboardInterrupt:
+            return {"end": "exit", "text": "KeyboardInterrupt was raised in the machine"}
+        except Exception as error:  # noqa: BLE001 - whatever a foreign hook raised is the item's result, not the agent's end
+            text = "".join(traceback.format_exception(error))
+            return {"end": "error", "text": clip_text(text, OUTPUT_LIMIT)}
+        return {"end": "done", "text": ""}
+
+    def _send_report(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
+        message = {"kind": "report", "phase": report.when, "data": data}
+        try:
+            if is_long(report.sections):
+                raise FrameError("too much output")
+            self._port.send(message)
+        except FrameError:
+            self._port.send({**message, "data": clip_report(data, report.longreprtext)})
+
+    def _take_warnings(self) -> Sequence[dict[str, object]]:
+        taken, self._warnings = self._warnings, []
+        return taken
+
+
+def describe_warning(warning: warnings.WarningMessage, when: str, nodeid: str) -> dict[str, object]:
+    """A warning as plain data: its class by name only, the host never imports it."""
+    return {
+        "when": when,
+        "nodeid": nodeid,
+        "category": warning.category.__name__,
+        "text": clip_text(str(warning.message), OUTPUT_LIMIT // WARNINGS_LIMIT),
+        "filename": warning.filename,
+        "lineno": warning.lineno,
+    }
+
+
+def _import_for_failures() -> None:
+    """Let pytest import before the snapshot what it imports at the first failing test."""
+    try:
+        pytest.fail("made up, to be formatted once")
+    except pytest.fail.Exception:
+        str(pytest.ExceptionInfo.from_current().getrepr(style="long", showlocals=True))

@@ -1,0 +1,147 @@
+"""Which files of a project go into a machine, and their archive.
+
+They lie in the guest at the host's absolute paths. Files that git tracks or does not ignore; without git all small
+ones; in any case the files that hold tests, what pytest reads on the way to them, and the kernelproof package.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from kernelproof.vm.errors import ProvisionError
+
+TOTAL_LIMIT = 64 * 1024 * 1024  # bytes of all files together
+SMALL_FILE = 1024 * 1024  # bytes: without git, larger files are taken for data or build products
+
+_CHAIN = ("conftest.py", "__init__.py")  # what pytest and import read above a test file
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
+
+
+def list_git_files(root: Path) -> list[Path] | None:
+    """What git tracks below `root` and what it does not ignore there; None without git or outside a work tree."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    if done.returncode != 0:
+        return None
+    return sorted({root / os.fsdecode(name) for name in done.stdout.split(b"\0") if name})
+
+
+def list_small_files(root: Path) -> list[Path]:
+    """All files below `root` of at most `SMALL_FILE` bytes, hidden and generated folders left out."""
+    return sorted(_walk(root, SMALL_FILE))
+
+
+def _walk(root: Path, limit_bytes: int) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root, followlinks=False):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        folders[:] = [
+            name
+            for name in folders
+            if name not in _SKIPPED_FOLDERS and not name.startswith(".") and not _is_environment(folder, name)
+        ]
+        for name in (*names, *links):
+            path = Path(folder, name)
+            if not name.endswith(".pyc") and path.lstat().st_size <= limit_bytes:
+                yield path
+
+
+def _is_environment(folder: str, name: str) -> bool:
+    return os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+
+
+def list_package_files(package: Path) -> list[Path]:
+    """The files of an installed kernelproof, its links followed: the package is whole wherever its parts lie."""
+    files = []
+    for folder, folders, names in os.walk(package, followlinks=True):
+        folders[:] = sorted(name for name in folders if name not in ("tests", "__pycache__"))
+        files += [Path(folder, name) for name in names if not name.endswith(".pyc")]
+    return sorted(files)
+
+
+def list_chain(files: Iterable[Path], root: Path) -> set[Path]:
+    """The conftests and package files that pytest reads on the way to these test files.
+
+    Args:
+        files: Test files, absolute.
+        root: Where the chain of a file below it ends; of others it ends at `/`.
+    """
+    folders = {
+        folder for file in files for folder in file.parents if folder.is_relative_to(root) or root not in file.parents
+    }
+    return {path for folder in folders for name in _CHAIN if (path := folder / name).is_file()}
+
+
+def plan_files(root: Path, tests: Sequence[Path], also: Iterable[Path], patterns: Sequence[str]) -> list[Path]:
+    """All files that a machine gets, absolute.
+
+    Args:
+        root: The project's root.
+        tests: The files that hold the selected tests.
+        also: Other files that must be there.
+        patterns: If any, of the project's files only those whose path below the root matches one.
+    """
+    listed = list_git_files(root)
+    project = list_small_files(root) if listed is None else listed
+    if patterns:
+        project = [path for path in project if any(fnmatch(str(path.relative_to(root)), text) for text in patterns)]
+    return sorted({*project, *tests, *list_chain(tests, root), *also})
+
+
+def pack(files: Iterable[Path]) -> bytes:
+    """An uncompressed tar archive of these files, to be unpacked at `/`, everything owned by root.
+
+    Files that vanished, and what is neither a regular file nor a symbolic link, are left out.
+
+    Raises:
+        ProvisionError: more than `TOTAL_LIMIT` bytes.
+        OSError: a file can't be read.
+    """
+    buffer = io.BytesIO()
+    sizes: dict[Path, int] = {}
+    total = 0
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path in files:
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue  # git lists what is tracked, also when it was deleted
+            if stat.S_ISLNK(status.st_mode):
+                archive.addfile(_member(path, status, tarfile.SYMTYPE, os.readlink(path)))
+            elif stat.S_ISREG(status.st_mode):
+                sizes[path] = status.st_size
+                if (total := total + status.st_size) > TOTAL_LIMIT:
+                    _refuse(sizes)
+                data = path.read_bytes()
+                member = _member(path, status, tarfile.REGTYPE)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _member(path: Path, status: os.stat_result, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(str(path).lstrip("/"))
+    member.type = kind
+    member.linkname = target
+    member.mode = stat.S_IMODE(status.st_mode)
+    member.mtime = int(status.st_mtime)
+    return member
+
+
+def _refuse(sizes: dict[Path, int]) -> None:
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
+    raise ProvisionError(
+        "push the project into the machine",
+        ", ".join(f"{path} ({sizes[path]} bytes)" for path in largest),
+        f"the project's files have more than {TOTAL_LIMIT} bytes, the largest of them these",
+        'ignore them in git, or name what tests need: [tool.kernelproof] guest-files = ["src/*", "tests/*"]',
+    )
