@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol, TypeVar
 import pytest
 
 from kernelproof.vm.broken import Loss
-from kernelproof.vm.errors import ChannelError, VmError
+from kernelproof.vm.errors import VmError
 from kernelproof.vm.forward import package_folder, plan_session, read_settings
 from kernelproof.vm.process import Usage
 from kernelproof.vm.provision_types import Progress
@@ -27,7 +27,7 @@ class ItemMachine(Protocol):
     """A machine for one item."""
 
     def stream(self, message: Mapping[str, object], *, timeout: float) -> Iterator[Mapping[str, object]]:
-        """Send a message; yield the answers until the last. Raises MachineLost and ChannelError."""
+        """Send a message; yield the answers until the last. Raises MachineLost, ChannelError and GuestError."""
 
     def log(self) -> str:
         """The end of its kernel log, safe to show."""
@@ -39,11 +39,11 @@ class ItemMachine(Protocol):
 class SessionMachine(Protocol):
     """The machine that becomes the template of all items' machines."""
 
-    def push(self, data: bytes, dest: str) -> None:
+    def push_archive(self, archive: bytes, destination: str) -> None:
         """Unpack a tar archive below a folder."""
 
     def request(self, message: Mapping[str, object], *, timeout: float) -> Mapping[str, object]:
-        """Send a message and return the answer. Raises MachineLost and ChannelError."""
+        """Send a message and return the answer. Raises MachineLost, ChannelError and GuestError."""
 
 
 class Machines(Protocol):
@@ -156,7 +156,7 @@ def open_session(
         release = str(kernel.get("release")) if isinstance(kernel, Mapping) else ""
         message = plan_session(config, key, files, release)
         progress.step("push the project and collect its tests")
-        machine.push(pack(project_files(config, files)), "/")
+        machine.push_archive(pack(project_files(config, files)), "/")
         answer = machine.request(message, timeout=COLLECT_SECONDS)
         if answer.get("kind") != "collected":
             _refuse_session(answer)
@@ -205,8 +205,6 @@ _REFUSED = (
 
 def _refuse_session(answer: Mapping[str, object]) -> NoReturn:
     check = Checker("the session")
-    if answer.get("kind") == "error":
-        raise ChannelError("start pytest in the guest", "agent", check.text(answer.get("text"), "text"), _REFUSED[1])
     output = check.text(answer.get("output"), "output").strip()
     status = check.integer(answer.get("exit"), "exit")
     detail, remedy = explain_output(output)
