@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kernelproof.conformance.seen import Seen
 
 GUEST_VARIABLE = "KERNELPROOF_GUEST"
@@ -86,8 +88,8 @@ class _HostSide:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        wanted = self._config.getini("behaviours_path") or any(item.get_closest_marker("behaviour") for item in items)
-        if wanted and items:
+        parents = [folder.parent for folder in self._config.getini("behaviours_path")]
+        if any(_may_be_behaviour(item, parents) for item in items):
             suite = import_module("kernelproof.conformance.suite").Suite(self._config)
             self._config.pluginmanager.register(suite, "kernelproof-conformance-suite")
             suite.bind(items)
@@ -108,6 +110,11 @@ class _HostSide:
             results = import_module("kernelproof.conformance.run_results").RunResults(self._config)
             self._config.pluginmanager.register(results, name)
         return results
+
+
+def _may_be_behaviour(item: pytest.Item, parents: list[Path]) -> bool:
+    marked = item.get_closest_marker("behaviour") is not None
+    return marked or any(item.path.is_relative_to(parent) for parent in parents)
 
 
 def _is_controller(config: pytest.Config) -> bool:

@@ -1,0 +1,95 @@
+"""What a test saw: the value that the kernel gave, recorded before it is asserted.
+
+    assert seen(first_line(path)) == "0::/"
+    assert seen.errno_of(mount, "none", target, "tmpfs") == "EPERM"
+
+The last value recorded is the one a deviation is matched with, so record right before the assertion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from errno import errorcode
+from typing import Any, TypeVar
+
+import pytest
+
+NO_ERROR = "no error"  # what `errno_of` gives when the kernel did as it was told
+
+_Value = TypeVar("_Value")
+
+
+class Seen:
+    """Records values; a fixture gives one to a test."""
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+
+    def __call__(self, value: _Value, /) -> _Value:
+        """Record a value as JSON and return it as it was given.
+
+        An OSError is recorded as its errno's name, bytes as text with escapes, paths and other objects by `str`.
+        """
+        self._values.append(plain_value(value))
+        return value
+
+    def errno_of(self, call: Callable[..., object], /, *arguments: object, **keywords: object) -> str:
+        """Call, record and return the name of the errno that the kernel refused with, or "no error"."""
+        try:
+            call(*arguments, **keywords)
+        except OSError as error:
+            answer = errno_name(error)
+        else:
+            answer = NO_ERROR
+        return self(answer)
+
+    @property
+    def last(self) -> Any:
+        """The value recorded last as JSON data; None before the first."""
+        return self._values[-1] if self._values else None
+
+
+_KEY = pytest.StashKey[Seen]()
+
+
+def attach(item: pytest.Item) -> Seen:
+    """Return the item's recorder, made when first asked."""
+    return item.stash.setdefault(_KEY, Seen())
+
+
+def last_seen(item: pytest.Item) -> Any:
+    """Return what the item's test recorded last; None when it recorded nothing."""
+    recorder = item.stash.get(_KEY, None)
+    return None if recorder is None else recorder.last
+
+
+def errno_name(error: OSError) -> str:
+    """Return the name of an error's number: "EINVAL"; a number without a name as digits."""
+    return errorcode.get(error.errno or 0, str(error.errno))
+
+
+def plain_value(value: object) -> Any:
+    """Return a value as JSON data: what a results file and a deviation hold."""
+    if value is None or isinstance(value, bool | float | str):
+        return _plain_text(value) if isinstance(value, str) else value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, OSError):
+        return errno_name(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [plain_value(item) for item in value]
+        return sorted(items, key=format_value) if isinstance(value, set | frozenset) else items
+    return _plain_text(str(value))
+
+
+def _plain_text(text: str) -> str:
+    # A member of StrEnum is a text too; lone surrogates of file names fit no results file.
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def format_value(value: object) -> str:
+    """Return plain data as a witness prints it: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
