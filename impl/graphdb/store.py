@@ -1,0 +1,267 @@
+"""The file behind a graph: who may use which connection when, and what a transaction is.
+
+Everything that touches the database goes through `Store.read`, `Store.read_consistent` or `Store.transaction`; they
+take the thread's connection under its lock and turn what SQLite raises into the errors of this package.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from kernelproof.impl.graphdb import migrate, opening, schema
+from kernelproof.impl.graphdb.connection import Connections, Slot, check_not_crossed
+from kernelproof.impl.graphdb.errors import Busy, GraphError, NotAGraph, ReadOnly, translate
+from kernelproof.impl.graphdb.journal import Journal, plan_journal, read_fstype
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MEMORY: Final = Journal("memory", "off", "in memory")
+
+
+class Store:
+    """An open graph file (or one in memory) with its connections.
+
+    Attributes:
+        path: The file, None in memory.
+        journal: The journal mode, with the reason for it.
+        read_only: Whether writes are refused.
+        timeout_seconds: How long an operation waits for locks.
+    """
+
+    def __init__(
+        self, path: Path | None, connections: Connections, *, journal: Journal, read_only: bool, timeout_seconds: float
+    ) -> None:
+        self.path = path
+        self.journal = journal
+        self.read_only = read_only
+        self.timeout_seconds = timeout_seconds
+        self._connections = connections
+
+    @property
+    def label(self) -> str:
+        """The file's path for messages."""
+        return ":memory:" if self.path is None else str(self.path)
+
+    def read(self, operation: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one statement's worth of reading on this thread's connection.
+
+        Raises:
+            Busy: The lock could not be had in time.
+            Closed: The database is closed.
+            GraphError: What the operation or SQLite refused.
+        """
+        slot = self._enter()
+        try:
+            return operation(slot.connection, *args, **kwargs)
+        except GraphError:
+            raise
+        except sqlite3.Error as error:
+            raise translate(error, self.label) from error
+        finally:
+            slot.lock.release()
+
+    def read_consistent(
+        self, operation: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run several statements that see one state of the graph; the read transaction is over when it returns.
+
+        Raises:
+            Busy: The lock could not be had in time.
+            Closed: The database is closed.
+            GraphError: What the operation or SQLite refused.
+        """
+        slot = self._enter()
+        try:
+            if slot.connection.in_transaction:
+                return operation(slot.connection, *args, **kwargs)
+            slot.connection.execute("BEGIN")
+            try:
+                return operation(slot.connection, *args, **kwargs)
+            finally:
+                slot.connection.execute("ROLLBACK")
+        except GraphError:
+            raise
+        except sqlite3.Error as error:
+            raise translate(error, self.label) from error
+        finally:
+            slot.lock.release()
+
+    def write(self, operation: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation in a transaction of its own, or as one step of the transaction under way.
+
+        Raises:
+            Busy: The lock could not be had, or readers kept the commit waiting, for the timeout: nothing was changed.
+            ReadOnly: The database was opened read-only, or the file refuses writes.
+            GraphError: What the operation or SQLite refused: nothing was changed.
+        """
+        with self.transaction() as connection:
+            return operation(connection, *args, **kwargs)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold a write transaction; all of it is done, or nothing. Within another one it is a savepoint.
+
+        Raises:
+            Busy: As for `write`.
+            ReadOnly: As for `write`.
+        """
+        if self.read_only:
+            raise ReadOnly(f"{self.label} was opened read-only")
+        deadline = time.monotonic() + self.timeout_seconds
+        self._connections.slot()
+        self._connections.acquire_writer(self.timeout_seconds)
+        try:
+            slot = self._enter()
+            try:
+                with self._level(slot, deadline):
+                    yield slot.connection
+            except GraphError:
+                raise
+            except sqlite3.Error as error:
+                raise translate(error, self.label) from error
+            finally:
+                slot.lock.release()
+        finally:
+            self._connections.writer.release()
+
+    @contextmanager
+    def _level(self, slot: Slot, deadline: float) -> Iterator[None]:
+        connection, outermost = slot.connection, slot.depth == 0
+        began = time.monotonic()
+        connection.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT level_{slot.depth}")
+        waited = time.monotonic() - began
+        slot.depth += 1
+        try:
+            yield
+            if outermost:
+                self._commit(connection, deadline, waited)
+            else:
+                connection.execute(f"RELEASE level_{slot.depth - 1}")
+        except BaseException:
+            # SQLite may have rolled back by itself (disk full, input/output error).
+            slot.rollbacks += 1
+            if connection.in_transaction:
+                connection.execute("ROLLBACK" if outermost else f"ROLLBACK TO level_{slot.depth - 1}")
+                if not outermost:
+                    connection.execute(f"RELEASE level_{slot.depth - 1}")
+            raise
+        finally:
+            slot.depth -= 1
+
+    def _commit(self, connection: sqlite3.Connection, deadline: float, waited: float) -> None:
+        # The timeout is the caller's for the whole operation; SQLite's counts from the start of each lock.
+        if waited < 0.01:
+            connection.execute("COMMIT")
+            return
+        rest = max(0.0, deadline - time.monotonic())
+        connection.execute(f"PRAGMA busy_timeout = {int(rest * 1000)}")
+        try:
+            connection.execute("COMMIT")
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(self.timeout_seconds * 1000)}")
+
+    def slot(self) -> Slot:
+        """Return this thread's connection; hold its lock while using it."""
+        return self._connections.slot()
+
+    def is_current(self, slot: Slot) -> bool:
+        """Tell whether a connection is still this thread's in this process."""
+        return self._connections.is_current(slot)
+
+    def _enter(self) -> Slot:
+        slot = self._connections.slot()
+        if not slot.lock.acquire(timeout=self.timeout_seconds):
+            raise Busy(f"{self.label}: another thread held the connection for {self.timeout_seconds:g} s")
+        return slot
+
+    def close(self) -> None:
+        """Close all connections; in WAL mode the log is written back and emptied first. Closing twice is once.
+
+        Raises:
+            Busy: Another thread is within an operation; nothing was closed.
+        """
+        self._connections.close(self._tidy)
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        if self.journal.mode == "wal" and not self.read_only:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    journal: str = "auto",
+    create: bool = True,
+    read_only: bool = False,
+    timeout_seconds: float = 5.0,
+    upgrade: bool = True,
+    change_limit: int = schema.CHANGE_LIMIT,
+) -> Store:
+    """Open a graph file; see `GraphDatabase.open`."""
+    opening.check_library(sqlite3.sqlite_version_info)
+    if timeout_seconds < 0 or change_limit < 1:
+        raise ValueError("timeout_seconds must not be negative, and the change log needs room for one row at least")
+    if "\0" in os.fspath(path):
+        raise ValueError("a file name holds no NUL")
+    name = os.path.realpath(path)
+    if create and not read_only and not os.path.lexists(name):
+        opening.create_file(name, change_limit=change_limit)
+    opening.check_access(name, read_only=read_only)
+    opening.check_size(name)
+    check_not_crossed(name)
+    planned = plan_journal(journal, sqlite3.sqlite_version_info, read_fstype(name))
+    options = opening.Options(name, read_only, timeout_seconds, planned)
+    version = _identify(options, upgrade=upgrade)
+
+    def connect() -> sqlite3.Connection:
+        connection = opening.connect(options)
+        if version == 0:
+            migrate.create_temporary_views(connection)
+        return connection
+
+    connections = Connections(connect, path=name, timeout_seconds=timeout_seconds, holds_locks=planned.mode == "wal")
+    return Store(Path(name), connections, journal=planned, read_only=read_only, timeout_seconds=timeout_seconds)
+
+
+def _identify(options: opening.Options, *, upgrade: bool) -> int:
+    # Read what the file is, before its journal mode or anything else is changed; upgrade a file of 2014.
+    looker = opening.connect(options._replace(read_only=True))
+    try:
+        found = schema.read_found(looker)
+    except sqlite3.Error as error:
+        raise translate(error, options.path) from None
+    finally:
+        looker.close()
+    schema.check_found(found, options.path)
+    if found.kind == "2014" and not options.read_only:
+        if not upgrade:
+            raise NotAGraph(
+                f"{options.path}: found {found.text}; open it with upgrade=True (a copy is kept beside "
+                "it), or read_only=True to leave it as it is"
+            )
+        migrate.upgrade(options)
+        return schema.VERSION
+    return found.version
+
+
+def memory_store(*, timeout_seconds: float = 5.0, change_limit: int = schema.CHANGE_LIMIT) -> Store:
+    """Make a graph in memory, shared by the threads of this process; see `GraphDatabase.in_memory`."""
+    opening.check_library(sqlite3.sqlite_version_info)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=256)
+        opening.set_up(connection)
+        connection.execute("BEGIN")
+        schema.create(connection, change_limit=change_limit)
+        connection.execute("COMMIT")
+        return connection
+
+    connections = Connections(connect, path=None, timeout_seconds=timeout_seconds, holds_locks=False)
+    return Store(None, connections, journal=_MEMORY, read_only=False, timeout_seconds=timeout_seconds)
