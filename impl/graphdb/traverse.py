@@ -14,7 +14,7 @@ What may repeat is named, since the answers differ:
 The number of paths grows beyond all bounds where things are cross-linked (15 that link each other: more than 10^11),
 so a walk that has more than `max_rows` raises instead of handing out a part as if it were all.
 
-Sources: SQLite documentation, lang_with, section 3 (what UNION and a depth column do on cycles); tempfiles, section 2.6.
+Sources: SQLite documentation, lang_with, section 3 (UNION and a depth column on cycles); tempfiles, section 2.6.
 """
 
 from __future__ import annotations
