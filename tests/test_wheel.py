@@ -1,0 +1,163 @@
+"""What is installed: the same files whichever way the wheel was built, under one name, in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORT_ALL = """
+import importlib, pkgutil, kernelproof
+for module in pkgutil.walk_packages(kernelproof.__path__, "kernelproof."):
+    if not module.name.rpartition(".")[2].startswith(("test_", "conftest", "__main__")):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+FOREIGN = '''"""This repository's own; not kernelproof's."""
+from pathlib import Path
+
+import {name}
+
+def test_own():
+    assert Path({name}.__file__).is_relative_to(Path(__file__).parent.parent)
+    assert {name}.OWNER == "somebody else"
+'''
+
+
+class Packages(NamedTuple):
+    """A wheel from the tree, a source archive, and a wheel from that archive."""
+
+    wheel: Path
+    archive: Path
+    wheel_of_archive: Path
+
+
+class Installed(NamedTuple):
+    """An environment that holds the wheel and what it declares to need, nothing else."""
+
+    python: Path
+    site: Path
+
+    def run(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run its Python, away from the checkout and from this process's settings."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
+        command = [str(self.python), *arguments]
+        return subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, check=False)
+
+
+def build(kind: str, source: Path, target: Path) -> Path:
+    """Build a wheel or sdist with the backend of this environment: no index is asked."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """Both ways to a wheel."""
+    wheel = build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+    archive = build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(archive) as tar:
+        tar.extractall(unpacked, filter="data")
+    (source,) = unpacked.iterdir()
+    return Packages(wheel, archive, build("wheel", source, tmp_path_factory.mktemp("wheel-of-sdist")))
+
+
+def needed(requirements: list[str], seen: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
+    """The distributions that these requirements name here, with theirs, without extras."""
+    for text in requirements:
+        requirement = Requirement(text)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if wanted and requirement.name not in seen:
+            seen[requirement.name] = metadata.distribution(requirement.name)
+            needed(metadata.requires(requirement.name) or [], seen)
+    return seen
+
+
+@pytest.fixture(scope="session")
+def installed(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel unpacked where pip would put it; its declared dependencies linked beside it."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    with zipfile.ZipFile(packages.wheel) as archive:
+        archive.extractall(site)
+    (own,) = site.glob("kernelproof-*.dist-info")
+    for distribution in needed(metadata.Distribution.at(own).requires or [], {}).values():
+        for top in {file.parts[0] for file in distribution.files or ()} - {".."}:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(distribution.locate_file(top))))
+    return Installed(folder / "bin/python", site)
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_of_tree_and_of_archive_agree(packages: Packages) -> None:
+    """A wheel made from the source archive holds the files of a wheel made from the tree."""
+    assert names(packages.wheel_of_archive) == names(packages.wheel)
+
+
+def test_wheel_has_one_import_name(packages: Packages) -> None:
+    """Nothing but kernelproof and its metadata is installed."""
+    tops = {name.split("/")[0] for name in names(packages.wheel)}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"kernelproof"}
+
+
+def test_wheel_holds_every_module_and_data_file(packages: Packages) -> None:
+    """Every Python, TOML and JSON file of the house is in the wheel, except tests."""
+    wanted = {
+        f"kernelproof/{path.relative_to(ROOT)}"
+        for folder in ("impl", "vm", "conformance")
+        for suffix in ("py", "toml", "json")
+        for path in (ROOT / folder).rglob(f"*.{suffix}")
+        if "tests" not in path.parts and "__pycache__" not in path.parts
+    }
+    assert wanted
+    assert wanted - names(packages.wheel) == set()
+    assert [name for name in names(packages.wheel) if "/tests/" in name] == []
+    assert "kernelproof/py.typed" in names(packages.wheel)
+
+
+def test_archive_holds_each_file_once(packages: Packages) -> None:
+    """The source archive has no second copy of the house under its bare names."""
+    with tarfile.open(packages.archive) as archive:
+        tops = {member.name.split("/")[1] for member in archive.getmembers()}
+    assert tops.isdisjoint({"impl", "vm", "conformance"})
+    assert "kernelproof" in tops
+
+
+def test_installed_alone_it_imports(installed: Installed, tmp_path: Path) -> None:
+    """Every module outside of the statements' tests imports with nothing but the declared dependencies."""
+    done = installed.run("-W", "error", "-c", IMPORT_ALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"kernelproof.vm.plugin", "kernelproof.conformance.plugin", "kernelproof.cli.main"} <= set(
+        done.stdout.split()
+    )
+
+
+def test_foreign_repository_keeps_its_names(installed: Installed, tmp_path: Path) -> None:
+    """A repository with folders vm, impl and conformance of its own is tested by plain pytest as before."""
+    for name in ("vm", "impl", "conformance"):
+        (tmp_path / name / "tests").mkdir(parents=True)
+        (tmp_path / name / "__init__.py").write_text('OWNER = "somebody else"\n')
+        (tmp_path / name / "tests" / f"test_{name}.py").write_text(FOREIGN.format(name=name))
+    done = installed.run("-m", "pytest", "-p", "no:cacheprovider", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+    assert "kernelproof" in done.stdout.split("plugins:")[1].split("\n")[0]
