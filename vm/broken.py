@@ -13,6 +13,7 @@ from typing import Self
 import pytest
 
 from kernelproof.vm.console import escape_text
+from kernelproof.vm.errors import GuestError, MachineLost
 
 SHOWN_LOG = 64 * 1024  # characters of the kernel log in a report: a panic with the stacks of all tasks takes about that
 
@@ -35,7 +36,8 @@ class Loss:
     @classmethod
     def from_error(cls, kind: str, error: Exception) -> Self:
         """The loss that an error of ours means."""
-        return cls(kind, escape_text(str(error)), str(getattr(error, "log", "")))
+        text = f"{error}\n{error.text}" if isinstance(error, GuestError) else str(error)
+        return cls(kind, escape_text(text), error.log if isinstance(error, MachineLost) else "")
 
     def again(self) -> Loss:
         """The same for the items that follow: its first line only."""

@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from kernelproof.vm.broken import Loss, broken_reports
-from kernelproof.vm.errors import ChannelError, MachineLost, VmError
+from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, VmError
 from kernelproof.vm.plugin import FACTS, chosen_kernels
 from kernelproof.vm.provision_progress import SilentProgress, open_progress
 from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.replay import OWN_PROPERTY, ItemReader, rebuild_report, rebuild_warning
 from kernelproof.vm.selection import ASSIGNMENT, MachineKey, assign_items, item_location, merge_items, seed_for
-from kernelproof.vm.sessions import ItemMachine, MachineProvider, OpenSession, open_session
+from kernelproof.vm.sessions import ItemMachine, MachineProvider, OpenSession, fact, open_session
 
 _NOT_YET = ("usepdb", "trace")  # options that need a terminal in the machine
 
@@ -163,28 +163,32 @@ class Host:
         try:
             machine = opened.machines.clone()
             timeout = self._config.getoption("vm_timeout")
-            for message in machine.stream(self._item_message(item, timeout, properties), timeout=timeout):
+            for message in machine.stream(self._item_message(item, opened, properties), timeout=timeout):
                 reader.feed(message)
             end = reader.finish()
             return Loss("hook", str(end["text"])) if end["end"] == "error" else None
         except MachineLost as error:
-            return Loss(error.kind, str(error), error.log)
+            return Loss.from_error(error.kind, error)
         except ChannelError as error:
-            return Loss("protocol", str(error))
+            return Loss.from_error("protocol", error)
+        except GuestError as error:
+            return Loss.from_error("agent", error)
         finally:
             if machine is not None:
                 properties["log"] = machine.log()
                 properties["cpu_seconds"] = round(machine.close().cpu_seconds, 6)
 
-    def _item_message(self, item: pytest.Item, timeout: float, properties: Mapping[str, object]) -> dict[str, object]:
+    def _item_message(
+        self, item: pytest.Item, opened: OpenSession, properties: Mapping[str, object]
+    ) -> dict[str, object]:
         assignment = item.stash[ASSIGNMENT]
         series = assignment.key.series
         data: dict[str, object] = {}
         for part in self._config.hook.pytest_kernelproof_item_data(item=item, series=series):
             data.update(part)
         message = {"kind": "item", "nodeid": assignment.origin.nodeid, "seed": properties["seed"], "data": data}
-        if assignment.key.time == "real":  # in virtual time a watchdog in the guest barks as soon as the guest idles
-            message["deadline_seconds"] = timeout
+        if not opened.is_virtual:  # in virtual time a watchdog in the guest barks as soon as the guest idles
+            message["deadline_seconds"] = self._config.getoption("vm_timeout")
         return message
 
     # --- reporting
@@ -240,16 +244,11 @@ class Host:
 
 def describe_facts(facts: Mapping[str, object], key: MachineKey) -> str:
     """One line about a kind of machine, as for the header."""
-    kernel, machine, guest = (_part(facts, name) for name in ("kernel", "machine", "guest"))
     return (
-        f"{kernel.get('release')}, profile {key.profile}, {machine.get('accelerator')}, {machine.get('time')} time, "
-        f"{machine.get('cpus')} CPUs, QEMU {machine.get('qemu')}, Python {guest.get('python')}"
+        f"{fact(facts, 'kernel', 'release')}, profile {key.profile}, {fact(facts, 'machine', 'accelerator')}, "
+        f"{fact(facts, 'machine', 'time')} time, {fact(facts, 'machine', 'cpus')} CPUs, "
+        f"QEMU {fact(facts, 'machine', 'qemu')}, Python {fact(facts, 'guest', 'python')}"
     )
-
-
-def _part(facts: Mapping[str, object], name: str) -> Mapping[str, object]:
-    part = facts.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _stop_of(end: Mapping[str, object]) -> BaseException | None:

@@ -76,7 +76,7 @@ class ItemReader:
             if len(self.reports) >= REPORTS_LIMIT:
                 check.refuse(f"more than {REPORTS_LIMIT} reports")
             self.reports.append(self._read_report(check.mapping(message.get("data"), "report")))
-        elif kind in ("item-done", "error"):
+        elif kind == "item-done":
             self.end = _read_end(check, message)
         else:
             check.refuse(f"unknown kind of message {kind!r}")
@@ -252,8 +252,6 @@ def _read_locals(check: Checker, value: object) -> dict[str, object]:
 
 
 def _read_end(check: Checker, message: Mapping[str, object]) -> dict[str, object]:
-    if message.get("kind") == "error":
-        return {"end": "error", "text": check.text(message.get("text"), "text")}
     clone = check.text(message.get("clone"), "clone")
     if len(clone) != 32 or not set(clone) <= set("0123456789abcdef"):
         check.refuse("the clone's mark is not 16 bytes in hexadecimal")

@@ -99,6 +99,7 @@ class OpenSession:
         self.machines = machines
         self.facts = facts
         self.warnings = collected.warnings
+        self.is_virtual = fact(facts, "machine", "time") == "virtual"
         self._nodeids = collected.nodeids
         self._failed = collected.failed
 
@@ -116,6 +117,12 @@ class OpenSession:
             f"{nodeid} vanished: the host collected it, the guest did not\n"
             "  remedy: let names and parameters of tests not depend on the machine that collects them",
         )
+
+
+def fact(facts: Mapping[str, object], part: str, name: str) -> object:
+    """One fact, or None: what makes the machines need not know all."""
+    found = facts.get(part)
+    return found.get(name) if isinstance(found, Mapping) else None
 
 
 class Collected:
@@ -152,9 +159,8 @@ def open_session(
     files = list(dict.fromkeys(item.stash[ASSIGNMENT].origin.path for item in items))
 
     def prepare(machine: SessionMachine, facts: Mapping[str, object]) -> Collected:
-        kernel = facts.get("kernel")
-        release = str(kernel.get("release")) if isinstance(kernel, Mapping) else ""
-        message = plan_session(config, key, files, release)
+        release, kind_of_time = (str(fact(facts, *names)) for names in (("kernel", "release"), ("machine", "time")))
+        message = plan_session(config, key._replace(time=kind_of_time), files, release)
         progress.step("push the project and collect its tests")
         machine.push_archive(pack(project_files(config, files)), "/")
         answer = machine.request(message, timeout=COLLECT_SECONDS)

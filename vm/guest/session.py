@@ -22,7 +22,7 @@ from _pytest.runner import runtestprotocol
 
 from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_report, clip_text, is_long
 from kernelproof.vm.guest.frames import FrameError
-from kernelproof.vm.guest.port import Port
+from kernelproof.vm.guest.port import FORKED, Port
 
 if TYPE_CHECKING:
     import warnings
@@ -31,8 +31,6 @@ MARKER = "machine(profile='plain', time='virtual'): run this test in a machine o
 KERNEL_INI = "kernelproof_kernel"
 
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
-
-FORKED_CHILD_STATUS = 70  # exit status of a child that a test forked and let run on into pytest
 
 # The host has read its own command line; what is written in the project's file for it is not for the guest.
 _OVERRIDES = ("addopts=", "required_plugins=")
@@ -191,7 +189,7 @@ class GuestSession:
         self._port = port
         self._options = options
         self._console = console
-        self._pid = os.getpid()
+        self._pid = 0
         self._items: dict[str, pytest.Item] = {}
         self._reports: list[pytest.TestReport] = []
         self._warnings: list[dict[str, object]] = []
@@ -262,7 +260,7 @@ class GuestSession:
         if call.excinfo is not None:
             text += "".join(["\n", *traceback.format_exception(call.excinfo.value)])
         os.write(self._console, f"{text}\n".encode("utf-8", "backslashreplace"))
-        os._exit(FORKED_CHILD_STATUS)
+        os._exit(FORKED)
 
     def _answer(self, message: Mapping[str, object]) -> None:
         kind = message.get("kind")
@@ -280,7 +278,7 @@ class GuestSession:
         self._port.send({"kind": "error", "type": name, "text": text})
 
     def _run(self, item: pytest.Item, message: Mapping[str, object]) -> None:
-        began = _monotonic()
+        began, self._pid = _monotonic(), os.getpid()
         clone = os.urandom(16).hex()
         random.seed(cast("int", message["seed"]))
         deadline = cast("float | None", message.get("deadline_seconds"))

@@ -1,0 +1,28 @@
+"""Inner runs of pytest whose machines are local processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kernelproof.vm.tests.plugin.local_machines import LocalPlugin
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def local() -> LocalPlugin:
+    """What the inner run's machines are made by."""
+    return LocalPlugin()
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, local: LocalPlugin) -> Run:
+    """Run pytest in this process with local machines, on kernel 6.12 unless told otherwise."""
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\naddopts = '-p no:cacheprovider'\n")
+
+    def run_pytest(*arguments: str, kernel: str = "6.12") -> pytest.RunResult:
+        return pytester.runpytest("--kernel", kernel, *arguments, plugins=[local])
+
+    return run_pytest
