@@ -3,6 +3,7 @@
 VmError
 ├── ProvisionError      what a machine is made of could not be had
 ├── ChannelError        the guest broke the protocol: not trusted any further
+├── GuestError          the agent could not do what it was asked to; the machine goes on
 └── MachineLost         the machine is gone or answers no more; says how
 """
 
@@ -36,6 +37,22 @@ class ProvisionError(VmError):
 
 class ChannelError(VmError):
     """The guest sent what the protocol does not allow."""
+
+
+class GuestError(VmError):
+    """What the agent was asked to do raised an exception in the guest.
+
+    Args:
+        request: The kind of message that was sent.
+        type: Name of the exception's class, safe to show.
+        text: The guest's traceback, safe to show.
+    """
+
+    def __init__(self, request: str, type: str, text: str) -> None:
+        detail = text.strip().splitlines()[-1] if text.strip() else type
+        super().__init__("ask guest", request, detail, "read the guest's traceback in the error's `text`")
+        self.type = type
+        self.text = text
 
 
 class MachineLost(VmError):

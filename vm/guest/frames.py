@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 PROTOCOL = 1  # in every message as "protocol"; raised when either side would misread the other
 
+AGENT_DIED = "kernelproof: AGENT DIED status"  # PID 1 says it on the console, the host looks for it there
+
 JSON = b"J"
 BYTES = b"B"
 MAX_PAYLOAD = 16 * 1024 * 1024
@@ -81,7 +83,7 @@ class FrameReader:
         """The next whole frame as (kind, payload), or None until more is fed.
 
         Raises:
-            FrameError: the header announces an unknown kind or too long a payload; the stream can't be read any further.
+            FrameError: an unknown kind or too long a payload is announced; the stream can't be read any further.
         """
         if len(self._buffer) < _HEADER.size:
             return None

@@ -1,7 +1,7 @@
 """The guest's end of the channel: messages over one file descriptor, blocking.
 
 The descriptor is the virtio port in a machine, or one end of a socket pair in a test without any. One thread, one
-message in flight, no timeout anywhere: in virtual time a guest that waits for its host with a timeout times out at once.
+message in flight, no timeout: in virtual time a guest that waits for its host with a timeout times out at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from kernelproof.vm.guest.frames import (
     encode_message,
 )
 
+FORKED = 70  # exit status of a forked child that would have used its parent's port
+
 _READ_BYTES = 65536
 
 
@@ -35,6 +37,7 @@ class Port:
         self._descriptor = descriptor
         self._on_wake = on_wake
         self._reader = FrameReader()
+        self._owner = os.getpid()
 
     def send(self, message: Mapping[str, object]) -> None:
         """Send a message.
@@ -88,6 +91,10 @@ class Port:
         return payload
 
     def _write(self, data: bytes) -> None:
+        if os.getpid() != self._owner:
+            os._exit(
+                FORKED
+            )  # a child that a test forked ran past the end of its test: it must not answer for its parent
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]

@@ -1,0 +1,215 @@
+"""Moves bytes between the host and one machine: the agent's stream, QEMU's control stream, QEMU's end, in one poll(2).
+
+Every wait has a deadline by the monotonic clock and sees all three at once. What the messages mean is not judged here,
+and no error is translated: `kernelproof.vm.running` knows what a missed deadline is.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from kernelproof.vm.guest.frames import MAX_PAYLOAD, FrameError, FrameReader
+from kernelproof.vm.messages import broken
+from kernelproof.vm.qmp import QmpReader, encode_command, read_answer
+
+_CHUNK = 256 * 1024
+_FLOOD = MAX_PAYLOAD + 2 * _CHUNK  # unread bytes of the agent's: more than a frame means that it speaks unasked
+_EVENTS = 256  # events kept: a guest can make QEMU send any number (RTC_CHANGE)
+
+
+class DeadlineMissed(Exception):
+    """What was waited for did not come in time."""
+
+
+class Ended(Exception):
+    """QEMU has ended."""
+
+
+class Channel:
+    """The three descriptors of one machine.
+
+    Args:
+        agent: Connected to the guest's port; owned and closed by the channel.
+        control: Connected to QEMU's monitor; likewise.
+        pidfd: Of QEMU; not closed here.
+    """
+
+    def __init__(self, agent: socket.socket, control: socket.socket, pidfd: int) -> None:
+        self.events: deque[Mapping[str, object]] = deque(maxlen=_EVENTS)
+        self._agent, self._control, self._pidfd = agent, control, pidfd
+        self._frames, self._qmp = FrameReader(), QmpReader()
+        self._answers: deque[Mapping[str, object]] = deque()
+        self._readers: dict[int, Callable[[], bool]] = {
+            agent.fileno(): self._read_agent,
+            control.fileno(): self._read_control,
+        }
+        self._poll = select.poll()
+        for descriptor in (*self._readers, pidfd):
+            self._poll.register(descriptor, select.POLLIN)
+        agent.setblocking(False)
+        control.setblocking(False)
+
+    def close(self) -> None:
+        """Close both streams."""
+        self._agent.close()
+        self._control.close()
+
+    def wait_for_greeting(self, deadline: float) -> None:
+        """Wait until QEMU's monitor greets.
+
+        Raises:
+            DeadlineMissed, Ended, QmpError, ChannelError
+        """
+        self._next_control(lambda message: "QMP" in message, deadline)
+
+    def command(
+        self,
+        name: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        deadline: float,
+        descriptor: int | None = None,
+    ) -> object:
+        """Send QEMU a command and wait for what it returns.
+
+        Args:
+            name: The command.
+            arguments: Its arguments.
+            deadline: By the monotonic clock.
+            descriptor: Sent along with the command.
+
+        Raises:
+            QmpError: QEMU refused it.
+            DeadlineMissed, Ended, ChannelError
+        """
+        line = encode_command(name, arguments or {})
+        rights = [] if descriptor is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        try:
+            self._control.sendmsg([line], rights)  # one command in flight: it fits into the socket's buffer
+        except (BrokenPipeError, ConnectionResetError):
+            self._wait_until_ended(deadline)
+        return read_answer(self._next_control(lambda message: "event" not in message, deadline))
+
+    def wait_for_event(
+        self, name: str, accept: Callable[[Mapping[str, object]], bool], deadline: float
+    ) -> Mapping[str, object]:
+        """Wait for an event of that name, already seen or still to come, whose data is accepted.
+
+        Raises:
+            DeadlineMissed, Ended, QmpError, ChannelError
+        """
+
+        def wanted(event: Mapping[str, object]) -> bool:
+            data = event.get("data")
+            return event.get("event") == name and accept(data if isinstance(data, dict) else {})
+
+        while True:
+            for event in self.events:
+                if wanted(event):
+                    return event
+            self._pump(deadline)
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send frames to the agent.
+
+        Raises:
+            DeadlineMissed, Ended, ChannelError
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._agent.send(rest) :]
+            except BlockingIOError:
+                self._pump(deadline, writing=True)
+            except (BrokenPipeError, ConnectionResetError):
+                self._wait_until_ended(deadline)
+
+    def receive(self, deadline: float) -> tuple[bytes, bytes]:
+        """The agent's next frame as (kind, payload).
+
+        Raises:
+            ChannelError: what came is no frame.
+            DeadlineMissed, Ended, QmpError
+        """
+        while (frame := self._take_frame()) is None:
+            self._pump(deadline)
+        return frame
+
+    def wait_until_ended(self, deadline: float) -> bool:
+        """Read on until QEMU has ended; False when the deadline passed before.
+
+        Raises:
+            QmpError, ChannelError
+        """
+        try:
+            self._wait_until_ended(deadline)
+        except Ended:
+            return True
+        except DeadlineMissed:
+            return False
+        return False
+
+    def _wait_until_ended(self, deadline: float) -> None:
+        while True:
+            self._pump(deadline)
+
+    def _take_frame(self) -> tuple[bytes, bytes] | None:
+        try:
+            return self._frames.take()
+        except FrameError as error:
+            raise broken(str(error)) from error
+
+    def _next_control(self, wanted: Callable[[Mapping[str, object]], bool], deadline: float) -> Mapping[str, object]:
+        while True:
+            while self._answers:
+                if wanted(message := self._answers.popleft()):
+                    return message
+            self._pump(deadline)
+
+    def _pump(self, deadline: float, *, writing: bool = False) -> None:
+        """Wait until something happens, and take in all there is."""
+        if writing:
+            self._poll.modify(self._agent, select.POLLIN | select.POLLOUT)
+        left = deadline - time.monotonic()
+        ready = self._poll.poll(math.ceil(left * 1000)) if left > 0 else []
+        if writing:
+            self._poll.modify(self._agent, select.POLLIN)
+        if not ready:
+            raise DeadlineMissed
+        found = False
+        for descriptor, _ in ready:
+            if descriptor in self._readers:
+                found |= self._readers[descriptor]()
+        if not found and any(descriptor == self._pidfd for descriptor, _ in ready):
+            raise Ended
+
+    def _read_agent(self) -> bool:
+        data = self._read(self._agent)
+        self._frames.feed(data)
+        if self._frames.pending > _FLOOD:
+            raise broken(f"more than {_FLOOD} bytes came that nothing asked for")
+        return bool(data)
+
+    def _read_control(self) -> bool:
+        data = self._read(self._control)
+        self._qmp.feed(data)
+        while (message := self._qmp.take()) is not None:
+            (self.events if "event" in message else self._answers).append(message)
+        return bool(data)
+
+    def _read(self, stream: socket.socket) -> bytes:
+        try:
+            data = stream.recv(_CHUNK)
+        except BlockingIOError:
+            return b""
+        except ConnectionResetError:
+            data = b""
+        if not data:  # its end; the process is what is watched from now on
+            self._poll.unregister(stream)
+        return data

@@ -1,0 +1,193 @@
+"""PID 1 of a machine: leaves the initial rootfs, mounts, loads modules, forks the agent, reaps; no service manager.
+
+It mounts no cgroup hierarchy: the test chooses v1 or v2. When the agent ends it says so on the console and powers off,
+so that the host learns of it at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from kernelproof.vm.guest import agent
+from kernelproof.vm.guest.frames import AGENT_DIED
+
+PROFILE = Path("/usr/lib/kernelproof-agent/profile.json")
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "USER": "root",
+    "LOGNAME": "root",
+    "SHELL": "/bin/sh",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+}
+
+_NOSUID, _NODEV, _NOEXEC = 2, 4, 8
+_BIND, _MOVE = 4096, 8192
+
+# (source, target, fstype, flags, data), in the order in which one needs the other.
+MOUNTS = (
+    ("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC, None),
+    ("sysfs", "/sys", "sysfs", _NOSUID | _NODEV | _NOEXEC, None),
+    ("devtmpfs", "/dev", "devtmpfs", _NOSUID, "mode=0755"),
+    ("devpts", "/dev/pts", "devpts", _NOSUID | _NOEXEC, "gid=5,mode=0620,ptmxmode=0666"),
+    ("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV, "mode=1777"),
+    ("tmpfs", "/run", "tmpfs", _NOSUID | _NODEV, "mode=0755"),
+    ("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, "mode=1777"),
+)
+
+# What devtmpfs leaves to user space.
+DEVICE_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+)
+
+# A panic (the host's NMI at a deadline is one) shows all tasks; messages of every level reach the console.
+# Of each row the first that this kernel has is written: (path below /proc/sys, text).
+SYSCTLS = (
+    (("kernel/unknown_nmi_panic", "1"),),
+    (("kernel/panic_sys_info", "tasks"), ("kernel/panic_print", "1")),
+    (("kernel/printk", "8"),),
+)
+
+_POWER_OFF = 0x4321FEDC
+_UEVENT_PROTOCOL = 15
+_UEVENT_GROUP = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2).
+
+    Raises:
+        OSError: as mount(2) refuses, with both paths.
+    """
+    encoded = [None if text is None else text.encode() for text in (source, target, fstype, data)]
+    if _libc.mount(encoded[0], encoded[1], encoded[2], flags, encoded[3]) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), source, None, target)
+
+
+def leave_initial_rootfs() -> None:
+    """Make a bind mount of the initial rootfs the root: pivot_root(2) refuses to leave the initial one before Linux 7.
+
+    Raises:
+        OSError: as mount(2) and chroot(2) refuse.
+    """
+    os.makedirs("/newroot", exist_ok=True)
+    mount("/", "/newroot", None, _BIND)
+    os.chdir("/newroot")
+    mount(".", "/", None, _MOVE)
+    os.chroot(".")
+    os.chdir("/")
+    os.rmdir("/newroot")
+
+
+def prepare(modules: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Mount, load modules, bring the loopback up; returns the modules that this kernel lacks.
+
+    Args:
+        modules: Each a name and its parameters.
+
+    Raises:
+        OSError: a mount or a write failed.
+    """
+    leave_initial_rootfs()
+    for source, target, fstype, flags, data in MOUNTS:
+        os.makedirs(target, exist_ok=True)
+        mount(source, target, fstype, flags, data)
+    for link, target in DEVICE_LINKS:
+        os.symlink(target, link)
+    missing = tuple(module[0] for module in modules if subprocess.call(["modprobe", "-q", "--", *module]) != 0)
+    _apply_sysctls()
+    socket.sethostname("kernelproof")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    return missing
+
+
+def _apply_sysctls(root: Path = Path("/proc/sys")) -> None:
+    for row in SYSCTLS:
+        for path, text in row:
+            if (root / path).exists():
+                (root / path).write_text(text)
+                break
+
+
+def find_port(name: str, classes: Path = Path("/sys/class/virtio-ports")) -> str | None:
+    """The device node of the virtio port called `name`, or None."""
+    for entry in classes.glob("*/name"):
+        if entry.read_text().strip() == name:
+            return f"/dev/{entry.parent.name}"
+    return None
+
+
+def wait_for_port(name: str) -> int:
+    """Open the virtio port called `name` as soon as the kernel knows it; the host's deadline bounds the wait.
+
+    Raises:
+        OSError: as open(2) refuses.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _UEVENT_PROTOCOL) as uevents:
+        uevents.bind((0, _UEVENT_GROUP))
+        while (node := find_port(name)) is None:
+            uevents.recv(8192)
+    return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _use_console() -> None:
+    console = os.open("/dev/console", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    for descriptor, source in enumerate((nothing, console, console)):
+        os.dup2(source, descriptor)
+    os.close(console)
+    os.close(nothing)
+
+
+def _run_agent(profile: Mapping[str, object], missing: tuple[str, ...]) -> NoReturn:
+    status = 3
+    try:
+        os.setsid()
+        agent.serve(wait_for_port("agent"), profile, missing)
+    finally:
+        if (error := sys.exc_info()[1]) is not None:
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        os._exit(status)  # without the clean-up of the parent's interpreter
+
+
+def _power_off() -> NoReturn:
+    _libc.reboot(_POWER_OFF)
+    os._exit(1)  # the kernel panics when PID 1 ends: the host sees that too
+
+
+def main() -> None:
+    """Be PID 1; never returns in a machine."""
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT)
+    try:
+        profile = json.loads(PROFILE.read_text())
+        missing = prepare(profile["modules"])
+        _use_console()
+        if (child := os.fork()) == 0:
+            _run_agent(profile, missing)
+        while (dead := os.wait())[0] != child:
+            pass
+        print(AGENT_DIED, dead[1], flush=True)
+    finally:
+        if (error := sys.exc_info()[1]) is not None:
+            traceback.print_exception(error)
+        _power_off()

@@ -1,0 +1,380 @@
+"""A machine and what can be asked of it: run a command, call a function, move files, any message of the protocol.
+
+    with Template("6.12", profile="plain", time="real").clone() as machine:
+        print(machine.run(["uname", "-r"]).stdout)
+
+A machine is used by one thread, one request at a time. It is not reused: it is closed, and a new clone is made.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kernelproof.vm.console import escape_text
+from kernelproof.vm.errors import GuestError
+from kernelproof.vm.guest.commands import OUTPUT_LIMIT
+from kernelproof.vm.guest.frames import (
+    BYTES,
+    JSON,
+    PROTOCOL,
+    FrameError,
+    decode_message,
+    encode_frame,
+    encode_message,
+)
+from kernelproof.vm.messages import (
+    CONVERSATIONS,
+    MAX_CONVERSATION,
+    Plain,
+    broken,
+    check_answer,
+    check_plain,
+)
+from kernelproof.vm.process import Usage
+from kernelproof.vm.pulled import PulledTree
+from kernelproof.vm.running import Running
+
+_FIRST_BYTES = 65536  # a first message up to this long fits into the socket and is sent before the guest goes on
+_CHUNK = 1024 * 1024
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that ended.
+
+    Args:
+        arguments: What was run.
+        returncode: Its exit status, or minus the number of the signal that killed it.
+        stdout_bytes: What it wrote, at most 8 MiB.
+        stderr_bytes: Likewise.
+        cut_bytes: How many bytes of both were left out for being too many.
+    """
+
+    arguments: tuple[str, ...]
+    returncode: int
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+    cut_bytes: int
+
+    @property
+    def stdout(self) -> str:
+        """What it wrote, as text; bytes that are no UTF-8 are backslash escapes. Not yet safe to show at a terminal."""
+        return self.stdout_bytes.decode("utf-8", "backslashreplace")
+
+    @property
+    def stderr(self) -> str:
+        """As `stdout`."""
+        return self.stderr_bytes.decode("utf-8", "backslashreplace")
+
+
+class Machine:
+    """A running guest whose agent answers. Made by `Template.clone` and `SessionTemplate.clone`.
+
+    Args:
+        running: Its QEMU; owned from here on.
+        facts: What it is: kernel, guest root, QEMU, accelerator, time, cpus.
+        paused: The guest stands still: it loaded a template.
+        virtual: Its time is virtual: it stands still between requests, or its clock would race.
+        woken: It is no clone, and keeps the time and entropy that it has.
+    """
+
+    def __init__(
+        self, running: Running, facts: Mapping[str, Plain], *, paused: bool, virtual: bool, woken: bool = False
+    ) -> None:
+        self.facts = facts
+        self.seed = secrets.randbits(63)
+        self._running = running
+        self._paused = paused
+        self._virtual = virtual
+        self._woken = woken
+        self._busy = False
+        self._budget = MAX_CONVERSATION
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        input: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        directory: str | None = None,
+        timeout: float = 60.0,
+    ) -> Completed:
+        """Run a command in the guest and wait for its end.
+
+        Args:
+            arguments: Argument vector; the first is looked up in the guest's PATH.
+            input: Its standard input, at most 16 MiB.
+            environment: All of its environment; the agent's by default.
+            directory: Its working directory in the guest.
+            timeout: Seconds of the host's clock.
+
+        Raises:
+            GuestError: it can't be started.
+            MachineLost: kind "hang" when the timeout passes, and all others.
+            FrameError: too much input.
+            RuntimeError: another request is under way, or the machine is closed.
+        """
+        message: dict[str, object] = {"kind": "exec", "argv": list(arguments)}
+        if environment is not None:
+            message["environment"] = dict(environment)
+        if directory is not None:
+            message["directory"] = directory
+        streams: list[bytes] = []
+        with self._conversing(message, timeout, encode_frame(BYTES, input)) as deadline:
+            answer, _ = self._receive_answer("exec", deadline)
+            if answer["kind"] == "exec-result":
+                streams = [self._receive_bytes(deadline) for _ in range(2)]
+        _raise_guest_error("exec", answer)
+        return _completed(tuple(arguments), answer, streams)
+
+    def call(self, function: str, *arguments: Plain, timeout: float = 60.0, **keywords: Plain) -> Plain:
+        """Call a function in the guest.
+
+        Args:
+            function: "module:name", importable in the guest.
+            arguments: Plain JSON values.
+            timeout: Seconds of the host's clock.
+            keywords: Plain JSON values.
+
+        Returns:
+            What the function returned: plain JSON values; a tuple comes back as a list.
+
+        Raises:
+            GuestError: the function raised, can't be imported, or returned what is not plain.
+            ValueError, TypeError: not the name of a function, or not plain values.
+            MachineLost, RuntimeError: as for `run`.
+        """
+        if not _FUNCTION.fullmatch(function):
+            raise ValueError(f"{function!r} is not of the form module:name")
+        check_plain([*arguments, keywords])
+        message = {"kind": "call", "function": function, "arguments": list(arguments), "keywords": keywords}
+        return self.request(message, timeout=timeout).get("value")
+
+    def push(self, source: bytes | Path, destination: str, *, mode: int = 0o644, timeout: float = 120.0) -> None:
+        """Put a file, or a tree, into the guest.
+
+        Args:
+            source: The content of a file; or a path on the host: a regular file becomes `destination`, and what is
+                below a directory comes to lie below it, with symbolic links as they are.
+            destination: Absolute path in the guest; parents are made.
+            mode: Permissions of a file given by its content.
+            timeout: Seconds of the host's clock.
+
+        Raises:
+            GuestError: the guest can't write it.
+            OSError: the host can't read it.
+            MachineLost, RuntimeError: as for `run`.
+        """
+        if isinstance(source, Path) and source.is_dir():
+            self.push_archive(_pack(source), destination, timeout=timeout)
+            return
+        if isinstance(source, Path):
+            mode = source.stat().st_mode & 0o7777
+            source = source.read_bytes()
+        message: dict[str, object] = {"kind": "push", "form": "file", "path": destination, "mode": mode}
+        self._push(message, source, timeout)
+
+    def push_archive(self, archive: bytes, destination: str, *, timeout: float = 120.0) -> None:
+        """Unpack a tar archive below a directory of the guest; errors as for `push`."""
+        self._push({"kind": "push", "form": "tar", "path": destination}, archive, timeout)
+
+    def pull(
+        self, path: str, directory: int, name: str, *, limit_bytes: int = 64 * 1024 * 1024, timeout: float = 120.0
+    ) -> int:
+        """Copy a regular file, or all regular files of a tree, out of the guest.
+
+        The guest's paths are not followed: each part is created or opened below `directory` without following a
+        symbolic link, only regular files are written, none that exists is touched.
+
+        Args:
+            path: Absolute path in the guest.
+            directory: Descriptor of a directory of the host; the caller closes it.
+            name: What the file or tree is to be called in it.
+            limit_bytes: At most so much is taken.
+            timeout: Seconds of the host's clock.
+
+        Returns:
+            The number of files written.
+
+        Raises:
+            GuestError: the guest can't read it.
+            MachineLost: kind "protocol": more than `limit_bytes`, or a path that leaves `name`; and all others.
+            OSError: EEXIST, `name` exists; and what else the host refuses.
+            RuntimeError: as for `run`.
+        """
+        tree = PulledTree(directory, name, limit_bytes)
+        with self._conversing({"kind": "pull", "path": path}, timeout) as deadline:
+            while not (got := self._receive_answer("pull", deadline))[1]:
+                with tree.writing(str(got[0]["path"])) as write:
+                    while chunk := self._receive_bytes(deadline):
+                        write(chunk)
+        _raise_guest_error("pull", got[0])
+        return tree.files
+
+    def request(self, message: Mapping[str, object], *, timeout: float) -> dict[str, Plain]:
+        """Send a message and return its one answer.
+
+        Raises:
+            GuestError: the answer is an error.
+            MachineLost, RuntimeError: as for `run`.
+            LookupError: a kind of message that the protocol does not have.
+        """
+        *_, answer = self.stream(message, timeout=timeout)
+        return answer
+
+    def stream(self, message: Mapping[str, object], *, timeout: float) -> Iterator[dict[str, Plain]]:
+        """Send a message and yield its answers as they come; the last is of a final kind.
+
+        One that is left early closes the machine: there is no way back into step.
+
+        Raises:
+            GuestError, MachineLost, RuntimeError, LookupError: as for `request`, while iterating.
+        """
+        kind = str(message["kind"])
+        with self._conversing(message, timeout) as deadline:
+            answer, final = self._receive_answer(kind, deadline)
+            while not final:
+                yield answer
+                answer, final = self._receive_answer(kind, deadline)
+        _raise_guest_error(kind, answer)
+        yield answer
+
+    def wait_for_hello(self, timeout: float) -> dict[str, Plain]:
+        """Wait for the agent of a machine that boots.
+
+        Raises:
+            MachineLost: it did not come; the log holds the end of the console.
+        """
+        with self._running.losing():
+            answer, _ = self._receive_answer("hello", time.monotonic() + timeout)
+        return answer
+
+    def save(self, state: int) -> None:
+        """Stop the guest and save its device state; the machine is only good to be closed after.
+
+        Args:
+            state: Descriptor of an empty file; the caller closes it.
+
+        Raises:
+            MachineLost: kind "load".
+        """
+        self._running.save(state)
+
+    def log(self) -> str:
+        """The end of the kernel log as the console showed it since this machine started, safe to show."""
+        return self._running.log()
+
+    def close(self) -> Usage:
+        """Kill the machine and say what it used; a second call changes nothing."""
+        return self._running.close()
+
+    @contextmanager
+    def _conversing(self, message: Mapping[str, object], timeout: float, raw: bytes = b"") -> Iterator[float]:
+        """Send a message, yield the deadline of its answers, leave the guest as it should be between requests."""
+        if self._busy or self._running.closed:
+            raise RuntimeError("the machine is closed" if self._running.closed else "another request is under way")
+        if message["kind"] not in CONVERSATIONS:
+            raise LookupError(f"the protocol has no message of kind {message['kind']!r}")
+        deadline = time.monotonic() + timeout
+        wake = {} if self._woken else {"wake": _make_wake(self.seed)}
+        first = encode_message({**message, **wake, "protocol": PROTOCOL})
+        self._busy, self._budget = True, MAX_CONVERSATION
+        with self._running.losing():
+            self._begin(first, raw, deadline)
+            self._woken = True
+            yield deadline
+            if self._virtual:  # an idle guest's clock would race
+                self._running.pause(deadline)
+                self._paused = True
+        self._running.console.trim()
+        self._busy = False
+
+    def _begin(self, first: bytes, raw: bytes, deadline: float) -> None:
+        channel = self._running.channel
+        early = (
+            self._paused and len(first) <= _FIRST_BYTES
+        )  # it is there when the guest wakes: no time is lost or raced
+        if early:
+            channel.send(first, deadline)
+        if self._paused:
+            self._running.go_on(deadline)
+            self._paused = False
+        channel.send(raw if early else first + raw, deadline)
+
+    def _receive_answer(self, kind: str, deadline: float) -> tuple[dict[str, Plain], bool]:
+        payload = self._receive(JSON, deadline)
+        self._budget -= len(payload)
+        if self._budget < 0:
+            raise broken(f"more than {MAX_CONVERSATION} bytes in answer to one {kind!r}")
+        try:
+            message = decode_message(payload)
+        except FrameError as error:
+            raise broken(str(error)) from error
+        return check_answer(message, CONVERSATIONS[kind])
+
+    def _receive_bytes(self, deadline: float) -> bytes:
+        return self._receive(BYTES, deadline)
+
+    def _receive(self, due: bytes, deadline: float) -> bytes:
+        kind, payload = self._running.channel.receive(deadline)
+        if kind != due:
+            raise broken(f"a frame of kind {kind!r} came where {due!r} was due")
+        return payload
+
+    def _push(self, message: dict[str, object], content: bytes, timeout: float) -> None:
+        chunks = [content[start : start + _CHUNK] for start in range(0, len(content), _CHUNK)]
+        raw = b"".join(encode_frame(BYTES, chunk) for chunk in (*chunks, b""))
+        with self._conversing(message, timeout, raw) as deadline:
+            answer, _ = self._receive_answer("push", deadline)
+        _raise_guest_error("push", answer)
+
+
+def _make_wake(seed: int) -> dict[str, object]:
+    return {"clock_ns": time.time_ns(), "entropy": secrets.token_hex(32), "seed": seed}
+
+
+def _raise_guest_error(kind: str, answer: Mapping[str, Plain]) -> None:
+    if answer["kind"] == "error":
+        text = escape_text(str(answer["text"]))
+        raise GuestError(kind, escape_text(str(answer["type"])), text)
+
+
+def _completed(arguments: tuple[str, ...], answer: Mapping[str, Plain], streams: Sequence[bytes]) -> Completed:
+    total = sum(int(str(answer[name])) for name in ("stdout_bytes", "stderr_bytes"))
+    stdout, stderr = (stream[:OUTPUT_LIMIT] for stream in streams)
+    return Completed(
+        arguments, int(str(answer["returncode"])), stdout, stderr, max(0, total - len(stdout) - len(stderr))
+    )
+
+
+def _pack(tree: Path) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path in sorted(tree.iterdir()):
+            archive.add(path, arcname=path.name, filter=_owned_by_root)
+    return packed.getvalue()
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member

@@ -1,0 +1,265 @@
+"""One QEMU from its start to its reaping: loads and saves state, goes on and pauses, and knows how it was lost.
+
+Every error of the levels below becomes a `MachineLost` here, with the console's end; the machine is gone by then.
+What is said between host and guest is not known here: that is `kernelproof.vm.machine`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from kernelproof.vm.channel import Channel, DeadlineMissed, Ended
+from kernelproof.vm.console import Console, escape_text
+from kernelproof.vm.errors import ChannelError, MachineLost
+from kernelproof.vm.lost import judge_end, lost
+from kernelproof.vm.process import Child, Spawner, Usage
+from kernelproof.vm.qemu import MachineSpec, Role, Wiring, migration_road, qemu_command
+from kernelproof.vm.qmp import QmpError
+
+START_SECONDS = 30.0  # for QEMU to greet
+LOAD_SECONDS = 30.0  # to load or save state: 0.04 s measured on an idle host
+NMI_SECONDS = 10.0  # to panic after the NMI of a missed deadline: 0.1 s measured on an idle host
+END_SECONDS = 10.0  # for QEMU to end after the guest did
+
+CAPABILITIES = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+_DESCRIPTOR_NAME = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The QEMU to start.
+
+    Args:
+        executable: Absolute path.
+        environment: What it needs in its environment.
+    """
+
+    executable: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BootFiles:
+    """Descriptors of what a machine boots from; owned by the caller."""
+
+    kernel: int
+    initrd: int
+
+
+class Running:
+    """A started QEMU that greeted. Made by `start`; closed by whoever started it.
+
+    Args:
+        name: What it is called in errors.
+        child: The process.
+        channel: Its streams.
+        console: Its serial line.
+        errors: What QEMU itself prints.
+        road: As `migration_road` says.
+    """
+
+    def __init__(self, name: str, child: Child, channel: Channel, console: Console, errors: Console, road: str) -> None:
+        self.name = name
+        self.child = child
+        self.channel = channel
+        self.console = console
+        self._errors = errors
+        self._road = road
+        self._usage: Usage | None = None
+        self._log = ""
+        self._stderr = b""
+
+    @classmethod
+    def start(
+        cls,
+        spec: MachineSpec,
+        role: Role,
+        program: Program,
+        memory: int,
+        spawner: Spawner,
+        boot: BootFiles | None = None,
+    ) -> Running:
+        """Start QEMU and wait for its greeting. The guest stands still, unless it boots.
+
+        Args:
+            spec: The machine.
+            role: What it is started for.
+            program: The QEMU.
+            memory: Descriptor of the memory file; owned by the caller, who keeps it open.
+            spawner: Forks the process.
+            boot: For the role BOOT.
+
+        Raises:
+            MachineLost: kind "qemu", it ended or did not greet.
+            OSError: no descriptors, no processes, no memory.
+            ProvisionError: setpriv(1) is absent.
+        """
+        console, errors = Console("console"), Console("stderr")
+        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+        try:
+            control_end, agent_end = (end.fileno() for end in theirs)
+            paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
+            wiring = Wiring(program.executable, _path(memory), console.path, control_end, agent_end, *paths)
+            child = spawner.spawn(
+                qemu_command(spec, role, wiring),
+                descriptors=(control_end, agent_end),
+                errors=errors.descriptor,
+                environment={"LC_ALL": "C", **dict(program.environment)},
+            )
+        except BaseException:
+            for closing in (*ours, console, errors):
+                closing.close()
+            raise
+        finally:
+            for end in theirs:
+                end.close()
+        channel = Channel(ours[1], ours[0], child.pidfd)
+        running = cls(role.value, child, channel, console, errors, migration_road(spec.qemu_version))
+        with running.losing("qemu"):
+            deadline = time.monotonic() + START_SECONDS
+            channel.wait_for_greeting(deadline)
+            channel.command("qmp_capabilities", deadline=deadline)
+        return running
+
+    def load(self, state: int) -> None:
+        """Load a snapshot; the guest stands still after.
+
+        Args:
+            state: Descriptor of the state file; owned by the caller.
+
+        Raises:
+            MachineLost: kind "load".
+        """
+        with self.losing("load"):
+            self._migrate("migrate-incoming", state)
+
+    def save(self, state: int) -> None:
+        """Stop the guest and save its device state; its memory is in the memory file.
+
+        Args:
+            state: Descriptor of an empty file; owned by the caller.
+
+        Raises:
+            MachineLost: kind "load".
+        """
+        with self.losing("load"):
+            self.channel.command("stop", deadline=time.monotonic() + LOAD_SECONDS)
+            self._migrate("migrate", state)
+
+    def _migrate(self, command: str, state: int) -> None:
+        deadline = time.monotonic() + LOAD_SECONDS
+        # The `completed` of an earlier migration of this same machine must not be taken for this one's.
+        self.channel.events.clear()
+        self.channel.command("migrate-set-capabilities", {"capabilities": CAPABILITIES}, deadline=deadline)
+        if self._road == "fd":
+            self._send_descriptor(state, os.O_WRONLY if command == "migrate" else os.O_RDONLY, deadline)
+        uri = f"fd:{_DESCRIPTOR_NAME}" if self._road == "fd" else f"file:{_path(state)}"
+        self.channel.command(command, {"uri": uri}, deadline=deadline)
+        event = self.channel.wait_for_event("MIGRATION", _is_over, deadline)
+        data = event["data"]
+        if not isinstance(data, dict) or data.get("status") != "completed":
+            raise QmpError(f"{command}: {data!r}")
+
+    def _send_descriptor(self, state: int, mode: int, deadline: float) -> None:
+        own = os.open(_path(state), mode | os.O_CLOEXEC)  # opened anew: clones must not share a file offset
+        try:
+            self.channel.command("getfd", {"fdname": _DESCRIPTOR_NAME}, deadline=deadline, descriptor=own)
+        finally:
+            os.close(own)
+
+    def go_on(self, deadline: float) -> None:
+        """Let the guest run.
+
+        Raises:
+            QmpError, DeadlineMissed, Ended, ChannelError: inside `losing` they are a `MachineLost`.
+        """
+        self.channel.command("cont", deadline=deadline)
+
+    def pause(self, deadline: float) -> None:
+        """Stop the guest and its clock; errors as for `go_on`."""
+        self.channel.command("stop", deadline=deadline)
+
+    @contextmanager
+    def losing(self, kind: str = "hang") -> Iterator[None]:
+        """Turn what goes wrong inside into a `MachineLost`; the machine is closed then, and on any other exception too.
+
+        Args:
+            kind: What a missed deadline or a refused command means here.
+        """
+        try:
+            yield
+        except DeadlineMissed:
+            raise self._lose_by_deadline(kind) from None
+        except Ended:
+            raise self._lose_by_end(kind) from None
+        except ChannelError as error:
+            self.close()
+            raise lost("protocol", self.name, error.detail, self.log()) from error
+        except QmpError as error:
+            self.close()
+            raise lost("load" if kind == "load" else "qemu", self.name, f"{error}{self._said()}", self.log()) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _lose_by_deadline(self, kind: str) -> MachineLost:
+        if "GUEST_PANICKED" in [event.get("event") for event in self.channel.events]:
+            return self._lose_by_end(kind)  # it panicked and did not come to its end
+        if kind == "hang":
+            self._show_stacks()
+        self.close()
+        detail = "the deadline passed without an answer" if kind == "hang" else "no answer"
+        return lost(kind, self.name, detail + self._said(), self.log())
+
+    def _show_stacks(self) -> None:
+        # The guest panics on an unknown NMI and its log shows the stacks of all tasks. One that does not is killed.
+        deadline = time.monotonic() + NMI_SECONDS
+        with suppress(QmpError, DeadlineMissed, Ended, ChannelError):
+            self.channel.command("inject-nmi", deadline=deadline)
+            self.channel.wait_until_ended(deadline)
+
+    def _lose_by_end(self, kind: str) -> MachineLost:
+        with suppress(QmpError, ChannelError):
+            self.channel.wait_until_ended(time.monotonic() + END_SECONDS)
+        usage = self.close()
+        found, detail = judge_end(self.channel.events, self.log(), usage.status)
+        if found == "qemu" and kind == "load":
+            found = "load"
+        return lost(found, self.name, detail + self._said(), self.log())
+
+    def _said(self) -> str:
+        text = escape_text(self._stderr).strip()
+        return f"; it said: {text[-2000:]}" if text else ""
+
+    @property
+    def closed(self) -> bool:
+        """Whether QEMU was reaped."""
+        return self._usage is not None
+
+    def log(self) -> str:
+        """The end of the console, safe to show; also after the machine is closed."""
+        return self._log if self._usage is not None else self.console.text()
+
+    def close(self) -> Usage:
+        """Kill and reap QEMU, keep the end of its console; a second call changes nothing."""
+        if self._usage is None:
+            usage = self.child.close()
+            self._log = self.console.text()
+            self._stderr = self._errors.read()
+            self._usage = usage
+            for closing in (self.channel, self.console, self._errors):
+                closing.close()
+        return self._usage
+
+
+def _path(descriptor: int) -> str:
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _is_over(data: Mapping[str, object]) -> bool:
+    return data.get("status") in ("completed", "failed")

@@ -1,0 +1,158 @@
+"""A snapshot of a machine, from which clones are made: its memory and its device state, as open files.
+
+The session's snapshot lives in files without names; workers of the same user open them through the /proc of the
+process that holds them. Nothing is left behind when that process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Self, TypeVar
+
+from kernelproof.vm.errors import VmError
+from kernelproof.vm.machine import Machine
+from kernelproof.vm.memory import (
+    HOST_SHARE_MIB,
+    MIB,
+    check_memory,
+    copy_sparse,
+    create_memory,
+    read_available,
+    seal_memory,
+)
+from kernelproof.vm.messages import Plain
+from kernelproof.vm.process import Spawner
+from kernelproof.vm.qemu import MachineSpec, Role
+from kernelproof.vm.running import Program, Running
+
+T = TypeVar("T")
+
+
+class Snapshot:
+    """Memory and state of a machine that stands still.
+
+    Args:
+        spec: The machine.
+        program: The QEMU that made it.
+        memory: Descriptor of the memory file; owned from here on, and never written to.
+        state: Descriptor of the device state; likewise.
+        facts: What the machine is, for headers.
+        spawner: Forks its clones.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        program: Program,
+        memory: int,
+        state: int,
+        facts: Mapping[str, Plain],
+        spawner: Spawner,
+    ) -> None:
+        self.spec = spec
+        self.facts = facts
+        self._program = program
+        self._memory, self._state = memory, state
+        self._spawner = spawner
+        self._close = weakref.finalize(self, _close_files, (memory, state))
+
+    def clone(self) -> Machine:
+        """A new machine that goes on from the snapshot at its first request. Close it, or use it in a `with`.
+
+        Raises:
+            MachineLost: kinds "qemu" and "load".
+            ProvisionError: the host has too little memory.
+            OSError: EMFILE, EAGAIN, ENOMEM: no descriptors or processes left.
+        """
+        check_memory(HOST_SHARE_MIB * MIB, read_available())
+        return self._start(Role.CLONE, self._memory)
+
+    def derive(self, prepare: Callable[[Machine], T]) -> tuple[SessionTemplate, T]:
+        """Let `prepare` change a copy of the machine, and take a snapshot of what came of it.
+
+        Args:
+            prepare: Is given the machine; what it returns is returned.
+
+        Raises:
+            As `clone`, and whatever `prepare` raises.
+        """
+        check_memory(os.fstat(self._memory).st_blocks * 512 + HOST_SHARE_MIB * MIB, read_available())
+        memory = create_memory("session", 0)
+        state = os.memfd_create("kernelproof-state", os.MFD_CLOEXEC)
+        try:
+            copy_sparse(self._memory, memory)
+            with self._start(Role.SESSION, memory) as machine:
+                made = prepare(machine)
+                machine.save(state)
+            seal_memory(memory)
+        except BaseException:
+            _close_files((memory, state))
+            raise
+        return SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner), made
+
+    def _start(self, role: Role, memory: int) -> Machine:
+        running = Running.start(self.spec, role, self._program, memory, self._spawner)
+        running.load(self._state)
+        return Machine(running, self.facts, paused=True, virtual=self.spec.time == "virtual")
+
+    def close(self) -> None:
+        """Give the memory back; clones that run go on. A second call changes nothing."""
+        self._close()
+
+
+class SessionTemplate(Snapshot):
+    """The snapshot that the clones of a session are made from. Made by `Template.session`."""
+
+    def export(self) -> dict[str, Plain]:
+        """What another process of the same user needs to `attach`, as plain values, while this one holds it."""
+        return {
+            "owner": os.getpid(),
+            "memory": self._memory,
+            "state": self._state,
+            "spec": asdict(self.spec),
+            "executable": self._program.executable,
+            "environment": [list(pair) for pair in self._program.environment],
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def attach(cls, exported: Mapping[str, object]) -> Self:
+        """The session template that another process exported. Its files are held from here on.
+
+        Raises:
+            VmError: that process is gone, or is another user's.
+            KeyError, TypeError, ValueError: not what `export` gives.
+        """
+        owner = int(str(exported["owner"]))
+        files = []
+        try:
+            for name in ("memory", "state"):
+                path = f"/proc/{owner}/fd/{int(str(exported[name]))}"
+                files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            _close_files(tuple(files))
+            raise VmError(
+                "open session template", path, error.strerror or str(error), "keep the process that made it running"
+            ) from error
+        facts, environment = exported["facts"], exported["environment"]
+        if not isinstance(facts, dict) or not isinstance(environment, list):
+            raise TypeError("facts or environment of the exported template are not plain")
+        program = Program(str(exported["executable"]), tuple((str(name), str(value)) for name, value in environment))
+        return cls(_read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner())
+
+
+def _read_spec(exported: object) -> MachineSpec:
+    if not isinstance(exported, dict):
+        raise TypeError("the exported spec is no record")
+    members: dict[str, Any] = {
+        str(name): tuple(value) if isinstance(value, list) else value for name, value in exported.items()
+    }
+    return MachineSpec(**members)
+
+
+def _close_files(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
