@@ -3,8 +3,6 @@
 Makes `.venv` from `requirements.lock` by the first road that works on this machine, then runs the session of
 `noxfile.py`. Standard library only, nothing installed into the system, no root needed. Its syntax stays that of
 Python 3.6, so that an older Python reads the sentence that says what is wanted.
-
-Not for use as a module: nothing else imports it but its tests.
 """
 
 import ast
@@ -17,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Tuple
 
 MINIMUM = (3, 11)
 ROOT = Path(__file__).resolve().parent
+BASE: str = getattr(sys, "_base_executable", sys.executable)  # Python itself, where this one is a virtual environment's
+Environment = Dict[str, str]
 STAMP = "kernelproof-stamp"
 
 USAGE = """usage: python3 start.py SESSION [arguments]
@@ -41,16 +42,17 @@ class Facts(NamedTuple):
     """What this machine has for making a virtual environment."""
 
     ensurepip: bool  # `python -m venv` can bring pip by itself
-    pip: Optional[str]  # a pip that Python can run as a file: a package folder or the inside of a wheel
-    apt: bool  # apt-get and dpkg-deb, to fetch the distribution's pip
+    module: bool  # this Python has pip as a module
+    wheel: str  # the distribution's pip, unpacked by nobody: WHEEL/pip can be run; empty where there is none
+    apt: bool  # apt-get and dpkg-deb, to fetch that
 
 
 class Road(NamedTuple):
-    """One way to a pip inside `.venv`."""
+    """One way to a pip that installs into `.venv`; `wheel` where the pip is known by path."""
 
-    name: str
-    bundled: bool  # venv brings pip itself
-    pip: Optional[str]  # else: the file to run; None means that it must be fetched first
+    kind: str  # bundled, module, wheel, apt
+    words: str
+    wheel: str = ""
 
 
 class Source(NamedTuple):
@@ -68,17 +70,17 @@ class Source(NamedTuple):
 
 def plan_roads(facts: Facts) -> Tuple[Road, ...]:
     """The roads that this machine offers, cheapest first."""
-    roads = []
-    if facts.ensurepip:
-        roads.append(Road("python -m venv", True, None))
-    if facts.pip is not None:
-        roads.append(Road(f"python -m venv --without-pip, then {facts.pip}", False, facts.pip))
-    if facts.apt:
-        roads.append(Road("python -m venv --without-pip, then the distribution's pip through apt", False, None))
-    return tuple(roads)
+    bare = "python -m venv --without-pip, then"
+    roads = (
+        (facts.ensurepip, Road("bundled", "python -m venv")),
+        (facts.module, Road("module", f"{bare} this Python's pip")),
+        (bool(facts.wheel), Road("wheel", f"{bare} {facts.wheel}", facts.wheel)),
+        (facts.apt, Road("apt", f"{bare} the distribution's pip through apt")),
+    )
+    return tuple(road for is_open, road in roads if is_open)
 
 
-def plan_pip_environment(environment: "Iterable[Tuple[str, str]]") -> Dict[str, str]:
+def plan_pip_environment(environment: Iterable[Tuple[str, str]]) -> Environment:
     """The environment for pip: how to reach an index is kept, whatever changes what is installed or where is not.
 
     Configuration files are still read, since they may name the index and its certificate; the empty constraints file
@@ -190,23 +192,15 @@ def say(text: str) -> None:
     print(f"start: {text}", file=sys.stderr, flush=True)
 
 
-def run(
-    step: str, command: List[str], remedy: str, environment: "Optional[Dict[str, str]]" = None, cwd: Path = ROOT
-) -> str:
-    """Run a command to its end and return what it printed.
+def run(step: str, command: List[str], remedy: str, environment: Optional[Environment] = None, cwd: str = "") -> str:
+    """Run a command to its end and return what it printed; in the checkout, or in `cwd`.
 
     Raises:
         Failure: it could not be started, or its status was not 0; carries the end of its output.
     """
+    cwd = cwd or str(ROOT)
     try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            cwd=str(cwd),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        done = subprocess.run(command, env=environment, cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
     except OSError as error:
         raise Failure(step, command[0], error.strerror or str(error), remedy) from error
     output = done.stdout.decode("utf-8", "replace")
@@ -218,15 +212,12 @@ def run(
 
 def read_facts() -> Facts:
     """Look at this machine."""
-    wheels = sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
+    wheels = sorted(str(path / "pip") for path in Path("/usr/share/python-wheels").glob("pip-*.whl"))
     spec = importlib.util.find_spec("ensurepip")
-    bundled = spec is not None and spec.origin is not None and any(Path(spec.origin).parent.glob("_bundled/pip-*.whl"))
-    pip = importlib.util.find_spec("pip")
-    found = str(wheels[-1] / "pip") if wheels else None
-    if pip is not None and pip.origin is not None:
-        found = str(Path(pip.origin).parent)
+    bundled = spec is not None and any(Path(spec.origin or "").parent.glob("_bundled/pip-*.whl"))
+    ensurepip = spec is not None and (bundled or bool(wheels))
     tools = shutil.which("apt-get") is not None and shutil.which("dpkg-deb") is not None
-    return Facts(ensurepip=spec is not None and (bundled or bool(wheels)), pip=found, apt=tools)
+    return Facts(ensurepip, importlib.util.find_spec("pip") is not None, wheels[-1] if wheels else "", tools)
 
 
 def read_sources(etc: Path = Path("/etc/apt")) -> List[Source]:
@@ -257,8 +248,8 @@ def fetch_pip(folder: Path) -> str:
     for source in read_sources():  # one by one: one vanished suite fails an update of all
         (folder / "one.sources").write_text(format_source(source))
         try:
-            run(step, ["apt-get", *demands, "-q", "update"], remedy, environment, folder)
-            run(step, ["apt-get", *demands, "-q", "download", "python3-pip-whl"], remedy, environment, folder)
+            run(step, ["apt-get", *demands, "-q", "update"], remedy, environment, str(folder))
+            run(step, ["apt-get", *demands, "-q", "download", "python3-pip-whl"], remedy, environment, str(folder))
         except Failure as failure:
             seen.append(f"{source.suite}: {failure}")
             continue
@@ -268,7 +259,7 @@ def fetch_pip(folder: Path) -> str:
     raise Failure(step, "python3-pip-whl", "\n    ".join(seen) or "no signed source in /etc/apt", remedy)
 
 
-def make_environment(road: Road, base: str, folder: Path) -> List[str]:
+def make_environment(road: Road, folder: Path) -> List[str]:
     """Make `.venv` anew by one road and return the command of a pip that works inside it.
 
     Raises:
@@ -276,10 +267,15 @@ def make_environment(road: Road, base: str, folder: Path) -> List[str]:
     """
     venv = ROOT / ".venv"
     remedy = "install Python's venv module (Debian: apt-get install python3-venv)"
-    kind = [] if road.bundled else ["--without-pip"]
-    run("make a virtual environment", [base, "-I", "-m", "venv", "--clear", *kind, str(venv)], remedy)
-    python = [str(venv / "bin/python"), "-I"]
-    pip = [*python, "-m", "pip"] if road.bundled else [*python, road.pip or fetch_pip(folder)]
+    kind = [] if road.kind == "bundled" else ["--without-pip"]
+    run("make a virtual environment", [BASE, "-I", "-m", "venv", "--clear", *kind, str(venv)], remedy)
+    python = str(venv / "bin/python")
+    if road.kind == "bundled":
+        pip = [python, "-I", "-m", "pip"]
+    elif road.kind == "module":
+        pip = [sys.executable, "-m", "pip", "--python", python]
+    else:
+        pip = [python, "-I", road.wheel or fetch_pip(folder)]
     run("try pip", [*pip, "--version"], "install or mend this pip")
     return pip
 
@@ -296,15 +292,23 @@ def install(pip: List[str]) -> None:
     remedy = "connect the machine to its package index (pip's own settings are followed) and start again"
     locked = ["--only-binary=:all:", "--require-hashes", "-r", "requirements.lock"]
     run("install the locked packages", [*pip, *options, *locked], remedy, environment)
-    # Its build backend has just been installed: no index is asked.
+    install_checkout(pip, options, environment)
+
+
+def install_checkout(pip: List[str], options: List[str], environment: Environment) -> None:
+    """Link this checkout; its build backend has just been installed, so no index is asked.
+
+    Raises:
+        Failure: the project file is broken.
+    """
     linked = ["--no-build-isolation", "--no-index", "-e", "."]
     run("install this checkout", [*pip, *options, *linked], "mend pyproject.toml", environment)
 
 
-def format_stamp(base: str) -> str:
+def format_stamp() -> str:
     """All that decides what `.venv` holds; while it is unchanged, pip is not called."""
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("requirements.lock", "pyproject.toml")]
-    return "\n".join([sys.version, os.path.realpath(base), str(ROOT), *texts])
+    return "\n".join([sys.version, os.path.realpath(BASE), str(ROOT), *texts])
 
 
 def ensure_environment() -> Path:
@@ -313,44 +317,39 @@ def ensure_environment() -> Path:
     Raises:
         Failure: no road is open, or none worked.
     """
-    base = getattr(sys, "_base_executable", sys.executable)  # not .venv's own, should it run this file
-    stamp, wanted = ROOT / ".venv" / STAMP, format_stamp(base)
+    stamp, wanted = ROOT / ".venv" / STAMP, format_stamp()
+
+    def fits() -> bool:
+        return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+
     lock = os.open(str(ROOT), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if read_text(stamp) == wanted:
+        if fits():
             return ROOT / ".venv/bin/python"
         fcntl.flock(lock, fcntl.LOCK_EX)  # another start.py may be making it
-        if read_text(stamp) != wanted:
+        if not fits():
             with tempfile.TemporaryDirectory(prefix="kernelproof-start-") as folder:
-                install(take_first_road(plan_roads(read_facts()), base, Path(folder)))
+                install(take_first_road(plan_roads(read_facts()), Path(folder)))
             stamp.write_text(wanted, encoding="utf-8")
     finally:
         os.close(lock)
     return ROOT / ".venv/bin/python"
 
 
-def take_first_road(roads: Tuple[Road, ...], base: str, folder: Path) -> List[str]:
+def take_first_road(roads: Tuple[Road, ...], folder: Path) -> List[str]:
     """Try the roads in order and return the pip of the first that works.
 
     Raises:
         Failure: none did; the reasons have been said.
     """
     for road in roads:
-        say(f"making .venv ({road.name})")
+        say(f"making .venv ({road.words})")
         try:
-            return make_environment(road, base, folder)
+            return make_environment(road, folder)
         except Failure as failure:
             say(str(failure))
-    seen = f"tried {len(roads)} ways" if roads else f"{base} has no ensurepip, and there is neither pip nor apt-get"
+    seen = f"tried {len(roads)} ways" if roads else f"{BASE} has no ensurepip, and there is neither pip nor apt-get"
     raise Failure("make .venv", str(ROOT / ".venv"), seen, "Debian: apt-get install python3-venv; else install pip")
-
-
-def read_text(path: Path) -> Optional[str]:
-    """The text of a file, or None where there is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
 
 
 def start(arguments: List[str]) -> NoReturn:
@@ -396,4 +395,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if Path(sys.prefix) == ROOT / ".venv":  # which may be about to be made anew
+        os.execv(BASE, [BASE, *sys.argv])
     sys.exit(main())
