@@ -17,8 +17,8 @@ Layers, lower ones first; each may use those before it:
     schema, connection, opening   the file, its layout, who may use which connection
     lookup, change, attributes    single statements on a connection
     migrate, store                transactions; from and to the layout of 2014
-    traverse, queries, feed, integrity, bulk, exchange
-    database, portable, command   what callers use
+    traverse, queries, feed, integrity, bulk, batch, exchange
+    reading, writing, database, portable, command   what callers use
 """
 
 from kernelproof.impl.graphdb.change import UNSET

@@ -80,6 +80,7 @@ class Connections:
         self._closed: type[Closed] | None = None
         self._restless = False
         self.writer = threading.RLock()
+        self.committed = threading.Condition()
         _POOLS.add(self)
 
     def slot(self) -> Slot:
@@ -134,7 +135,7 @@ class Connections:
                     raise Busy("another thread is within an operation or a transaction of this database")
                 self._closed = Closed
                 for position, slot in enumerate(taken):
-                    if position == 0 and not slot.depth:
+                    if position == len(taken) - 1 and not slot.depth:
                         last(slot.connection)
                     slot.connection.close()
                 self._slots.clear()
@@ -202,6 +203,7 @@ class Connections:
         self._local = threading.local()
         self._mutex = threading.Lock()
         self.writer = threading.RLock()
+        self.committed = threading.Condition()
         self._pid = os.getpid()
         if self._path is None or crossed:
             self._closed = Forked

@@ -152,8 +152,9 @@ def _upgrade_rows(connection: sqlite3.Connection, copy: Path) -> Report:
     connection.execute("INSERT INTO setting VALUES ('change_limit', ?)", (schema.CHANGE_LIMIT,))
     connection.execute("INSERT INTO node (key, id) VALUES (?, ?)", (schema.ROOT_KEY, schema.ROOT_ID))
     connection.execute("""INSERT INTO node (id) SELECT id FROM old_entity
-        WHERE id NOT IN ('0', '') ORDER BY rowid""")
-    connection.execute("INSERT INTO leftover SELECT id, NULL, NULL, 'an empty id' FROM old_entity WHERE id = ''")
+        WHERE id NOT IN ('0', '') AND instr(id, char(0)) = 0 ORDER BY rowid""")
+    connection.execute("""INSERT INTO leftover SELECT id, NULL, NULL, 'an empty id, or a NUL in it'
+        FROM old_entity WHERE id = '' OR instr(id, char(0)) <> 0""")
     refused = " OR ".join(f"({condition})" for _, condition in _REFUSALS)
     reasons = " ".join(f"WHEN {condition} THEN '{reason}'" for reason, condition in _REFUSALS)
     connection.execute(f"""INSERT INTO leftover

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kernelproof.impl.graphdb import schema
@@ -220,3 +221,23 @@ def check_size(path: str) -> None:
             f"{path}: found a file of no bytes; this program never makes one, so it is not written over: "
             "move it away, or restore the graph that was there"
         )
+
+
+def copy_connection(
+    connection: sqlite3.Connection, target: str, *, pages: int, progress: Callable[[int, int], object] | None
+) -> None:
+    """Copy a connection's database into an existing empty file and check the copy.
+
+    Raises:
+        sqlite3.Error: The copy cannot be written, or is not sound.
+    """
+    copy = sqlite3.connect(format_uri(target, "rw"), uri=True, isolation_level=None)
+    try:
+        told = None if progress is None else (lambda status, rest, total: progress(rest, total))
+        connection.backup(copy, pages=pages, progress=told)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        (answer,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise sqlite3.DatabaseError(f"the copy is not sound: {answer}")
+    finally:
+        copy.close()

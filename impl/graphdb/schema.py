@@ -38,7 +38,7 @@ CHANGE_LIMIT = 100_000
 TABLES = """
 CREATE TABLE node (
     key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE CHECK (id <> ''),
+    id TEXT NOT NULL UNIQUE CHECK (id <> '' AND instr(id, char(0)) = 0),
     attributes TEXT CHECK (json_type(attributes) = 'object')
 ) STRICT;
 CREATE TABLE link (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,6 +131,13 @@ class Store:
                 slot.lock.release()
         finally:
             self._connections.writer.release()
+        with self._connections.committed:
+            self._connections.committed.notify_all()
+
+    @property
+    def committed(self) -> threading.Condition:
+        """What a thread of this process waits on for the next commit of another one."""
+        return self._connections.committed
 
     @contextmanager
     def _level(self, slot: Slot, deadline: float) -> Iterator[None]:
@@ -181,6 +189,18 @@ class Store:
             raise Busy(f"{self.label}: another thread held the connection for {self.timeout_seconds:g} s")
         return slot
 
+    def backup(self, target: str, *, pages: int, progress: Callable[[int, int], object] | None) -> None:
+        """Copy the database as it is at this moment; see `GraphDatabase.backup`."""
+        directory, name = os.path.split(os.path.realpath(target))
+        temporary = os.path.join(directory, f".{name}.{os.getpid()}.{os.urandom(6).hex()}.new")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        try:
+            self.read(opening.copy_connection, temporary, pages=pages, progress=progress)
+            os.link(temporary, os.path.join(directory, name))
+        finally:
+            os.unlink(temporary)
+        opening.sync_directory(directory)
+
     def close(self) -> None:
         """Close all connections; in WAL mode the log is written back and emptied first. Closing twice is once.
 
@@ -190,8 +210,12 @@ class Store:
         self._connections.close(self._tidy)
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
-        if self.journal.mode == "wal" and not self.read_only:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # The log is written back and emptied; the empty journal of TRUNCATE mode is taken away by SQLite, which knows
+        # whether another process needs it.
+        if self.read_only or self.path is None:
+            return
+        wal = self.journal.mode == "wal"
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)" if wal else "PRAGMA journal_mode = DELETE").fetchall()
 
 
 def open_store(

@@ -7,6 +7,7 @@ spills to a temporary file, so that a walk of a million rows needs no more of Py
 What may repeat is named, since the answers differ:
 
 - `entities`: each entity once, under its shortest path (the first by name among equals). Ends on any graph.
+- `shortest`: every shortest path to each entity, of which there may be several. Ends on any graph.
 - `acyclic`: every path on which no entity repeats.
 - `trail`: every path on which no edge repeats.
 - `walk`: every path; needs `max_depth`, as a cycle makes them endless.
@@ -30,7 +31,7 @@ from kernelproof.impl.graphdb.errors import DeadlineExceeded, GraphError, LimitE
 from kernelproof.impl.graphdb.names import Names, format_path
 from kernelproof.impl.graphdb.store import Store
 
-MODES: Final = ("entities", "acyclic", "trail", "walk")
+MODES: Final = ("entities", "shortest", "acyclic", "trail", "walk")
 BATCH: Final = 1000
 """Rows fetched at a time."""
 
@@ -125,6 +126,11 @@ def plan_walk(
 _TRACES: Final = {
     "entities": ("NULL", "NULL", ""),
     "walk": ("NULL", "NULL", ""),
+    "shortest": (
+        "NULL",
+        "NULL",
+        "AND NOT EXISTS (SELECT 1 FROM {table} AS e WHERE e.key = l.child AND e.ordinal <= :last)",
+    ),
     "acyclic": (
         "json_array(:root)",
         "json_insert(s.trace, '$[#]', l.child)",
@@ -213,6 +219,8 @@ class Walker:
         unique = " UNIQUE" if plan.mode == "entities" else ""
         connection.execute(f"""CREATE TEMP TABLE {self._table} (ordinal INTEGER PRIMARY KEY,
             key INTEGER NOT NULL{unique}, origin INTEGER NOT NULL, path TEXT NOT NULL, trace TEXT)""")
+        if plan.mode == "shortest":
+            connection.execute(f"CREATE INDEX temp.{self._table}_key ON {self._table} (key)")
         path = "" if not plan.names else format_path(plan.names)
         connection.execute(
             f"INSERT INTO {self._table} VALUES (0, :root, :root, :path, {_TRACES[plan.mode][0]})",
@@ -253,6 +261,7 @@ class Walker:
             return False
         _, extend, condition = _TRACES[plan.mode]
         table, (first, last) = self._table, self._filled
+        condition = condition.replace("{table}", table)
         verb = "INSERT OR IGNORE" if plan.mode == "entities" else "INSERT"
         limit = -1 if plan.max_rows is None or plan.mode == "entities" else plan.max_rows - last + 1
         cursor = connection.execute(
