@@ -1,1 +1,1 @@
-"""The command line, a sub-command a module."""
+"""The command `kernelproof`: one module a sub-command, loaded when it is asked for."""

@@ -1,0 +1,75 @@
+"""The command line `kernelproof`: finds the sub-command, and says what went wrong as sentences.
+
+A sub-command's module has two functions: `add_arguments(parser)` and `run(arguments) -> exit status`. It is imported
+when it is asked for, since some of them load much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from kernelproof import __version__
+from kernelproof.vm.errors import VmError
+
+COMMANDS = {
+    "setup": "fetch and boot what machines with these kernels are made of, so that later runs need no network",
+    "kernels": "list the kernels that can be chosen",
+    "doctor": "look at this machine: what is there, what is missing, what to do about it",
+    "clean": "remove everything that was fetched and made",
+}
+INTERRUPTED = 130
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of the whole command line, with the arguments of the chosen sub-command."""
+    parser = argparse.ArgumentParser(prog="kernelproof", description="Machines with real kernels, for tests.")
+    parser.add_argument("--version", action="version", version=f"kernelproof {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        own = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:
+            importlib.import_module(f"kernelproof.cli.{name}").add_arguments(own)
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse and run one command line.
+
+    Raises:
+        SystemExit: `--help`, `--version`, or a usage error (status 2).
+        VmError: what the sub-command could not do.
+        OSError: what the system refused.
+    """
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    arguments = build_parser(chosen).parse_args(words)
+    module = importlib.import_module(f"kernelproof.cli.{arguments.command}")
+    status: int = module.run(arguments)
+    sys.stdout.flush()
+    return status
+
+
+def describe(error: OSError) -> str:
+    """What the system refused, and for which file."""
+    names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{names or 'system call'}: {error.strerror or error}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit status: 0, 1 after a failure, 2 after a usage error, 130 after Ctrl-C."""
+    try:
+        return run(sys.argv[1:] if words is None else words)
+    except VmError as error:
+        print(f"kernelproof: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing more to say, and nothing left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+    except OSError as error:
+        print(f"kernelproof: {describe(error)}\n  remedy: see to that file or folder and run it again", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("kernelproof: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 1

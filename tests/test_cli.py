@@ -1,0 +1,357 @@
+"""The command `kernelproof`: what it prints, its exit statuses, and that no failure shows a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+import kernelproof
+from kernelproof.cli import doctor, kernels, main, setup
+from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.kernel_select import KernelRow, KernelTable
+
+TABLE = KernelTable(
+    flavour="cloud-amd64",
+    default="6.1",
+    roles=(("oldest", "5.10"), ("newest", "6.1")),
+    rows=(KernelRow("5.10", (("a-security",), ("a",)), "old"), KernelRow("6.1", (("b",),), "new")),
+)
+FACTS = doctor.Facts(
+    system="Linux",
+    processor="x86_64",
+    is_root=False,
+    qemu=(10, 0, 2),
+    apt=True,
+    apt_problem=None,
+    cache=Path("/cache"),
+    cache_writable=True,
+    cache_free_bytes=50_000_000_000,
+    memory_bytes=8 << 30,
+    memory_needed_bytes=2 << 30,
+    kvm="absent",
+)
+PROBLEM = ProvisionError("read", "/etc/apt", "no sources", "add one")
+
+
+def states(**changes: Any) -> dict[str, str]:
+    return {check.check: check.state for check in doctor.judge(FACTS._replace(**changes))}
+
+
+def remedies(**changes: Any) -> list[str]:
+    return [check.remedy for check in doctor.judge(FACTS._replace(**changes)) if check.state == "missing"]
+
+
+# --- the frame ---------------------------------------------------------------------------------------------------
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints name and version."""
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"kernelproof {kernelproof.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["kernels", "--nonsense"], ["clean", "everything"]])
+def test_usage_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line is refused with status 2 and a usage line."""
+    with pytest.raises(SystemExit) as caught:
+        main.main(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: kernelproof")
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each sub-command explains itself."""
+    with pytest.raises(SystemExit) as caught:
+        main.main([name, "--help"])
+    assert caught.value.code == 0
+    assert main.COMMANDS[name][1:40] in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (ProvisionError("fetch", "kernel", "gone", "wait"), 1, "kernelproof: fetch: kernel: gone\n  remedy: wait\n"),
+        (OSError(28, "No space left on device", "/x"), 1, "kernelproof: /x: No space left on device\n  remedy: "),
+        (OSError(18, "Cross-device link", "/x", None, "/y"), 1, "kernelproof: /x -> /y: Cross-device link\n"),
+        (KeyboardInterrupt(), 130, "kernelproof: interrupted\n"),
+    ],
+)
+def test_failures_are_sentences(
+    error: BaseException, status: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a sub-command could not do is told with its remedy, and the exit status says what kind it was."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(kernels, "run", fail)
+    assert main.main(["kernels"]) == status
+    assert capsys.readouterr().err.startswith(text)
+
+
+def test_defects_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw is not made to look like one that was."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(kernels, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        main.main(["kernels"])
+
+
+def test_reader_that_went_away() -> None:
+    """`kernelproof kernels | head -0` says nothing on standard error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "kernelproof.cli", "kernels"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C ends it with status 130 and one line."""
+    fifo = tmp_path / "v1"
+    os.mkfifo(fifo)
+    program = (
+        "import sys, kernelproof.cli.kernels as k, kernelproof.cli.main as m\n"
+        f"k.run = lambda arguments: open({str(fifo)!r}).read()\n"
+        "sys.exit(m.main(['kernels']))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    with fifo.open("w"):  # opened as soon as it reads, so it is where it waits
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "kernelproof: interrupted\n")
+
+
+def test_a_light_command_loads_little() -> None:
+    """Printing the kernels loads nothing that only machines need."""
+    program = (
+        "import sys; from kernelproof.cli.main import main; main(['kernels'])\n"
+        "print(*{'asyncio', 'rich', 'pytest', 'multiprocessing'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "\n"
+
+
+# --- kernels -----------------------------------------------------------------------------------------------------
+
+
+def test_kernel_rows() -> None:
+    """Each series has one row with its roles, the default among them."""
+    assert kernels.plan_rows(TABLE) == [
+        {"series": "5.10", "roles": ["oldest"], "suites": ["a-security", "a"], "why": "old"},
+        {"series": "6.1", "roles": ["newest", "default"], "suites": ["b"], "why": "new"},
+    ]
+
+
+def test_kernels_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table and the JSON hold the same rows."""
+    assert main.main(["kernels"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert main.main(["kernels", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert table[0].split() == ["SERIES", "ROLES", "SUITES", "WHY"]
+    assert [line.split()[0] for line in table[1:]] == [row["series"] for row in rows]
+
+
+# --- doctor ------------------------------------------------------------------------------------------------------
+
+
+def test_healthy_machine() -> None:
+    """Where all is there, nothing is missing."""
+    assert states() == {"host": "ok", "qemu": "ok", "packages": "ok", "cache": "ok", "memory": "ok", "kvm": "note"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "state"),
+    [
+        ({"processor": "aarch64"}, "host", "missing"),
+        ({"system": "Darwin"}, "host", "missing"),
+        ({"qemu": None, "is_root": True}, "qemu", "note"),
+        ({"qemu": None}, "qemu", "note"),
+        ({"qemu": (5, 2, 0)}, "qemu", "note"),
+        ({"qemu": None, "apt": False}, "qemu", "missing"),
+        ({"qemu": PROBLEM}, "qemu", "missing"),
+        ({"apt_problem": PROBLEM}, "packages", "missing"),
+        ({"cache_writable": False}, "cache", "missing"),
+        ({"cache_free_bytes": doctor.CACHE_BYTES - 1}, "cache", "missing"),
+        ({"memory_bytes": (2 << 30) - 1}, "memory", "missing"),
+        ({"kvm": "refused"}, "kvm", "note"),
+    ],
+)
+def test_one_thing_missing(changes: dict[str, Any], check: str, state: str) -> None:
+    """Each lack shows in its own row and no other, and what is missing has a remedy."""
+    assert states(**changes) == {**states(), check: state}
+    assert all(remedies(**changes))
+
+
+def test_doctor_reads_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    """It looks without network and without a machine, and its status says whether something is missing."""
+    status = main.main(["doctor", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["check"] for row in rows] == ["host", "qemu", "packages", "cache", "memory", "kvm"]
+    assert status == int(any(row["state"] == "missing" for row in rows))
+
+
+@pytest.mark.parametrize(("made", "mode", "expected"), [(False, 0, "absent"), (True, 0o600, "usable")])
+def test_kvm_device(made: bool, mode: int, expected: str, tmp_path: Path) -> None:
+    """The device is looked for and tried for access, nothing more."""
+    if made:
+        (tmp_path / "kvm").touch(mode)
+    assert doctor.read_kvm(tmp_path / "kvm") == expected
+
+
+# --- clean -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with an entry of this and of an older format, and a file of somebody else's."""
+    root = tmp_path / "cache"
+    for name in ("v1/kernel/a/vmlinux", "v0/old", "notes.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(bytes(1_000_000))
+    monkeypatch.setenv("KERNELPROOF_CACHE", str(root))
+    return root
+
+
+def test_clean_removes_every_format_and_nothing_else(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Entries of all formats go; what others keep beside them stays."""
+    assert main.main(["clean"]) == 0
+    assert [path.name for path in cache.iterdir()] == ["notes.txt"]
+    assert capsys.readouterr().out == f"removed 3 MB from {cache}\n"
+
+
+def test_clean_dry_run(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--dry-run` tells the same size and removes nothing."""
+    assert main.main(["clean", "--dry-run"]) == 0
+    assert (cache / "v1/kernel/a/vmlinux").exists()
+    assert capsys.readouterr().out == f"would remove 3 MB from {cache}\n"
+
+
+def test_clean_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cache that was never made is cleaned without complaint."""
+    monkeypatch.setenv("KERNELPROOF_CACHE", str(tmp_path / "none"))
+    assert main.main(["clean"]) == 0
+    assert capsys.readouterr().out.startswith("removed 0 MB")
+
+
+def test_clean_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can't be removed is named."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path / "v1"))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    assert main.main(["clean"]) == 1
+    assert "v1: Permission denied\n  remedy: remove it by hand" in capsys.readouterr().err
+    assert not (cache / "v1").exists()  # moved aside all the same: the next clean finds it
+
+
+# --- setup -------------------------------------------------------------------------------------------------------
+
+
+class FakeTemplate:
+    """Stands for the real one: remembers what was asked for."""
+
+    asked: list[tuple[str, str]] = []  # noqa: RUF012 (emptied by the fixture)
+    error: ProvisionError | None = None
+
+    def __init__(self, kernel: str, *, profile: str, **_: object) -> None:
+        self.asked.append((kernel, profile))
+        self.kernel = kernel
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        pass
+
+    def clone(self) -> Self:
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def facts(self) -> dict[str, dict[str, object]]:
+        release, package = f"{self.kernel}.9", "linux-image"
+        kernel: dict[str, object] = {"series": self.kernel, "release": release, "package": package, "build": "1"}
+        return {"kernel": kernel, "machine": {"accelerator": "tcg"}}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeTemplate]:
+    """setup with machines that are none."""
+    FakeTemplate.asked = []
+    FakeTemplate.error = None
+    monkeypatch.setattr(setup, "Template", FakeTemplate)
+    monkeypatch.setenv("KERNELPROOF_CACHE", str(tmp_path))
+    return FakeTemplate
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], [("6.12", "plain")]),
+        (["oldest", "6.1"], [("5.10", "plain"), ("6.1", "plain")]),
+        (["6.1", "--profile", "plain"], [("6.1", "plain")]),
+    ],
+)
+def test_setup_makes_what_is_named(words: list[str], asked: list[tuple[str, str]], fake: type[FakeTemplate]) -> None:
+    """Each named kernel is fetched and booted once, the default one if none is named."""
+    assert main.main(["setup", "-q", *words]) == 0
+    assert fake.asked == asked
+
+
+def test_setup_prints_what_there_is_now(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output holds one row a kernel."""
+    assert main.main(["setup", "-q", "--json", "6.1"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"series": "6.1", "release": "6.1.9", "package": "linux-image", "build": "1", "accelerator": "tcg"}
+    ]
+
+
+def test_setup_of_unknown_kernel(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:
+    """A kernel that is not known is refused before anything is fetched, with what there is."""
+    assert main.main(["setup", "2.6"]) == 1
+    assert "5.10, 6.1, 6.12" in capsys.readouterr().err
+    assert fake.asked == []
+
+
+def test_setup_that_fails(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:
+    """What could not be had is told with its remedy, and no table is printed."""
+    fake.error = ProvisionError("fetch kernel", "linux-image", "404", "wait for the mirror")
+    assert main.main(["setup", "-q"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "fetch kernel: linux-image: 404\n  remedy: wait for the mirror" in output.err
+
+
+def test_setup_refresh_forgets_choices(fake: type[FakeTemplate], tmp_path: Path) -> None:
+    """`--refresh` lets packages be chosen anew; without it the choice stands."""
+    choice = tmp_path / "v1/choices/kernel-x"
+    choice.parent.mkdir(parents=True)
+    choice.touch()
+    assert main.main(["setup", "-q"]) == 0
+    assert choice.exists()
+    assert main.main(["setup", "-q", "--refresh"]) == 0
+    assert not choice.exists()
