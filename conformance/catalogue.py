@@ -116,37 +116,35 @@ def parse_catalogue(files: Iterable[tuple[Path, bytes]]) -> Catalogue:
     digest = hashlib.sha256()
     for path, content in files:
         digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
-        reader = _FileReader(path)
-        for place, entry in reader.read(content):
+        for place, entry in _FileReader(path, problems).read(content):
             if entry.id in entries:
                 problems.append(f"{place}: {entry.id} is already at {places[entry.id]}; give one of them another id")
             entries[entry.id], places[entry.id] = entry, place
-        problems += reader.problems
     if problems:
         raise CatalogueError(problems)
     return Catalogue(entries, digest.hexdigest())
 
 
 class _FileReader:
-    # Reads one file and gathers what is wrong with it.
-    def __init__(self, path: Path) -> None:
-        self.problems: list[str] = []
+    # Reads one file and adds what is wrong with it to `problems`.
+    def __init__(self, path: Path, problems: list[str]) -> None:
         self._path = path
+        self._problems = problems
 
     def read(self, content: bytes) -> Iterator[tuple[str, Entry]]:
         try:
             text = content.decode()
             document = tomllib.loads(text)
         except ValueError as error:  # of UTF-8 and of TOML
-            self.problems.append(f"{self._path}: not TOML: {error}; correct it there")
+            self._problems.append(f"{self._path}: not TOML: {error}; correct it there")
             return
         self._refuse_unknown("the file", str(self._path), document, ("behaviour",))
         lines = _table_lines(text)
         for number, table in enumerate(document.get("behaviour", ())):
             place = f"{self._path}:{lines[number]}" if number < len(lines) else str(self._path)
-            before = len(self.problems)
+            before = len(self._problems)
             entry = self._entry(place, table)
-            if len(self.problems) == before:
+            if len(self._problems) == before:
                 yield place, entry
 
     def _entry(self, place: str, table: dict[str, Any]) -> Entry:
@@ -215,7 +213,7 @@ class _FileReader:
                 self._complain(place, name, f"unknown key {key!r}; known are {', '.join(known)}")
 
     def _complain(self, place: str, name: str, problem: str) -> None:
-        self.problems.append(f"{place}: {name}: {problem}")
+        self._problems.append(f"{place}: {name}: {problem}")
 
 
 def _table_lines(text: str) -> list[int]:

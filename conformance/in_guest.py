@@ -222,7 +222,9 @@ def _spare_peer(report: pytest.TestReport, state: _State) -> None:
     # A peer's failure is shown beside the others and fails nothing.
     if report.failed and state.data.get("subject", "impl") not in _JUDGED_SUBJECTS:
         text = report.longreprtext
-        state.answer.update(outcome="fail", reason=state.answer["reason"] or text.strip().rpartition("\n")[2])
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = state.answer["reason"] or getattr(crash, "message", None) or text
+        state.answer.update(outcome="fail", reason=reason)
         report.sections.append(("the peer's failure", text))
         report.outcome = "passed"
         report.longrepr = None

@@ -128,6 +128,7 @@ class RunResults:
         self._seen_nodes: set[str] = set()
         self._accounts: list[dict[str, Any]] = []
         self._lines: list[str] = []
+        self._unwritten = False
 
     def note_machine(self, facts: Mapping[str, Any]) -> None:
         """Keep the facts of a template: the first of each kernel stands in the header."""
@@ -163,6 +164,8 @@ class RunResults:
                 rows.setdefault(record.kernel, []).append(row)
         if rows:
             self._write(rows, self._is_complete(session, exitstatus))
+        if self._unwritten and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _is_complete(self, session: pytest.Session, exitstatus: int) -> bool:
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldstop
@@ -205,6 +208,7 @@ class RunResults:
         try:
             path = write_results(folder, results)
         except (OSError, ValueError) as error:
+            self._unwritten = True
             return f"RESULTS NOT WRITTEN: {error}; name another folder with --results-dir"
         why = (
             ""

@@ -74,13 +74,12 @@ class Suite:
         if missing:
             return [f"behaviours_path: {folder} is no folder; correct the ini option" for folder in missing]
         if not self.folders:
-            return [
-                f"@behaviour: no folder {FOLDER}/ with *.toml lies above the tests; make one or set behaviours_path"
-            ]
+            return [f"@behaviour: no folder {FOLDER}/ with *.toml lies above the test; make it or set behaviours_path"]
         try:
             self.catalogue = read_catalogue(self.folders)
         except CatalogueError as error:
-            return list(error.problems)
+            root = f"{self._config.rootpath}/"
+            return [problem.replace(root, "") for problem in error.problems]
         return []
 
     def _bind_all(self, items: list[pytest.Item], strict: Sequence[Path]) -> list[str]:
@@ -103,9 +102,7 @@ class Suite:
         entry = self.catalogue.entries.get(behaviour)
         if entry is None:
             folders = ", ".join(map(str, self.folders))
-            raise ValueError(
-                f"no statement {behaviour!r} in {folders}; add it there with its source, or correct the id"
-            )
+            raise ValueError(f"no statement {behaviour!r} in {folders}; add it with its source, or correct the id")
         slot = (behaviour, "impl" if subject in JUDGED_SUBJECTS else subject)
         function = _function_of(item)
         place, owner = owners.setdefault(slot, (_place(item), function))

@@ -22,9 +22,11 @@ def format_table(rows: tuple[Row, ...], subsystems: Mapping[str, str]) -> list[s
     counts: dict[str, Counter[Outcome]] = {}
     for behaviour, outcome in outcomes.items():
         counts.setdefault(subsystems.get(behaviour, "(unknown)"), Counter())[outcome] += 1
+    if not counts:
+        return _peer_lines(rows)
     lines = [("behaviours", *(column.words for column in _COLUMNS))]
     lines += [(name, *_cells(counts[name])) for name in sorted(counts)]
-    if len(counts) != 1:
+    if len(counts) > 1:
         lines.append(("all", *_cells(sum(counts.values(), Counter()))))
     return _aligned(lines) + _peer_lines(rows)
 

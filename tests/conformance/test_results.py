@@ -1,0 +1,317 @@
+"""The results file: its content by value and by its published schema, when it is written, and what replaces what."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from kernelproof.conformance.report import files
+from kernelproof.conformance.report.files import results_path, write_results
+from kernelproof.conformance.report.outcomes import Outcome, worst
+from kernelproof.conformance.report.records import Project as Suite
+from kernelproof.conformance.report.records import Results, Row, behaviour_outcomes
+from kernelproof.conformance.report.summary import format_table
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+SCHEMA = Path(files.__file__).with_name("results.schema.json")
+TWO = "@behaviour('a.b.c')\ndef test_it(): pass\n@behaviour('a.b.d')\ndef test_other(): pass\n"
+
+
+def check(data: dict[str, Any]) -> None:
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    assert [error.message for error in validator.iter_errors(data)] == []
+
+
+def row(outcome: Outcome = Outcome.PASS, **changes: Any) -> Row:
+    reason = None if outcome is Outcome.PASS else "so"
+    seen = 1 if outcome is Outcome.DEVIATION else None
+    whole = Row("a.b.c", "t.py::t", "plain", "impl", outcome, "0" * 32, 0.1234567891, 0.0, reason, seen, None)
+    return whole._replace(**changes)
+
+
+def results(*rows: Row, **changes: Any) -> Results:
+    whole = Results(
+        project=Suite("1.0", "f" * 40, False),
+        catalogue_digest="d" * 64,
+        kernel=dict.fromkeys(("name", "series", "release", "package", "build", "config_digest")) | {"name": "6.12"},
+        guest=dict.fromkeys(("root_digest", "python", "observers")),
+        machine=dict.fromkeys(("qemu", "accelerator", "time", "cpus")),
+        selection=(),
+        complete=True,
+        rows=rows,
+    )
+    return whole._replace(**changes)
+
+
+def two(project: Project) -> None:
+    project.entry("a.b.c")
+    project.entry("a.b.d")
+    project.tests(TWO)
+
+
+def test_whole_run(project: Project) -> None:
+    """A whole run writes the kernel's file: header and rows by value, and as the schema says."""
+    two(project)
+    project.run("conformance").assert_outcomes(passed=2)
+    data = project.results()
+    check(data)
+    assert data["schema"] == 1
+    assert data["project"]["commit"] is None
+    assert data["project"]["dirty"] is None
+    assert data["kernel"] == {
+        "name": "6.12",
+        "series": "6.12",
+        "release": "6.12.9-fake",
+        "package": "linux-fake",
+        "build": "1",
+        "config_digest": "c" * 64,
+    }
+    assert data["guest"] == {"root_digest": "a" * 64, "python": "3.13", "observers": {"pyroute2": "0.9"}}
+    assert data["machine"] == {"qemu": "10.0.13", "accelerator": "tcg", "time": "virtual", "cpus": 2}
+    assert (data["selection"], data["complete"]) == ([], True)
+    assert [row["behaviour"] for row in data["results"]] == ["a.b.c", "a.b.d"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selection"),
+    [
+        (("-k", "test_it"), ["-k test_it"]),
+        (("-m", "behaviour"), ["-m behaviour"]),
+        (("--deselect", "conformance/test_demo.py::test_it"), ["--deselect conformance/test_demo.py::test_it"]),
+        (("conformance/test_demo.py",), ["conformance/test_demo.py"]),
+        (("conformance/test_demo.py::test_it",), ["conformance/test_demo.py::test_it"]),
+        (("--ignore", "conformance/test_more.py"), ["--ignore conformance/test_more.py"]),
+        (("-p", "left_out"), ["deselected by a plugin"]),
+    ],
+)
+def test_selected_run(project: Project, arguments: tuple[str, ...], selection: list[str]) -> None:
+    """A selected run says what narrowed it and leaves the kernel's file alone."""
+    two(project)
+    (project.path / "left_out.py").write_text(
+        "def pytest_collection_modifyitems(config, items):\n    config.hook.pytest_deselected(items=[items.pop()])\n"
+    )
+    project.run()
+    before = (project.path / "results/6.12.json").read_text()
+    project.run(*arguments)
+    data = project.results("selected/6.12.json")
+    check(data)
+    assert [text.replace(str(project.path) + "/", "*") for text in data["selection"]] == selection
+    assert (project.path / "results/6.12.json").read_text() == before
+
+
+def test_outside_kernels_is_no_selection(project: Project) -> None:
+    """A statement that is not meant for the kernel has no row, and the run is whole all the same."""
+    project.entry("a.b.c", 'kernels = "<6.12"')
+    project.entry("a.b.d", 'kernels = ">=6.12"')
+    project.tests(TWO)
+    result = project.run()
+    result.assert_outcomes(passed=1, deselected=1)
+    assert project.row()["behaviour"] == "a.b.d"
+    result.stdout.fnmatch_lines(["2 statements: 0 planned, 0 deviations listed, 2 narrowed to some kernels"])
+    project.run("--kernel", "5.10").assert_outcomes(passed=1, deselected=1)
+    assert project.row("5.10.json")["behaviour"] == "a.b.c"
+
+
+def test_own_image(project: Project) -> None:
+    """An own image has a file of its own, and its release decides about `kernels`."""
+    project.entry("a.b.c", 'kernels = "<6.12"')
+    project.entry("a.b.d", 'kernels = ">=6.13"')
+    project.tests(TWO)
+    project.run("--kernel", "image-6.13.0-rc1")
+    data = project.results("image-6.13.0-rc1.json")
+    check(data)
+    assert (data["kernel"]["name"], data["kernel"]["series"]) == ("image-6.13.0-rc1", None)
+    assert [row["behaviour"] for row in data["results"]] == ["a.b.d"]
+
+
+def test_stopped_run(project: Project) -> None:
+    """A run that -x stops is not complete and does not replace the kernel's file."""
+    two(project)
+    project.tests(TWO.replace("def test_it(): pass", "def test_it(): assert 0"))
+    project.run("-x")
+    data = project.results("selected/6.12.json")
+    check(data)
+    assert (data["selection"], data["complete"], len(data["results"])) == ([], False, 1)
+    assert not (project.path / "results/6.12.json").exists()
+
+
+def test_interrupted_run(project: Project) -> None:
+    """After Ctrl-C the rows that there are are written, and said to be a part."""
+    two(project)
+    project.tests(TWO)
+    (project.path / "conftest.py").write_text(
+        "def pytest_runtest_logstart(nodeid):\n    if nodeid.endswith('test_other'): raise KeyboardInterrupt\n"
+    )
+    result = project.run_apart()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    data = project.results("selected/6.12.json")
+    check(data)
+    assert (data["complete"], [row["behaviour"] for row in data["results"]]) == (False, ["a.b.c"])
+
+
+def test_other_folder(project: Project) -> None:
+    """--results-dir names another folder, as seen from where pytest was started."""
+    two(project)
+    project.run("--results-dir", "elsewhere")
+    assert (project.path / "elsewhere/6.12.json").exists()
+    assert not (project.path / "results").exists()
+
+
+def test_folder_that_cannot_be_written(project: Project) -> None:
+    """Where results can't be written the run says so and what to do."""
+    two(project)
+    (project.path / "results").write_text("a file")
+    result = project.run()
+    result.stdout.fnmatch_lines(["RESULTS NOT WRITTEN: *name another folder with --results-dir"])
+    assert result.ret != 0
+
+
+def test_same_results_with_workers(project: Project) -> None:
+    """Two workers give the same file as none, but for nothing: the pretended machines are all alike."""
+    two(project)
+    project.entry("a.b.planned")
+    project.run()
+    alone = project.results()
+    result = project.run_apart("-p", "xdist", "-n", "2")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["3 statements: 1 planned, 0 deviations listed, 0 narrowed to some kernels"])
+    assert project.results() == alone
+
+
+def test_suite_under_git(project: Project) -> None:
+    """Under git the header has the commit, and whether the tree differs from it."""
+    two(project)
+    (project.path / ".gitignore").write_text("/*\n!/conformance\n__pycache__\n")
+    settings = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b"}
+    settings |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b", "PATH": os.environ["PATH"]}
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=project.path, check=True, env=settings)
+    project.run()
+    header = project.results()["project"]
+    assert len(header["commit"]) == 40
+    assert header["dirty"] is False
+    project.tests(TWO + "\n")
+    project.run()
+    assert project.results()["project"] == header | {"dirty": True}
+
+
+def test_lying_guest(project: Project) -> None:
+    """What a guest says beyond its rights is not believed: no deviation that is not listed, no other behaviour."""
+    project.entry("a.b.c")
+    lie = {"outcome": "deviation", "behaviour": "a.b.d", "subject": "runc", "reason": "x" * 10**6, "log": 7, "seen": 1}
+    project.tests(
+        "@behaviour('a.b.c')\n"
+        f"def test_it(record_property):\n    record_property('kernelproof-behaviour', {lie!r})\n    assert 0\n"
+    )
+    project.run().assert_outcomes(failed=1)
+    check(project.results())
+    found = project.row()
+    assert (found["behaviour"], found["subject"], found["outcome"], found["log"]) == ("a.b.c", "impl", "fail", None)
+    assert len(found["reason"]) <= 64 * 1024 + 1
+
+
+def test_table(project: Project) -> None:
+    """The run ends with a table of subsystem and outcome, and the path of the file."""
+    project.toml("[[behaviour]]\nid = 'a.b.c'\nstatement = 'So.'\nsource = 'doc'\n", name="cgroup-v2.toml")
+    project.entry("a.b.d")
+    project.tests(TWO.replace("test_other(): pass", "test_other(): assert 0"))
+    result = project.run()
+    result.stdout.fnmatch_lines(
+        [
+            "*= behaviours =*",
+            "kernel 6.12",
+            "behaviours  pass  fail  broken  deviation  not applicable",
+            "cgroup-v2      1",
+            "demo                 1",
+            "all            1     1",
+            f"written to {project.path}/results/6.12.json",
+            "2 statements: 0 planned, 0 deviations listed, 0 narrowed to some kernels",
+        ]
+    )
+
+
+def test_worst_of_items() -> None:
+    """A behaviour is as its worst item of the project's own subjects; peers do not count."""
+    rows = (row(), row(Outcome.FAIL), row(Outcome.DEVIATION), row(Outcome.BROKEN, subject="runc"))
+    assert behaviour_outcomes(rows) == {"a.b.c": Outcome.FAIL}
+    assert behaviour_outcomes((row(Outcome.FAIL, subject="runc"),)) == {}
+    order = [Outcome.BROKEN, Outcome.FAIL, Outcome.DEVIATION, Outcome.PASS, Outcome.NOT_APPLICABLE]
+    for place, outcome in enumerate(order):
+        assert worst(order[place:]) is outcome
+
+
+def test_table_of_peers() -> None:
+    """Peers stand below the table; a table of nothing but peers has no lines of its own."""
+    rows = (row(Outcome.FAIL, subject="runc"), row(subject="runc"), row(subject="crun"))
+    assert format_table(rows, {"a.b.c": "demo"}) == ["beside it, crun: 1 pass", "beside it, runc: 1 pass, 1 fail"]
+
+
+def test_rows_are_sorted_and_rounded() -> None:
+    """The file does not depend on who ran first, and seconds have six digits."""
+    first, second = row(behaviour="a.b.a"), row(behaviour="a.b.b")
+    assert results(second, first).as_json() == results(first, second).as_json()
+    assert results(first).as_json()["results"][0]["wall_seconds"] == 0.123457
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_schema_takes_every_outcome(outcome: Outcome) -> None:
+    """A row of each outcome is valid."""
+    check(results(row(outcome)).as_json())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outcome": "passed"},
+        {"reason": "so"},
+        {"outcome": "fail", "reason": None},
+        {"outcome": "deviation", "reason": "so", "seen": None},
+        {"clone": "xyz"},
+        {"wall_seconds": -1},
+        {"behaviour": "a.b"},
+        {"subject": ""},
+        {"extra": 1},
+    ],
+)
+def test_schema_refuses(changes: dict[str, Any]) -> None:
+    """A row that contradicts itself or has other keys is not valid."""
+    data = results(row()).as_json()
+    data["results"][0] |= changes
+    with pytest.raises(AssertionError):
+        check(data)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../6.12", "a/b", ".hidden", "x\n", "image-" + "y" * 200])
+def test_kernel_name_that_is_no_file_name(tmp_path: Path, name: str) -> None:
+    """A kernel's name comes from a guest; one that would leave the folder is refused."""
+    with pytest.raises(ValueError, match="name of a kernel"):
+        results_path(tmp_path, name, whole=True)
+
+
+def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disc is full the old file stays as it was, and no other file is left."""
+    path = write_results(tmp_path, results(row()))
+    before = path.read_text()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_results(tmp_path, results(row(Outcome.FAIL)))
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_schema_travels() -> None:
+    """The schema lies in the package, where a wheel takes it along, and is itself a schema."""
+    jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
+    assert SCHEMA.parent.name == "report"
