@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from kernelproof.vm.apt_output import Package, Trouble, classify, parse_percent, parse_problem, parse_uris
+from kernelproof.vm.apt_output import Package, Trouble, classify, parse_expiry, parse_percent, parse_problem, parse_uris
 from kernelproof.vm.apt_sources import Mirrors, parse_paragraphs
 from kernelproof.vm.cache import digest_file, reported_as_provision_error
 from kernelproof.vm.errors import ProvisionError
@@ -73,6 +74,7 @@ class Apt:
         self._settings = settings
         self._progress = progress
         self._usable: dict[str, str] = {}  # suite -> the mirror that carries it
+        self._unreachable: dict[str, str] = {}  # mirror -> what apt said of it
         self._config = folder / "apt.conf"
         self._debs = folder / "debs"
         with reported_as_provision_error("make apt folders", folder):
@@ -126,8 +128,7 @@ class Apt:
         wanted = [suite for suite in suites if suite not in self._usable]
         if wanted:
             self._progress.step(f"fetch package indexes of {', '.join(wanted)}")
-        first = {suite: self._settings.mirrors.of(suite)[:1] for suite in wanted}
-        if len(wanted) > 1 and all(first.values()) and not self._try_update({s: uris[0] for s, uris in first.items()}):
+        if self._update_at_once(wanted):
             return tuple(suites)
         problems = {suite: self._update_one(suite) for suite in wanted}
         usable = tuple(suite for suite in suites if suite in self._usable)
@@ -138,13 +139,29 @@ class Apt:
                 self._progress.note(f"suite {suite} left out: {parse_problem(problem)}")
         return usable
 
+    def _update_at_once(self, suites: Sequence[str]) -> bool:
+        # Whether the first mirror of each had all of them: the usual case, and the quickest. One that is gone makes
+        # all fail, and only one by one is it seen which.
+        mirrors = {suite: uri for suite in suites for uri in self._settings.mirrors.of(suite)[:1]}
+        if len(mirrors) != len(suites):
+            return False
+        problem = self._try_update(mirrors) if mirrors else ""
+        if classify(problem).name == "network":
+            self._unreachable |= {uri: problem for uri in mirrors.values() if uri in problem}
+        return not problem
+
     def _update_one(self, suite: str) -> str:
         # What apt said of the last mirror, or an empty text when one of them carries the suite.
         problem = f"E: no mirror of the Debian archive is configured for {suite}"
         for uri in self._settings.mirrors.of(suite):
+            if uri in self._unreachable:  # each further try would wait as long as the first
+                problem = self._unreachable[uri]
+                continue
             problem = self._try_update({suite: uri})
             if not problem:
                 return ""
+            if classify(problem).name == "network":
+                self._unreachable[uri] = problem
         return problem
 
     def _try_update(self, mirrors: Mapping[str, str]) -> str:
@@ -158,7 +175,19 @@ class Apt:
         if done.returncode:
             return done.stderr + done.stdout[-2000:]
         self._usable.update(mirrors)
+        if self._settings.accepts_expired:
+            self._tell_expired(mirrors)
         return ""
+
+    def _tell_expired(self, suites: Iterable[str]) -> None:
+        for suite in suites:
+            for path in (self._folder / "state" / "lists").glob(f"*_dists_{suite}_InRelease"):
+                expiry = parse_expiry(path.read_text("utf-8", errors="replace"))
+                if expiry is not None and expiry < datetime.now(UTC):
+                    self._progress.note(
+                        f"the index of {suite} expired on {expiry:%d %B %Y}; it is signed, and taken all the same, as "
+                        "this machine's apt or KERNELPROOF_EXPIRED says"
+                    )
 
     def _no_index(self, problems: Mapping[str, str]) -> ProvisionError:
         suite, problem = next(iter(problems.items()))
@@ -245,6 +274,10 @@ class Apt:
 
     def _keep(self, package: Package) -> None:
         part = self._debs / f"{package.sha256}.part"
+        if part.is_symlink():  # what apt makes of a file: address; the mirror may change under it
+            source = part.readlink()
+            part.unlink()
+            shutil.copyfile(source, part)
         if part.exists() and part.stat().st_size == package.size and digest_file(part) == package.sha256:
             part.rename(self._debs / f"{package.sha256}.deb")
         Path(f"{part}.FAILED").unlink(missing_ok=True)
@@ -274,7 +307,13 @@ class Apt:
         command = [program, *(word for pair in options.items() for word in ("-o", "=".join(pair))), *words[1:]]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"APT_CONFIG": str(self._config), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-        return _run_watched(command, environment, self._folder / "empty", on_percent)
+        return _run_watched(bound_to_us(command), environment, self._folder / "empty", on_percent)
+
+
+def bound_to_us(command: Sequence[str]) -> list[str]:
+    """The command, so that it ends when the thread that starts it does, however that ends; needs setpriv(1)."""
+    setpriv = shutil.which("setpriv")
+    return [*((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()), *command]
 
 
 def _run_watched(
@@ -285,7 +324,7 @@ def _run_watched(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    command = [command[0], "-o", f"APT::Status-Fd={writer}", "-qq", *command[1:]]
+    command = [*command, "-o", f"APT::Status-Fd={writer}", "-qq"]
     try:
         process = subprocess.Popen(
             command,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
@@ -127,3 +129,14 @@ def classify(text: str) -> Trouble:
 def version_key(version: str) -> tuple[int, ...]:
     """A key that sorts the versions of one kernel series as dpkg would: their numbers, in order."""
     return tuple(int(part) for part in _VERSION_PART.findall(version))
+
+
+def parse_expiry(release: str) -> datetime | None:
+    """When an index is to be renewed by, from the text of its `Release` or `InRelease`; None if it does not say."""
+    for line in release.splitlines():
+        if line.startswith("Valid-Until:"):
+            try:
+                return parsedate_to_datetime(line.partition(":")[2].strip().removesuffix("UTC") + "+0000")
+            except ValueError:
+                return None
+    return None

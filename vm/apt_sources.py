@@ -74,7 +74,7 @@ def parse_list(text: str, name: str) -> tuple[Source, ...]:
 
 
 def _parse_line(line: str, origin: str) -> Source:
-    words = _WORD.findall(line)[1:]
+    words = _WORD.findall(line)[1:] if line.count("[") == line.count("]") else []
     options: dict[str, str] = {}
     if words and words[0].startswith("["):
         pairs = (option.partition("=") for option in words.pop(0)[1:-1].split())

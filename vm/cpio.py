@@ -22,7 +22,7 @@ class Member:
     """One file of an archive.
 
     Args:
-        path: Relative, with `/` between the parts, without `.` or `..` parts.
+        path: Relative, with `/` between the parts, without `.` or `..` parts; or `.` alone, the root itself.
         mode: File type and permissions, as in `st_mode`.
         data: Content of a regular file, target of a symbolic link, else empty.
         uid: Owner, in the initial user namespace of the machine.
@@ -64,6 +64,8 @@ def check_path(path: str) -> None:
     Raises:
         ValueError: empty, absolute, with an empty, `.` or `..` part, or with a NUL byte.
     """
+    if path == ".":
+        return
     if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError(f"not a path of an archive member: {path!r}")
 

@@ -70,7 +70,7 @@ def plan_candidates(
         series: `6.12`.
         flavour: The end of the names wanted: `cloud-amd64`.
     """
-    pattern = re.compile(rf"linux-image-{re.escape(series)}[.+~0-9a-z-]*-{re.escape(flavour)}")
+    pattern = re.compile(rf"linux-image-{re.escape(series)}[.~][.+~0-9a-z-]*-{re.escape(flavour)}")
     images = [name for name in names if pattern.fullmatch(name)]
     found = [
         _follow(image, show) for image in show(images) if version_key(image["version"])[:2] == version_key(series)[:2]

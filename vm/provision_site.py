@@ -39,54 +39,80 @@ _PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x
 
 
 @dataclass(frozen=True, slots=True)
-class GuestWishes:
-    """What a project asks for inside the guest.
+class GuestTable:
+    """A project's `[tool.kernelproof]`, as far as it is about the guest's Python packages.
 
     Args:
-        requirements: As `[tool.kernelproof] guest-requirements` says.
-        lock: The content of the lock file: a pip requirements file in which every line has its digests.
-        origin: The lock file, for messages.
+        requirements: `guest-requirements`: what the guest needs beside pytest, as pip takes it.
+        lock: `guest-lock`: the file that says which versions, with digests; None if the table names none.
     """
 
     requirements: tuple[str, ...]
-    lock: str
+    lock: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestLock:
+    """A pip requirements file in which every line has its digests.
+
+    Args:
+        text: Its content.
+        origin: Its name, for messages.
+    """
+
+    text: str
     origin: str
 
 
-def read_wishes(project: Path | None) -> GuestWishes:
-    """What `project` asks for: its `[tool.kernelproof]` table, or our own lock file where it has none.
+def read_table(project: Path) -> GuestTable:
+    """The table of `project`; an empty one if it has none, or no `pyproject.toml`.
 
     Raises:
-        ProvisionError: the table can't be read, or names a lock file that can't be read.
+        ProvisionError: the file can't be read, or the table holds something else than it should.
     """
-    table: dict[str, object] = {}
-    if project is not None and (project / "pyproject.toml").is_file():
-        table = _read_table(project / "pyproject.toml")
-    requirements = table.get("guest-requirements", [])
-    name = table.get("guest-lock")
-    if not isinstance(requirements, list) or not all(isinstance(line, str) for line in requirements):
-        raise _bad_table(project, "guest-requirements is no list of texts")
-    if project is not None and isinstance(name, str):
-        path = project / name
-        try:
-            return GuestWishes(tuple(requirements), path.read_text("utf-8"), str(path))
-        except (OSError, ValueError) as error:
-            raise ProvisionError("read guest lock", str(path), str(error), "make it with `kernelproof lock`") from error
-    if requirements:
-        raise _bad_table(project, "guest-requirements need a guest-lock, the name of a file")
-    return GuestWishes((), files("kernelproof.vm").joinpath("guest.lock").read_text("utf-8"), "guest.lock")
-
-
-def _read_table(path: Path) -> dict[str, object]:
+    path = project / "pyproject.toml"
     try:
         table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("kernelproof", {})
+    except FileNotFoundError:
+        table = {}
     except (OSError, ValueError) as error:
         raise ProvisionError("read project", str(path), str(error), "mend that file") from error
-    return table if isinstance(table, dict) else {}
+    requirements, lock = table.get("guest-requirements", []), table.get("guest-lock")
+    problems = []
+    if not isinstance(requirements, list) or not all(isinstance(line, str) for line in requirements):
+        problems.append("guest-requirements is no list of texts")
+    if not isinstance(lock, str | None):
+        problems.append("guest-lock is no text")
+    if requirements and lock is None:
+        problems.append("guest-requirements need a guest-lock, the name of a file")
+    if problems:
+        raise ProvisionError("read [tool.kernelproof]", str(path), "; ".join(problems), "mend that table")
+    return GuestTable(tuple(requirements), None if lock is None else project / lock)
 
 
-def _bad_table(project: Path | None, detail: str) -> ProvisionError:
-    return ProvisionError("read [tool.kernelproof]", f"{project}/pyproject.toml", detail, "mend that table")
+def read_lock(project: Path | None) -> GuestLock:
+    """The lock file of `project`, or our own where the project has no table.
+
+    Raises:
+        ProvisionError: the project's table or lock can't be read, or the lock was made for other requirements.
+    """
+    table = GuestTable((), None) if project is None else read_table(project)
+    if table.lock is None:
+        return GuestLock(files("kernelproof.vm").joinpath("guest.lock").read_text("utf-8"), "guest.lock")
+    remedy = f"make it with `python -m kernelproof.vm.provision_lock {project}`"
+    try:
+        text = table.lock.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ProvisionError("read guest lock", str(table.lock), str(error), remedy) from error
+    if format_requirements(table.requirements) not in text:
+        detail = f"not made for {', '.join(table.requirements)}"
+        raise ProvisionError("read guest lock", str(table.lock), detail, remedy)
+    return GuestLock(text, str(table.lock))
+
+
+def format_requirements(requirements: Sequence[str]) -> str:
+    """The line of a lock file that says what it was made for."""
+    return f"# requirements: {', '.join(sorted(requirements))}\n"
 
 
 def find_distributions(names: Sequence[str], python: str) -> tuple[importlib.metadata.Distribution, ...]:
@@ -140,19 +166,19 @@ def provide_site(context: Provisioning, tools: Tools, project: Path | None) -> S
     Raises:
         ProvisionError: a package could not be had, is compiled for another machine, or is not what the lock says.
     """
-    wishes = read_wishes(project)
+    lock = read_lock(project)
     distributions = find_distributions(FROM_HOST, tools.python)
     record = {
         "copied": [f"{item.metadata['Name']}=={item.version}" for item in distributions],
         "records": [sha256((item.read_text("RECORD") or "").encode()).hexdigest() for item in distributions],
-        "lock": wishes.lock,
+        "lock": lock.text,
         "recipe": RECIPE,
         "tools": tools.digest,
     }
 
     def make(work: Path) -> None:
         context.progress.step("build the guest's Python packages")
-        _build(work, distributions, wishes, tools, context)
+        _build(work, distributions, lock, tools, context)
 
     entry = context.provide("site", record, lambda _: context.build("site", record, make))
     facts = json.loads((entry.folder / "facts.json").read_text("utf-8"))
@@ -162,7 +188,7 @@ def provide_site(context: Provisioning, tools: Tools, project: Path | None) -> S
 def _build(
     work: Path,
     distributions: Sequence[importlib.metadata.Distribution],
-    wishes: GuestWishes,
+    lock: GuestLock,
     tools: Tools,
     context: Provisioning,
 ) -> None:
@@ -171,7 +197,7 @@ def _build(
         for member in copy_distribution(distribution):
             tree.add(member)
     target = work / "target"
-    _install_locked(wishes, target, tools.python, context)
+    _install_locked(lock, target, tools.python, context)
     for path in sorted(target.rglob("*")):
         inside = path.relative_to(target)
         if path.is_file() and inside.parts[0] != "bin" and path.suffix != ".pyc":
@@ -221,22 +247,22 @@ def plan_pip_target(python: str) -> list[str]:
     ]
 
 
-def _install_locked(wishes: GuestWishes, target: Path, python: str, context: Provisioning) -> None:
+def _install_locked(lock: GuestLock, target: Path, python: str, context: Provisioning) -> None:
     target.mkdir()
-    if all(line.lstrip().startswith("#") or not line.strip() for line in wishes.lock.splitlines()):
+    if all(line.lstrip().startswith("#") or not line.strip() for line in lock.text.splitlines()):
         return
-    lock = target.with_name("guest.lock")
-    lock.write_text(wishes.lock, "utf-8")
-    command = [*find_pip(context), *plan_pip_install(lock, target, python)]
+    path = target.with_name("guest.lock")
+    path.write_text(lock.text, "utf-8")
+    command = [*find_pip(context), *plan_pip_install(path, target, python)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    lock.unlink()
+    path.unlink()
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-500:]]
         raise ProvisionError(
             "install the guest's Python packages",
-            wishes.origin,
+            lock.origin,
             " ".join(lines[:3]),
-            "make the lock anew with `kernelproof lock`, or connect to the network",
+            "make the lock anew (python -m kernelproof.vm.provision_lock), or connect to the network",
         )
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kernelproof.vm.apt import Apt
-from kernelproof.vm.cpio import make_character_device, make_directory, make_file, make_link, write_newc
+from kernelproof.vm.cpio import Member, make_character_device, make_directory, make_file, make_link, write_newc
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_tools import Tools, compile_python, describe_packages
 from kernelproof.vm.provision_types import Root
 from kernelproof.vm.provision_unpack import Tree, read_packages
 
-RECIPE = 1  # raised when what is made of the same packages changes
+RECIPE = 2  # raised when what is made of the same packages changes
 SUITES = ("trixie", "trixie-updates", "trixie-security")
 PACKAGES = (
     # The shape of the system: nothing of it is a dependency of anything.
@@ -85,6 +86,7 @@ def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str])
 
 def complete(tree: Tree) -> None:
     """Add what maintainer scripts would have made: accounts, links, mount points, the first device nodes."""
+    tree.add(make_directory("."))  # else the root is as open as /tmp
     for name in ("bin", "sbin", "lib", "lib64"):
         tree.add(make_link(name, f"usr/{name}"))
     for path in ("dev", "etc", "home", "mnt", "newroot", "opt", "proc", "run", "srv", "sys", "var/lib", "var/log"):
@@ -119,12 +121,17 @@ _FILES = (
 
 
 def _add_accounts(tree: Tree) -> None:
-    for name in ("passwd", "group"):
+    # The masters, with passwords in the shadow files and a shell for root that is there.
+    shell = b"/bin/bash" if "usr/bin/bash" in tree else b"/bin/sh"
+    for name, shadow, rest in (("passwd", "shadow", ":20000:0:99999:7:::"), ("group", "gshadow", "::")):
         master = f"usr/share/base-passwd/{name}.master"
-        if master in tree:
-            tree.add_missing(make_file(f"etc/{name}", tree[master].data))
-    for name, shadow, rest in (("passwd", "shadow", "20000:0:99999:7:::"), ("group", "gshadow", "::")):
-        if f"etc/{name}" in tree:
-            accounts = tree[f"etc/{name}"].data.decode("ascii").splitlines()
-            lines = [f"{account.partition(':')[0]}:*:{rest}\n" for account in accounts]
-            tree.add_missing(make_file(f"etc/{shadow}", "".join(lines).encode("ascii"), 0o640))
+        if master not in tree:
+            continue
+        text = tree[master].data.replace(b":*:", b":x:").replace(b"/bin/bash", shell)
+        tree.add_missing(make_file(f"etc/{name}", text))
+        names = [line.partition(b":")[0].decode("ascii") for line in text.splitlines()]
+        lines = "".join(f"{account}:*{rest}\n" for account in names)
+        tree.add_missing(Member(f"etc/{shadow}", stat.S_IFREG | 0o640, lines.encode("ascii"), gid=_SHADOW))
+
+
+_SHADOW = 42  # the group of that name in group.master

@@ -1,0 +1,91 @@
+"""Makes the lock file of a project's guest packages: `python -m kernelproof.vm.provision_lock [PROJECT]`.
+
+pip resolves `[tool.kernelproof] guest-requirements` for the guest's Python, and each version is written down with the
+digest of the one file that was chosen. Only that file is ever installed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from kernelproof.vm.cache import Cache, reported_as_provision_error
+from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.provision_context import Provisioning
+from kernelproof.vm.provision_progress import open_progress
+from kernelproof.vm.provision_site import find_pip, format_requirements, plan_pip_target, read_table
+from kernelproof.vm.provision_tools import provide_tools
+from kernelproof.vm.provision_types import Progress
+from kernelproof.vm.root import SUITES
+
+
+def format_lock(requirements: Sequence[str], report: Mapping[str, object]) -> str:
+    """The lock file for what pip's installation report says it would install for `requirements`.
+
+    Raises:
+        ValueError: the report is not of a version that is known, or names a file without SHA-256.
+    """
+    if report.get("version") != "1":
+        raise ValueError(f"an installation report of version {report.get('version')!r}, not 1")
+    lines = []
+    items = report.get("install")
+    for item in items if isinstance(items, list) else []:
+        metadata, download = item["metadata"], item["download_info"]
+        sha256 = download.get("archive_info", {}).get("hashes", {}).get("sha256")
+        if not isinstance(sha256, str):
+            raise ValueError(f"{metadata['name']}: no SHA-256 of {download.get('url')}")
+        lines.append(f"{canonicalize_name(metadata['name'])}=={metadata['version']} \\\n    --hash=sha256:{sha256}\n")
+    head = "# Python packages of the guest, beside pytest. Made by python -m kernelproof.vm.provision_lock.\n"
+    return head + format_requirements(requirements) + "".join(sorted(lines))
+
+
+def lock_guest(project: Path, *, cache: Cache, progress: Progress) -> Path:
+    """Resolve the guest requirements of `project`, write its lock file anew and return it.
+
+    Raises:
+        ProvisionError: the project's table is incomplete, pip could not resolve it, or the file can't be written.
+    """
+    table = read_table(project)
+    if table.lock is None:
+        raise ProvisionError(
+            "lock guest packages", str(project / "pyproject.toml"), "no guest-lock", "name a file in [tool.kernelproof]"
+        )
+    with Provisioning(cache, progress) as context:
+        python = provide_tools(context, SUITES).python
+        progress.step("resolve the guest's Python packages")
+        words = ["install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", "--only-binary", ":all:"]
+        words += ["--disable-pip-version-check", "--no-input", *plan_pip_target(python), "--", *table.requirements]
+        done = subprocess.run(
+            [*find_pip(context), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        detail = done.stderr.strip()[-500:]
+        raise ProvisionError("resolve guest packages", ", ".join(table.requirements), detail, "change the requirements")
+    try:
+        text = format_lock(table.requirements, json.loads(done.stdout))
+    except (ValueError, LookupError) as error:
+        raise ProvisionError("resolve guest packages", "pip's report", str(error), "use pip 23 or later") from error
+    with reported_as_provision_error("write guest lock", table.lock):
+        table.lock.write_text(text, "utf-8")
+    return table.lock
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command: one argument at most, the project's folder."""
+    project = Path(arguments[0]) if arguments else Path.cwd()
+    try:
+        with open_progress(sys.stderr) as progress:
+            print(lock_guest(project.absolute(), cache=Cache(), progress=progress))
+    except ProvisionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""The compressed image is found in a bzImage, and what comes out is looked at."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from kernelproof.vm.kernel_image import check_vmlinux, find_payload
+
+PAYLOAD = b"\x28\xb5\x2f\xfd" + b"compressed"
+
+
+def make_bzimage(
+    payload: bytes, *, size: int = 99, version: int = 0x20F, sectors: int = 3, length: int | None = None
+) -> bytes:
+    """A bzImage that is all boot header and payload."""
+    header = bytearray((sectors + 1) * 512)
+    header[0x1F1] = sectors
+    header[0x1FE:0x200] = b"\x55\xaa"
+    header[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", header, 0x206, version)
+    data = payload + struct.pack("<I", size)
+    struct.pack_into("<II", header, 0x248, 16, len(data) if length is None else length)
+    return bytes(header) + bytes(16) + data + b"rest"
+
+
+def make_vmlinux(*, note: bytes = b"Xen\0", kind: int = 18, machine: int = 62) -> bytes:
+    """An ELF image of one segment of notes: a GNU build id, then the one of `note`."""
+    notes = struct.pack("<III", 4, 3, 3) + b"GNU\0" + b"id1\0" + struct.pack("<III", len(note), 8, kind)
+    notes += note + bytes(-len(note) % 4) + struct.pack("<Q", 0x1000000)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, len(notes), len(notes), 4)
+    return header + segment + notes
+
+
+@pytest.mark.parametrize(
+    ("magic", "name"),
+    [
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x02\x21\x4c\x18", "lz4"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"BZh9", "bzip2"),
+        (b"\x5d\0\0\x80", "lzma"),
+    ],
+)
+def test_payload_is_found_by_the_header(magic: bytes, name: str) -> None:
+    """Its compression is known by its first bytes; the size behind it is taken off."""
+    payload = find_payload(make_bzimage(magic + b"compressed", size=123456))
+    assert (payload.compression, payload.data, payload.size) == (name, magic + b"compressed", 123456)
+
+
+def test_no_sectors_mean_four() -> None:
+    """A setup of zero sectors has four, as the boot document says."""
+    image = bytearray(make_bzimage(PAYLOAD, sectors=4))
+    image[0x1F1] = 0
+    assert find_payload(bytes(image)).data == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (b"", "no boot sector"),
+        (bytes(4096), "no boot sector"),
+        (make_bzimage(PAYLOAD).replace(b"HdrS", b"Hdrs"), "no setup header"),
+        (make_bzimage(PAYLOAD, version=0x207), r"2\.07 has no payload"),
+        (make_bzimage(b"????compressed"), "unknown compression: 3f3f3f3f"),
+        (make_bzimage(PAYLOAD, length=1 << 20), "lies outside"),
+        (make_bzimage(PAYLOAD, length=0), "lies outside"),
+        (make_bzimage(PAYLOAD)[:-10], "lies outside"),
+    ],
+)
+def test_image_that_is_none_is_told(image: bytes, words: str) -> None:
+    """Whatever is wrong with an image, it is a ValueError that says what."""
+    with pytest.raises(ValueError, match=words):
+        find_payload(image)
+
+
+def test_image_with_a_pvh_entry_is_good() -> None:
+    """An x86-64 ELF image of the promised size with Xen's note of type 18 passes."""
+    image = make_vmlinux()
+    check_vmlinux(image, len(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (make_vmlinux(note=b"Xan\0"), "no PVH"),
+        (make_vmlinux(kind=17), "no PVH"),
+        (make_vmlinux(machine=183), "not an ELF image for x86-64"),
+        (b"MZ" + make_vmlinux()[2:], "not an ELF image"),
+        (make_vmlinux()[:100], "program headers lie outside"),
+    ],
+)
+def test_image_that_can_not_be_booted_is_told(image: bytes, words: str) -> None:
+    """No note, another machine, no ELF or a torn one: each is told."""
+    with pytest.raises(ValueError, match=words):
+        check_vmlinux(image, len(image))
+
+
+def test_size_that_was_not_promised_is_told() -> None:
+    """A decompressor that stopped early is noticed."""
+    image = make_vmlinux()
+    with pytest.raises(ValueError, match=f"{len(image)} bytes came out, 7 were promised"):
+        check_vmlinux(image, 7)
