@@ -78,6 +78,8 @@ class ItemReader:
             self.reports.append(self._read_report(check.mapping(message.get("data"), "report")))
         elif kind == "item-done":
             self.end = _read_end(check, message)
+        elif kind == "session-over":  # pytest itself failed, in the middle of an item
+            self.end = {"end": "error", "text": check.text(message.get("output"), "output")}
         else:
             check.refuse(f"unknown kind of message {kind!r}")
 

@@ -32,6 +32,8 @@ KERNEL_INI = "kernelproof_kernel"
 
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 
+_PHASES = 3  # reports of an item without subtests: setup, call, teardown
+
 # The host has read its own command line; what is written in the project's file for it is not for the guest.
 _OVERRIDES = ("addopts=", "required_plugins=")
 
@@ -287,9 +289,6 @@ class GuestSession:
         end = self._protocol(item, cast("dict[str, object]", message.get("data") or {}))
         if deadline is not None:
             faulthandler.cancel_dump_traceback_later()
-        for report in self._reports:
-            self._send_report(item, report)
-        self._reports = []
         done = {"kind": "item-done", "clone": clone, "guest_seconds": _monotonic() - began}
         self._port.send({**done, **end, "warnings": self._take_warnings()})
 
@@ -298,6 +297,7 @@ class GuestSession:
         try:
             hook.pytest_kernelproof_item(item=item, data=data)
             hook.pytest_runtest_protocol(item=item, nextitem=None)
+            self._send_reports(item)
         except pytest.exit.Exception as stop:
             return {"end": "exit", "text": str(stop.msg), "status": stop.returncode}
         except KeyboardInterrupt:
@@ -307,6 +307,14 @@ class GuestSession:
             return {"end": "error", "text": clip_text(text, OUTPUT_LIMIT)}
         return {"end": "done", "text": ""}
 
+    def _send_reports(self, item: pytest.Item) -> None:
+        reports, self._reports = self._reports, []
+        if len(reports) > _PHASES:
+            for report in reports:  # what pytest's terminal does with it fails a test whose subtests failed
+                item.config.hook.pytest_report_teststatus(report=report, config=item.config)
+        for report in reports:
+            self._send_report(item, report)
+
     def _send_report(self, item: pytest.Item, report: pytest.TestReport) -> None:
         data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
         message = {"kind": "report", "phase": report.when, "data": data}
@@ -315,7 +323,7 @@ class GuestSession:
                 raise FrameError("too much output")
             self._port.send(message)
         except FrameError:
-            self._port.send({**message, "data": clip_report(data, report.longreprtext)})
+            self._port.send({**message, "data": clip_report(data, str(report.longrepr))})
 
     def _take_warnings(self) -> Sequence[dict[str, object]]:
         taken, self._warnings = self._warnings, []

@@ -22,7 +22,7 @@ def run(pytester: pytest.Pytester, local: LocalPlugin) -> Run:
     """Run pytest in this process with local machines, on kernel 6.12 unless told otherwise."""
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\naddopts = '-p no:cacheprovider'\n")
 
-    def run_pytest(*arguments: str, kernel: str = "6.12") -> pytest.RunResult:
-        return pytester.runpytest("--kernel", kernel, *arguments, plugins=[local])
+    def run_pytest(*arguments: str, kernel: str = "6.12", **options: bool) -> pytest.RunResult:
+        return pytester.runpytest("--kernel", kernel, *arguments, plugins=[local], **options)
 
     return run_pytest

@@ -1,0 +1,160 @@
+"""Which items run in machines, and on which kernels."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernelproof.vm.tests.plugin.conftest import Run
+from kernelproof.vm.tests.plugin.local_machines import LocalPlugin
+
+TEST = """
+    import os, pytest
+
+    @pytest.mark.machine
+    def test_there(): assert "KERNELPROOF_GUEST" in os.environ
+    def test_here(): assert "KERNELPROOF_GUEST" not in os.environ
+"""
+
+
+def test_no_kernel(pytester: pytest.Pytester) -> None:
+    """Without a kernel a marked item is skipped with that reason and never runs on the host."""
+    pytester.makepyfile(TEST)
+    result = pytester.runpytest("-rs", "--runxfail")
+    result.assert_outcomes(skipped=1, passed=1)
+    result.stdout.fnmatch_lines(["SKIPPED * no kernel is chosen: --kernel 6.12 *"])
+
+
+def test_kernel_of_the_ini_file(pytester: pytest.Pytester, local: LocalPlugin) -> None:
+    """The ini name chooses where the option does not; an empty option chooses none."""
+    pytester.makeini("[pytest]\nkernelproof_kernel = 6.12\n")
+    pytester.makepyfile(TEST)
+    pytester.runpytest(plugins=[local]).assert_outcomes(passed=2)
+    pytester.runpytest("--kernel", "", plugins=[local]).assert_outcomes(passed=1, skipped=1)
+
+
+def test_unknown_kernel(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """An unknown kernel is a usage error that lists what there is; no machine is made."""
+    pytester.makepyfile(TEST)
+    result = run(kernel="9.99")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: choose kernel: 9.99: unknown", "*one of 5.10, 6.12*"])
+    assert local.provider.opened == {}
+
+
+def test_unknown_kernel_without_machine_items(pytester: pytest.Pytester, run: Run) -> None:
+    """Where nothing needs a machine, nothing is asked of the kernel."""
+    pytester.makepyfile("def test_here(): pass")
+    run(kernel="9.99").assert_outcomes(passed=1)
+
+
+def test_several_kernels(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """Each item runs once a kernel, kernel after kernel, with the kernel in its node id; --lf finds it again."""
+    pytester.makepyprojecttoml("")
+    pytester.makepyfile(
+        """
+        import json, os, pytest
+
+        @pytest.mark.machine
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_old(number):
+            assert number == 1 or json.loads(os.environ["KERNELPROOF_GUEST"])["series"] == "5.10"
+        def test_here(): pass
+        """
+    )
+    result = run("-v", kernel="5.10,6.12")
+    result.assert_outcomes(passed=4, failed=1)
+    names = ["test_old[[]1[]]@5.10 PASSED*", "test_old[[]2[]]@5.10 PASSED*", "test_here PASSED*"]
+    names += ["test_old[[]1[]]@6.12 PASSED*", "test_old[[]2[]]@6.12 FAILED*"]
+    result.stdout.fnmatch_lines([f"*::{name}" for name in names])
+    assert [key.series for key in local.provider.opened] == ["5.10", "6.12"]
+    again = run("--lf", "-v", kernel="5.10,6.12")
+    again.assert_outcomes(failed=1, deselected=4)
+    again.stdout.fnmatch_lines(["*::test_old[[]2[]]@6.12 FAILED*"])
+
+
+def test_profiles_have_machines_of_their_own(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """Items of different profiles and kinds of time use different templates, each given back after its last item."""
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.machine(profile="disk")
+        def test_disk(): pass
+        @pytest.mark.machine(time="real")
+        def test_real(): pass
+        @pytest.mark.machine(profile="disk")
+        def test_disk_again(): pass
+        """
+    )
+    run().assert_outcomes(passed=3)
+    kinds = {(key.profile, key.time): machines.clones for key, machines in local.provider.opened.items()}
+    assert kinds == {("disk", "virtual"): 2, ("plain", "real"): 1}
+
+
+@pytest.mark.parametrize("arguments", ["'disk'", "profil='disk'", "time='unreal'", "profile=3"])
+def test_wrong_marker(arguments: str, pytester: pytest.Pytester, run: Run) -> None:
+    """A marker with anything but a profile and a known kind of time is a usage error that names the item."""
+    pytester.makepyfile(f"import pytest\n@pytest.mark.machine({arguments})\ndef test_odd(): pass")
+    result = run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_wrong_marker.py::test_odd: @pytest.mark.machine*"])
+
+
+@pytest.mark.parametrize("option", ["--pdb", "--trace"])
+def test_debugger(option: str, pytester: pytest.Pytester, run: Run) -> None:
+    """A debugger needs a terminal, which a machine does not have: said before anything runs."""
+    pytester.makepyfile(TEST)
+    result = run(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*a machine has no terminal*"])
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
+def test_wrong_timeout(seconds: str, pytester: pytest.Pytester, run: Run) -> None:
+    """A timeout that is no time is a usage error."""
+    pytester.makepyfile(TEST)
+    assert run(f"--vm-timeout={seconds}").ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_collecting_only(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """--collect-only makes no machine."""
+    pytester.makepyfile(TEST)
+    run("--collect-only").stdout.fnmatch_lines(["*<Function test_there>*"])
+    assert local.provider.opened == {}
+
+
+def test_hooks(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """A plugin takes items out for a kernel, and hands data to its other half in the guest."""
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(optionalhook=True)
+        def pytest_kernelproof_select(config, items, series):
+            if series == "5.10":
+                config.hook.pytest_deselected(items=list(items))
+                del items[:]
+
+        @pytest.hookimpl(optionalhook=True)
+        def pytest_kernelproof_item_data(item, series):
+            return {"greeting": f"hello {item.name} on {series}"}
+
+        @pytest.hookimpl(optionalhook=True)
+        def pytest_kernelproof_item(item, data):
+            item.config.greeting = data["greeting"]
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.machine
+        def test_greeted(pytestconfig): assert pytestconfig.greeting == "hello test_greeted@6.12 on 6.12"
+        """
+    )
+    run(kernel="5.10,6.12").assert_outcomes(passed=1, deselected=1)
+    assert [key.series for key in local.provider.opened] == ["6.12"]
+
+
+def test_xdist(pytester: pytest.Pytester) -> None:
+    """In a worker of xdist an item without a kernel is skipped as everywhere."""
+    pytester.makepyfile(TEST)
+    pytester.runpytest("-n", "1").assert_outcomes(passed=1, skipped=1)
