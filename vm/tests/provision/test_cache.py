@@ -36,8 +36,16 @@ def build(cache: Cache, content: bytes = b"content") -> Path:
 
 def test_every_field_of_a_record_counts() -> None:
     """Whatever changes in a record, its key is another one; order of keys does not matter."""
-    record = {"a": 1, "b": ["x", "y"], "c": None, "d": "ü"}
-    changes = [{"a": 2}, {"a": "1"}, {"b": ["y", "x"]}, {"b": ["xy"]}, {"c": False}, {"d": "u"}, {"e": None}]
+    record: dict[str, object] = {"a": 1, "b": ["x", "y"], "c": None, "d": "ü"}
+    changes: list[dict[str, object]] = [
+        {"a": 2},
+        {"a": "1"},
+        {"b": ["y", "x"]},
+        {"b": ["xy"]},
+        {"c": False},
+        {"d": "u"},
+        {"e": None},
+    ]
     digests = {digest_record({**record, **change}) for change in changes}
     assert len(digests) == len(changes)
     assert digest_record(record) not in digests
