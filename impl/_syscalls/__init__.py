@@ -5,6 +5,7 @@
     identity       host and domain name, users, groups, file system ids
     mount          the mount table and the mount API
     namespaces     unshare, setns, clone3
+    ownership      fchownat by descriptor
     resolve        openat2
 
 This is the lowest layer. It checks only what would corrupt the message to the kernel (a NUL byte in a string, a

@@ -6,6 +6,7 @@
     ├── TooLargeError (ValueError)         a file beyond its limit
     ├── NotRegularFileError (ValueError)   a device, FIFO or directory in the place of a file
     ├── IdMapError (ValueError)            an ID map that the kernel would refuse, and why
+    ├── ExchangedError (RuntimeError)      somebody exchanged a file while it was worked on
     ├── NoMatchingEntryError (LookupError) no user or group of this name or id
     └── UnsupportedError (NotImplementedError)  the system has no such files; ErrUnsupported of 2014
 
@@ -51,9 +52,17 @@ class IdMapError(UserDatabaseError, ValueError):
     """The kernel, or newuidmap, would refuse this ID map; the text says why."""
 
 
+class ExchangedError(UserDatabaseError, RuntimeError):
+    """A file or directory is another one than a moment ago: somebody works against the call."""
+
+
 class NoMatchingEntryError(UserDatabaseError, LookupError):
     """No entry has this name or id."""
 
 
 class UnsupportedError(UserDatabaseError, NotImplementedError):
     """This system has no such database."""
+
+
+ErrRange = IdRangeError  # the names of 2014
+ErrUnsupported = UnsupportedError

