@@ -323,7 +323,7 @@ def _mapping_refused(context: int) -> str | None:
         finally:
             os.close(userns)
     except OSError as error:
-        return f"a tmpfs mount can't be mapped: {error.strerror}"
+        return f"the IDs of a tmpfs mount can't be mapped: {error.strerror}"
     finally:
         os.close(reader)
         os.close(mount)
@@ -336,7 +336,8 @@ def _hold_user_namespace(reader: int, writer: int) -> None:
     os.close(reader)
     try:
         os.unshare(os.CLONE_NEWUSER)  # type: ignore[attr-defined]  # Python 3.12; the guest has a newer one
-        Path("/proc/self/uid_map").write_text("0 100000 1", encoding="ascii")
+        for name, text in (("uid_map", "0 0 1"), ("setgroups", "deny"), ("gid_map", "0 0 1")):
+            Path("/proc/self", name).write_text(text, encoding="ascii")
         os.write(writer, b"1")
         signal.pause()
     finally:
