@@ -52,9 +52,9 @@ def _tree(graph: GraphDatabase, given: argparse.Namespace) -> Answer:
 
 
 def _print_tree(start: str, rows: Sequence[tuple[str, str]], file: IO[str]) -> None:
-    from rich.console import Console  # 60 ms at import, for this verb only
-    from rich.text import Text
-    from rich.tree import Tree
+    from rich.console import Console  # 60 ms, for this verb only
+    from rich.text import Text  # as above
+    from rich.tree import Tree  # as above
 
     root = Tree(Text(printable(start)))
     branches = {"" if start == "/" else start: root}

@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from kernelproof.impl.graphdb.errors import Busy, Closed, Forked
 
@@ -32,6 +32,16 @@ _CROSSED: Final[set[tuple[int, int]]] = set()
 _POOLS: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
 
 SIDE_FILES = ("", "-journal", "-wal", "-shm")
+
+
+class WriterLock(Protocol):
+    """What `threading.RLock()` makes, which has no name for type checkers before Python 3.13."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock."""
+
+    def release(self) -> None:
+        """Give it back."""
 
 
 class Slot:
@@ -79,7 +89,7 @@ class Connections:
         self._pid = os.getpid()
         self._closed: type[Closed] | None = None
         self._restless = False
-        self.writer = threading.RLock()
+        self._writer: WriterLock = threading.RLock()
         self.committed = threading.Condition()
         _POOLS.add(self)
 
@@ -105,17 +115,18 @@ class Connections:
         """Tell whether a connection is still this thread's in this process."""
         return self._closed is None and self._pid == os.getpid() and getattr(self._local, "slot", None) is slot
 
-    def acquire_writer(self, timeout_seconds: float) -> None:
-        """Take the lock that lets one thread of this process write at a time.
+    def acquire_writer(self, timeout_seconds: float) -> WriterLock:
+        """Take the lock that lets one thread of this process write at a time, and return it for its release.
 
         Raises:
             Busy: Another thread held it for the whole time.
         """
-        if not self.writer.acquire(timeout=max(0.0, timeout_seconds)):
+        writer = self._writer
+        if not writer.acquire(timeout=max(0.0, timeout_seconds)):
             raise Busy(
-                f"{self._path or ':memory:'}: another thread of this process held the writer's place for "
-                f"{timeout_seconds:g} s"
+                f"{self._path or ':memory:'}: another thread of this process is writing since {timeout_seconds:g} s"
             )
+        return writer
 
     def close(self, last: Callable[[sqlite3.Connection], object]) -> None:
         """Close all connections; twice is once.
@@ -202,7 +213,7 @@ class Connections:
         self._slots = []
         self._local = threading.local()
         self._mutex = threading.Lock()
-        self.writer = threading.RLock()
+        self._writer = threading.RLock()
         self.committed = threading.Condition()
         self._pid = os.getpid()
         if self._path is None or crossed:

@@ -60,9 +60,13 @@ def check(connection: sqlite3.Connection) -> Report:
 
 
 def _check_file(connection: sqlite3.Connection) -> Iterator[Problem]:
-    for (text,) in connection.execute("PRAGMA integrity_check"):
-        if text == "ok":
-            continue
+    try:
+        found = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        found = [str(error)]
+    for text in found:
         index = "missing from index" in text or "wrong # of entries in index" in text
         yield Problem("index" if index else "damaged", "file", text, "reindex" if index else None)
 

@@ -1,13 +1,13 @@
 """What can be asked of a graph."""
 
-# The modules behind rarer questions cost milliseconds at import (json above all): they are imported when first used.
-
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
-from kernelproof.impl.graphdb import lookup
+from kernelproof.impl.graphdb import feed, lookup
+from kernelproof.impl.graphdb.feed import Change
 from kernelproof.impl.graphdb.lookup import Child, Edge, Entity
 from kernelproof.impl.graphdb.names import Names, parse_path
 from kernelproof.impl.graphdb.schema import ROOT_ID
@@ -15,7 +15,6 @@ from kernelproof.impl.graphdb.store import Store
 from kernelproof.impl.graphdb.traverse import DEFAULT_MAX_ROWS, Cursor, Step, Walker, plan_walk, read_sequence
 
 if TYPE_CHECKING:
-    from kernelproof.impl.graphdb.feed import Change
     from kernelproof.impl.graphdb.integrity import Report
 
 
@@ -97,7 +96,7 @@ class Reading:
         Raises:
             NotFound: There is no such entity.
         """
-        from kernelproof.impl.graphdb import attributes
+        from kernelproof.impl.graphdb import attributes  # json: 3 ms
 
         return self._store.read(attributes.read_entity, entity_id)
 
@@ -108,7 +107,7 @@ class Reading:
             InvalidPath: The path is not in its strict spelling.
             NotFound: There is no such edge; the root has none.
         """
-        from kernelproof.impl.graphdb import attributes
+        from kernelproof.impl.graphdb import attributes  # json: 3 ms
 
         return self._store.read_consistent(attributes.read_edge, parse_path(path))
 
@@ -118,7 +117,7 @@ class Reading:
         Raises:
             NotFound: There is no such entity.
         """
-        from kernelproof.impl.graphdb import queries
+        from kernelproof.impl.graphdb import queries  # json: 3 ms
 
         return self._store.read_consistent(queries.ancestors, entity_id)
 
@@ -136,9 +135,7 @@ class Reading:
             NotFound: There is no such entity.
             LimitExceeded: Finding them would follow more than `max_rows` beginnings.
         """
-        from itertools import islice
-
-        from kernelproof.impl.graphdb import queries
+        from kernelproof.impl.graphdb import queries  # json: 3 ms
 
         return self._store.read_consistent(
             lambda connection: tuple(islice(queries.names_of(connection, entity_id, max_rows=max_rows), limit))
@@ -222,7 +219,7 @@ class Reading:
             InvalidPath: The pattern does not begin with a slash, or holds an empty part, `.` or `..`.
             LimitExceeded: More than `max_rows` match.
         """
-        from kernelproof.impl.graphdb import queries
+        from kernelproof.impl.graphdb import queries  # json: 3 ms
 
         parts = queries.parse_pattern(pattern)
         return self._store.read_consistent(lambda connection: tuple(queries.glob(connection, parts, max_rows=max_rows)))
@@ -234,7 +231,7 @@ class Reading:
             InvalidPath: The path is not in its strict spelling.
             NotFound: There is no such path.
         """
-        from kernelproof.impl.graphdb import queries
+        from kernelproof.impl.graphdb import queries  # json: 3 ms
 
         return self._store.read_consistent(queries.reachable, parse_path(path))
 
@@ -245,7 +242,7 @@ class Reading:
             InvalidPath: The path is not in its strict spelling.
             NotFound: There is no such path or no such entity.
         """
-        from kernelproof.impl.graphdb import queries
+        from kernelproof.impl.graphdb import queries  # json: 3 ms
 
         return self._store.read_consistent(queries.is_reachable, parse_path(path), entity_id)
 
@@ -275,7 +272,7 @@ class Reading:
             NotFound: There is no such path.
             CycleError: There is no such order; its `cycle` tells why.
         """
-        from kernelproof.impl.graphdb import queries
+        from kernelproof.impl.graphdb import queries  # json: 3 ms
 
         return self._store.read_consistent(queries.topological_order, parse_path(path))
 
@@ -297,7 +294,7 @@ class Reading:
             GraphError: A name holds what the form cannot carry.
             OSError: The file refuses.
         """
-        from kernelproof.impl.graphdb import exchange
+        from kernelproof.impl.graphdb import exchange  # json: 3 ms
 
         if form not in exchange.WRITERS:
             raise ValueError(f"form={form!r}: choose one of {', '.join(exchange.WRITERS)}")
@@ -310,7 +307,7 @@ class Reading:
             NotFound: There is no such path.
             ModuleNotFoundError: NetworkX is not installed.
         """
-        from kernelproof.impl.graphdb import exchange
+        from kernelproof.impl.graphdb import exchange  # json: 3 ms
 
         return self._store.read_consistent(exchange.to_networkx, parse_path(path))
 
@@ -320,7 +317,7 @@ class Reading:
         Raises:
             Damaged: The file is too damaged to be read.
         """
-        from kernelproof.impl.graphdb import integrity
+        from kernelproof.impl.graphdb import integrity  # json: 3 ms
 
         return self._store.read_consistent(integrity.check)
 
@@ -339,8 +336,6 @@ class Reading:
             Resync: Some of them are no longer in the log, or were not logged one by one (a bulk load, an upgrade), or
                 the number is ahead of the log: read the graph anew and go on from the error's `newest`.
         """
-        from kernelproof.impl.graphdb import feed
-
         return feed.changes(self._store, since)
 
     def wait_until_changed(
@@ -358,6 +353,4 @@ class Reading:
         Raises:
             Closed: The database is closed.
         """
-        from kernelproof.impl.graphdb import feed
-
         return feed.wait_until_changed(self._store, since, timeout_seconds, wake=wake, poll_seconds=poll_seconds)

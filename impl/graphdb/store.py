@@ -17,7 +17,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from kernelproof.impl.graphdb import migrate, opening, schema
 from kernelproof.impl.graphdb.connection import Connections, Slot, check_not_crossed
-from kernelproof.impl.graphdb.errors import Busy, GraphError, NotAGraph, ReadOnly, translate
+from kernelproof.impl.graphdb.errors import Busy, Forked, GraphError, NotAGraph, ReadOnly, translate
 from kernelproof.impl.graphdb.journal import Journal, plan_journal, read_fstype
 
 P = ParamSpec("P")
@@ -115,13 +115,13 @@ class Store:
         """
         if self.read_only:
             raise ReadOnly(f"{self.label} was opened read-only")
-        deadline = time.monotonic() + self.timeout_seconds
+        began = time.monotonic()
         self._connections.slot()
-        self._connections.acquire_writer(self.timeout_seconds)
+        writer = self._connections.acquire_writer(self.timeout_seconds)
         try:
             slot = self._enter()
             try:
-                with self._level(slot, deadline):
+                with self._level(slot, time.monotonic() - began):
                     yield slot.connection
             except GraphError:
                 raise
@@ -130,7 +130,7 @@ class Store:
             finally:
                 slot.lock.release()
         finally:
-            self._connections.writer.release()
+            writer.release()
         with self._connections.committed:
             self._connections.committed.notify_all()
 
@@ -140,38 +140,46 @@ class Store:
         return self._connections.committed
 
     @contextmanager
-    def _level(self, slot: Slot, deadline: float) -> Iterator[None]:
-        connection, outermost = slot.connection, slot.depth == 0
+    def _level(self, slot: Slot, waited: float) -> Iterator[None]:
+        connection, depth = slot.connection, slot.depth
         began = time.monotonic()
-        connection.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT level_{slot.depth}")
-        waited = time.monotonic() - began
+        with self._patience(connection, waited):
+            connection.execute(f"SAVEPOINT level_{depth}" if depth else "BEGIN IMMEDIATE")
+        waited += time.monotonic() - began
         slot.depth += 1
         try:
             yield
-            if outermost:
-                self._commit(connection, deadline, waited)
-            else:
-                connection.execute(f"RELEASE level_{slot.depth - 1}")
+            if not self.is_current(slot):
+                raise Forked(f"{self.label}: the transaction belongs to the parent process; nothing was done here")
+            with self._patience(connection, waited):
+                connection.execute(f"RELEASE level_{depth}" if depth else "COMMIT")
         except BaseException:
-            # SQLite may have rolled back by itself (disk full, input/output error).
-            slot.rollbacks += 1
-            if connection.in_transaction:
-                connection.execute("ROLLBACK" if outermost else f"ROLLBACK TO level_{slot.depth - 1}")
-                if not outermost:
-                    connection.execute(f"RELEASE level_{slot.depth - 1}")
+            self._undo(slot, depth)
             raise
         finally:
             slot.depth -= 1
 
-    def _commit(self, connection: sqlite3.Connection, deadline: float, waited: float) -> None:
-        # The timeout is the caller's for the whole operation; SQLite's counts from the start of each lock.
-        if waited < 0.01:
-            connection.execute("COMMIT")
+    def _undo(self, slot: Slot, depth: int) -> None:
+        # Not in a child that was forked meanwhile; and SQLite may have rolled back by itself (disk full).
+        slot.rollbacks += 1
+        if not self.is_current(slot) or not slot.connection.in_transaction:
             return
-        rest = max(0.0, deadline - time.monotonic())
+        if depth:
+            slot.connection.execute(f"ROLLBACK TO level_{depth}")
+            slot.connection.execute(f"RELEASE level_{depth}")
+        else:
+            slot.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _patience(self, connection: sqlite3.Connection, waited: float) -> Iterator[None]:
+        # The timeout is for the whole operation, SQLite's begins anew with each lock: take off what was waited.
+        if waited < 0.01:
+            yield
+            return
+        rest = max(0.0, self.timeout_seconds - waited)
         connection.execute(f"PRAGMA busy_timeout = {int(rest * 1000)}")
         try:
-            connection.execute("COMMIT")
+            yield
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(self.timeout_seconds * 1000)}")
 
@@ -251,7 +259,9 @@ def open_store(
         return connection
 
     connections = Connections(connect, path=name, timeout_seconds=timeout_seconds, holds_locks=planned.mode == "wal")
-    return Store(Path(name), connections, journal=planned, read_only=read_only, timeout_seconds=timeout_seconds)
+    store = Store(Path(name), connections, journal=planned, read_only=read_only, timeout_seconds=timeout_seconds)
+    store.slot()  # a file that cannot be used stops the open
+    return store
 
 
 def _identify(options: opening.Options, *, upgrade: bool) -> int:

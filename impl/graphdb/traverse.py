@@ -189,8 +189,11 @@ class Walker:
             self._with_deadline(current.connection, action)
 
     def _with_deadline(self, connection: sqlite3.Connection, action: Callable[[sqlite3.Connection], None]) -> None:
+        # SQLite ends a whole transaction when it interrupts a statement that writes, were it only to a temporary table:
+        # within the caller's transaction the clock is looked at between statements only.
         deadline = self._plan.deadline
-        if deadline is not None:
+        interrupts = deadline is not None and not connection.in_transaction
+        if deadline is not None and interrupts:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
         try:
             if deadline is not None and time.monotonic() > deadline:
@@ -203,7 +206,7 @@ class Walker:
                 raise DeadlineExceeded("the walk's deadline passed", self.cursor()) from None
             raise translate(error, self._store.label) from error
         finally:
-            if deadline is not None:
+            if interrupts:
                 connection.set_progress_handler(None, 0)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -211,7 +214,7 @@ class Walker:
         assert slot is not None
         self._sequence = read_sequence(connection)
         resume = plan.resume
-        if resume is not None and resume.sequence != self._sequence:
+        if resume is not None and resume.handed_out and resume.sequence != self._sequence:
             raise Stale("the graph changed since the cursor was taken: begin the walk anew", resume)
         root = lookup.resolve(connection, plan.names)
         slot.walks += 1
@@ -330,7 +333,12 @@ def _in_one_state(connection: sqlite3.Connection, action: Callable[[sqlite3.Conn
     try:
         action(connection)
     finally:
-        connection.execute("COMMIT")
+        if _is_in_transaction(connection):  # not after an interrupt
+            connection.execute("COMMIT")
+
+
+def _is_in_transaction(connection: sqlite3.Connection) -> bool:
+    return connection.in_transaction
 
 
 def read_sequence(connection: sqlite3.Connection) -> int:

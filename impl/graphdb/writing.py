@@ -1,7 +1,5 @@
 """What can be done to a graph."""
 
-# The modules behind rarer operations cost milliseconds at import (json above all): they are imported when first used.
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -135,7 +133,7 @@ class Writing(Reading):
             NotFound: There is no such entity.
             InvalidAttributes: They are no JSON object.
         """
-        from kernelproof.impl.graphdb.attributes import write_entity
+        from kernelproof.impl.graphdb.attributes import write_entity  # json: 3 ms
 
         self._store.write(write_entity, entity_id, _attributes_text(attributes))
 
@@ -147,7 +145,7 @@ class Writing(Reading):
             NotFound: There is no such edge; the root has none.
             InvalidAttributes: They are no JSON object.
         """
-        from kernelproof.impl.graphdb.attributes import write_edge
+        from kernelproof.impl.graphdb.attributes import write_edge  # json: 3 ms
 
         self._store.write(write_edge, parse_path(path), _attributes_text(attributes))
 
@@ -161,7 +159,7 @@ class Writing(Reading):
         Raises:
             Busy: As for every write: nothing was changed.
         """
-        from kernelproof.impl.graphdb import batch
+        from kernelproof.impl.graphdb import batch  # json: 3 ms
 
         return self._store.write(batch.run_each, tuple(operations), acyclic=self._acyclic, label=self._store.label)
 
@@ -183,7 +181,7 @@ class Writing(Reading):
             NotFound: An edge names a missing entity, and `create_missing` is not set.
             Busy: As for every write.
         """
-        from kernelproof.impl.graphdb import bulk
+        from kernelproof.impl.graphdb import bulk  # json: 3 ms
 
         return self._store.write(bulk.load, edges, entities, create_missing=create_missing)
 
@@ -195,7 +193,7 @@ class Writing(Reading):
             NameTaken: An entity or the name of an edge exists already.
             Busy: As for every write.
         """
-        from kernelproof.impl.graphdb import exchange
+        from kernelproof.impl.graphdb import exchange  # json: 3 ms
 
         document = exchange.parse_json(text)
         return self.load(
@@ -210,7 +208,7 @@ class Writing(Reading):
             ValueError: A problem has no remedy; nothing was done.
             Busy: As for every write.
         """
-        from kernelproof.impl.graphdb import integrity
+        from kernelproof.impl.graphdb import integrity  # json: 3 ms
 
         return self._store.write(integrity.repair, tuple(problems))
 
@@ -219,6 +217,6 @@ def _attributes_text(attributes: Mapping[str, object] | None) -> str | None:
     # json costs 3 ms at import, and most names have no attributes.
     if attributes is None:
         return None
-    from kernelproof.impl.graphdb.attributes import format_attributes
+    from kernelproof.impl.graphdb.attributes import format_attributes  # json: 3 ms
 
     return format_attributes(attributes)
