@@ -2,6 +2,9 @@
 
 Everything that touches the database goes through `Store.read`, `Store.read_consistent` or `Store.transaction`; they
 take the thread's connection under its lock and turn what SQLite raises into the errors of this package.
+
+Threads of one process write in turn, by a lock of their own. Between processes SQLite decides, which looks again and
+again with growing pauses: a process that writes without any gap can keep another one waiting up to its timeout.
 """
 
 from __future__ import annotations
