@@ -82,6 +82,16 @@ def long(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """What clones and runs take against their limits, on an idle machine; --fresh and --virtme for more."""
+    set_up(session)
+    run(session, "python", "benchmarks/clone.py")
+    run(session, "python", "benchmarks/start_up.py", *(word for word in session.posargs if word == "--fresh"))
+    if "--virtme" in session.posargs:
+        run(session, "python", "benchmarks/virtme.py")
+
+
+@nox.session
 def fresh(session: nox.Session) -> None:
     """The README's commands in a minimal root, as root and as a user, and without network (needs root)."""
     set_up(session)
