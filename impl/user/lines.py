@@ -37,7 +37,8 @@ class Line:
     def number_field(self, index: int, name: str, highest: int = HIGHEST_ID) -> int:
         """Return a number, or say what is wrong with it and return -1."""
         if index >= len(self.fields):
-            self.say(len(self.fields) - 1, name, "missing", kept=False)
+            if self.kept:  # else the first that is missing was said
+                self.say(len(self.fields) - 1, name, "missing", kept=False)
             return -1
         value, reason = parse_number(self.fields[index], highest)
         if reason:

@@ -38,14 +38,24 @@ class Diagnostic(NamedTuple):
 
 
 class Parsed(Sequence[Record], Generic[Record]):
-    """The entries of a file, in its order, and what was wrong with the others."""
+    """The entries of a file, in its order, and what was wrong with the others.
 
-    __slots__ = ("diagnostics", "entries", "source")
+    Attributes:
+        entries: in the order of the file.
+        diagnostics: the first 10,000.
+        source: what the diagnostics call the file.
+        unsaid: how many diagnostics there were beyond those.
+    """
 
-    def __init__(self, entries: tuple[Record, ...], diagnostics: tuple[Diagnostic, ...], source: str) -> None:
+    __slots__ = ("diagnostics", "entries", "source", "unsaid")
+
+    def __init__(
+        self, entries: tuple[Record, ...], diagnostics: tuple[Diagnostic, ...], source: str, unsaid: int = 0
+    ) -> None:
         self.entries = entries
         self.diagnostics = diagnostics
         self.source = source
+        self.unsaid = unsaid
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -75,7 +85,7 @@ class Parsed(Sequence[Record], Generic[Record]):
         """
         if self.diagnostics:
             errors = [ParseError(each) for each in self.diagnostics]
-            raise ExceptionGroup(f"{self.source}: {len(errors)} problems", errors)
+            raise ExceptionGroup(f"{self.source}: {len(errors) + self.unsaid} problems", errors)
         return self.entries
 
 

@@ -38,6 +38,8 @@ from kernelproof.impl.user.records import (
 # Files may come from an image that nobody trusts. 100,000 users are 7 MB.
 FILE_LIMIT = 10 << 20  # characters
 LINE_LIMIT = 1 << 20  # characters
+LINES_LIMIT = 1_000_000  # of one file; more of them in ten megabytes are no users
+DIAGNOSTIC_LIMIT = 10_000  # of one reading; what is over it is counted
 _BLOCK = 1 << 16  # characters read at a time from a file object
 
 Record = TypeVar("Record")
@@ -128,7 +130,8 @@ def _quick_users(
                     continue
         except ValueError:
             pass  # another number of fields, or more digits than int() takes
-        other(line, number)
+        if line:
+            other(line, number)
 
 
 def _quick_groups(
@@ -145,7 +148,8 @@ def _quick_groups(
                     continue
         except ValueError:
             pass  # as above
-        other(line, number)
+        if line:
+            other(line, number)
 
 
 PASSWD = Table("passwd", ("name", "password", "uid", "gid", "gecos", "home", "shell"), _read_user, _quick_users)
@@ -162,30 +166,40 @@ SUBID = Table("subid", ("owner", "start", "length"), _read_range)
 class Reader(Generic[Record]):
     """Collects what lines become."""
 
-    __slots__ = ("diagnostics", "entries", "line", "source", "table")
+    __slots__ = ("diagnostics", "entries", "line", "lines_limit", "source", "table", "unsaid")
 
-    def __init__(self, table: Table[Record], source: str) -> None:
+    def __init__(self, table: Table[Record], source: str, lines_limit: int | None = None) -> None:
         self.table = table
+        self.lines_limit = lines_limit
         self.source = source
         self.line = 1
         self.entries: list[Record] = []
         self.diagnostics: list[Diagnostic] = []
+        self.unsaid = 0  # diagnostics over the limit
 
     def take(self, text: str, number: int) -> None:
         """Read one line, without newline."""
         if len(text) > LINE_LIMIT:
             name = text[:257].lstrip(" \t").partition(":")[0]
             reason = f"longer than the limit of {LINE_LIMIT} characters"
-            self.diagnostics.append(Diagnostic(self.source, number, 1, "line", reason, name, False))
+            self._say([Diagnostic(self.source, number, 1, "line", reason, name, False)])
             return
         stripped = text.strip(" \t\r")
         if not stripped or stripped[0] == "#":
             return
         line = Line(text, number, self.source)
         entry = self._entry(line)
-        self.diagnostics.extend(line.diagnostics)
         if entry is not None and line.kept:
             self.entries.append(entry)
+            self._say(line.diagnostics)
+        else:
+            self._say([each._replace(kept=False) for each in line.diagnostics])
+
+    def _say(self, diagnostics: list[Diagnostic]) -> None:
+        # Ten megabytes of short lines would become gigabytes of diagnostics.
+        room = DIAGNOSTIC_LIMIT - len(self.diagnostics)
+        self.diagnostics += diagnostics[:room]
+        self.unsaid += max(0, len(diagnostics) - room)
 
     def _entry(self, line: Line) -> Record | None:
         if line.name[:1] in ("+", "-"):
@@ -206,12 +220,15 @@ class Reader(Generic[Record]):
         lines = text.split("\n")
         if not lines[-1]:
             lines.pop()
+        if self.lines_limit is not None and self.line + len(lines) > self.lines_limit + 1:
+            raise TooLargeError(f"{self.source} has more than {self.lines_limit} lines")
         is_plain = text.isascii() and "\r" not in text and "\0" not in text
         if self.table.quick is not None and is_plain and max(map(len, lines), default=0) <= LINE_LIMIT:
             self.table.quick(lines, self.line, self.entries.append, self.take)
         else:
             for number, line in enumerate(lines, self.line):
-                self.take(line, number)
+                if line:
+                    self.take(line, number)
         self.line += len(lines)
 
 
@@ -293,10 +310,10 @@ def parse(
     table: Table[Record], source: Source | None, name: str = "", *, strict: bool = False, limit: int = FILE_LIMIT
 ) -> Parsed[Record]:
     """Read a source to its end; as `iterate`, and with strict as `Parsed.strict`."""
-    reader = Reader(table, name or f"{table.name} data")
+    reader = Reader(table, name or f"{table.name} data", LINES_LIMIT)
     for block in _blocks(source, table.name, limit):
         reader.take_block(block)
-    parsed = Parsed(tuple(reader.entries), tuple(reader.diagnostics), reader.source)
+    parsed = Parsed(tuple(reader.entries), tuple(reader.diagnostics), reader.source, reader.unsaid)
     if strict:
         parsed.strict()
     return parsed
@@ -323,7 +340,7 @@ def parse_passwd(source: Source | None, name: str = "", *, strict: bool = False)
     Raises:
         ExceptionGroup: with strict, one ParseError for each diagnostic.
         OSError: what reading the file object raises.
-        TooLargeError: there are more than 10 Mi characters; `iterate` takes any number.
+        TooLargeError: there are more than 10 Mi characters or 1,000,000 lines; `iterate` takes any number.
         UserDatabaseError: the source is None.
 
     Source: passwd(5).
