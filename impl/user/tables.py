@@ -193,7 +193,9 @@ class Reader(Generic[Record]):
             self.entries.append(entry)
             self._say(line.diagnostics)
         else:
-            self._say([each._replace(kept=False) for each in line.diagnostics])
+            # What decided first.
+            decided = [each for each in line.diagnostics if not each.kept]
+            self._say([*decided, *(each._replace(kept=False) for each in line.diagnostics if each.kept)])
 
     def _say(self, diagnostics: list[Diagnostic]) -> None:
         # Ten megabytes of short lines would become gigabytes of diagnostics.
