@@ -36,6 +36,7 @@ class Failure(Exception):
 
     def __init__(self, step: str, subject: str, seen: str, remedy: str) -> None:
         super().__init__(f"{step}: {subject}: {seen}\n  remedy: {remedy}")
+        self.seen = seen
 
 
 class Facts(NamedTuple):
@@ -180,6 +181,7 @@ Acquire::Languages "none";
     sandbox = 'APT::Sandbox::User "root";\n' if is_root else ""  # _apt can't read a private folder
     demands = ["Acquire::AllowInsecureRepositories=false", "Acquire::AllowWeakRepositories=false"]
     demands += ["Acquire::AllowDowngradeToInsecureRepositories=false", "APT::Get::AllowUnauthenticated=false"]
+    demands += ["APT::Update::Error-Mode=any"]  # an index that was not reached is no success
     options = [word for demand in demands for word in ("-o", demand)]
     return state + sandbox + "\n".join(transport) + "\n", options
 
@@ -206,7 +208,7 @@ def run(step: str, command: List[str], remedy: str, environment: Optional[Enviro
     output = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:
         tail = "\n    ".join(output.strip().splitlines()[-12:])
-        raise Failure(step, " ".join(command[:6]), f"exit status {done.returncode}\n    {tail}", remedy)
+        raise Failure(step, f"{command[0]} … {command[-1]}", f"exit status {done.returncode}\n    {tail}", remedy)
     return output
 
 
@@ -251,12 +253,13 @@ def fetch_pip(folder: Path) -> str:
             run(step, ["apt-get", *demands, "-q", "update"], remedy, environment, str(folder))
             run(step, ["apt-get", *demands, "-q", "download", "python3-pip-whl"], remedy, environment, str(folder))
         except Failure as failure:
-            seen.append(f"{source.suite}: {failure}")
+            seen.append(f"{source.suite}: {failure.seen.splitlines()[-1].strip()}")
             continue
         package = next(folder.glob("python3-pip-whl_*.deb"))
         run("unpack pip", ["dpkg-deb", "-x", str(package), str(folder / "pip")], remedy)
         return str(next((folder / "pip/usr/share/python-wheels").glob("pip-*.whl")) / "pip")
-    raise Failure(step, "python3-pip-whl", "\n    ".join(seen) or "no signed source in /etc/apt", remedy)
+    found = "\n    ".join(["not to be had", *seen]) if seen else "no signed source in /etc/apt"
+    raise Failure(step, "python3-pip-whl", found, remedy)
 
 
 def make_environment(road: Road, folder: Path) -> List[str]:

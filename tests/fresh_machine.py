@@ -1,16 +1,19 @@
-"""Runs the README's commands on a machine that has next to nothing: `nox -s fresh`.
+"""Runs the README's commands on a machine that has next to nothing: `nox -s fresh -- [--release NAME] [COMMAND …]`.
 
 A minimal Debian root (essential packages, apt, python3, ca-certificates) is made with mmdebstrap from the signed
-sources of this machine, the tracked files of the checkout are copied in, and each command runs there as root and as an
-ordinary user; the first one again without network. What says how to reach mirror and package index (apt's transport
-settings, pip's settings, certificates, proxies) is handed in as data.
+sources of this machine, the tracked files of the checkout are copied in, and each command runs there, the first one a
+second time without network: as an ordinary user, and then as root, whose installations come too late for the user.
+What says how to reach mirror and package index (apt's transport settings, pip's settings, certificates, proxies) is
+handed in as data.
 
 Not for use without root: it mounts and changes the root directory, in name spaces of its own that end with it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -24,7 +27,7 @@ from typing import NamedTuple
 
 import start
 
-USERS = ("root", "tester")
+USERS = ("tester", "root")
 REACH = (
     "PIP_",
     "SSL_CERT_",
@@ -55,6 +58,20 @@ class Round(NamedTuple):
         return f"{self.user}, network {'on' if self.network else 'off'}: python3 start.py {shlex.join(self.arguments)}"
 
 
+class Outcome(NamedTuple):
+    """How a round ended. CPU is that of every process that was waited for."""
+
+    round: Round
+    status: int
+    wall_seconds: float
+    cpu_seconds: float
+
+    def describe(self) -> str:
+        """The outcome in one line."""
+        verdict = "pass" if self.status == 0 else f"fail ({self.status})"
+        return f"{verdict:<10} {self.wall_seconds:6.0f} s, CPU {self.cpu_seconds:5.0f} s  {self.round.describe()}"
+
+
 def plan_rounds(command_lines: list[str]) -> list[Round]:
     """The README's commands, or the given command lines, for both users; the first a second time without network."""
     default = ["conformance -- -k mydocker0", "tests -- --smoke"]
@@ -70,16 +87,24 @@ def plan_environment(user: str, host: Mapping[str, str]) -> dict[str, str]:
     return bare | {name: value for name, value in host.items() if name.startswith(REACH)}
 
 
-def plan_root(folder: Path, suite: str, sources: list[start.Source], transport: list[str]) -> tuple[str, list[str]]:
-    """The text of one sources file and mmdebstrap's command line.
+def plan_sources(sources: list[start.Source], own: str, release: str) -> list[start.Source]:
+    """Of this machine's sources those of its own release `own`, as another release has them.
 
     Raises:
-        start.Failure: no signed source of this machine has the suite.
+        start.Failure: no signed source of this machine has its own release.
     """
-    own = [source for source in sources if source.suite.split("-")[0] == suite]
-    if not own:
+    kept = [source for source in sources if source.suite.split("-")[0] == own]
+    if not kept:
         remedy = "run on a Debian whose /etc/apt has its own release"
-        raise start.Failure("make a minimal root", suite, "no signed source has it", remedy)
+        raise start.Failure("make a minimal root", own, "no signed source has it", remedy)
+    if own == release:
+        return kept
+    # Its keyring may have another name: its own trusted folder will do.
+    return [source._replace(suite=release + source.suite.removeprefix(own), signed_by="") for source in kept]
+
+
+def plan_command(folder: Path, release: str, transport: list[str]) -> list[str]:
+    """mmdebstrap's command line: sources from `host.sources`, the root into `root`."""
     options = [f"--aptopt={line}" for line in transport]
     command = [
         "mmdebstrap",
@@ -89,8 +114,7 @@ def plan_root(folder: Path, suite: str, sources: list[start.Source], transport: 
         "--include=python3,ca-certificates",
         *options,
     ]
-    text = "\n".join(map(start.format_source, own))
-    return text, [*command, suite, str(folder / "root"), str(folder / "host.sources")]
+    return [*command, release, str(folder / "root"), str(folder / "host.sources")]
 
 
 def read_suite() -> str:
@@ -146,17 +170,17 @@ def copy_settings(root: Path) -> None:
 
 
 @contextmanager
-def minimal_root() -> Iterator[Path]:
-    """A minimal Debian with an ordinary user and a checkout for each, removed at the end."""
+def minimal_root(release: str) -> Iterator[Path]:
+    """A minimal Debian of a release with an ordinary user and a checkout for each, removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="kernelproof-fresh-", dir="/var/tmp"))
     root = folder / "root"
     try:
-        start.say("making a minimal root")
+        start.say(f"making a minimal root of {release}")
         transport = start.parse_transport(start.run("read apt's settings", ["apt-config", "dump"], "install apt"))
-        text, command = plan_root(folder, read_suite(), start.read_sources(), transport)
-        (folder / "host.sources").write_text(text)
+        sources = plan_sources(start.read_sources(), read_suite(), release)
+        (folder / "host.sources").write_text("\n".join(map(start.format_source, sources)))
         folder.chmod(0o755)
-        start.run("make a minimal root", command, "see what mmdebstrap says above")
+        start.run("make a minimal root", plan_command(folder, release, transport), "see what mmdebstrap says above")
         start.run("add a user", ["chroot", str(root), "useradd", "--create-home", "tester"], "see above")
         copy_settings(root)
         for user in USERS:
@@ -169,13 +193,15 @@ def minimal_root() -> Iterator[Path]:
         start.run("remove the root", ["rm", "-rf", "--one-file-system", str(folder)], f"remove {folder} by hand")
 
 
-def play(root: Path, one: Round) -> tuple[int, float]:
-    """Run one round in name spaces of its own; exit status and seconds."""
+def play(root: Path, one: Round) -> Outcome:
+    """Run one round in name spaces of its own."""
     spaces = ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", *([] if one.network else ["--net"])]
     inside = [sys.executable, __file__, "--inside", str(root), one.user, *one.arguments]
-    begin = time.monotonic()
+    begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     status = subprocess.run([*spaces, *inside], check=False).returncode
-    return status, time.monotonic() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Outcome(one, status, time.monotonic() - begin, cpu)
 
 
 def enter(root: str, user: str, arguments: list[str]) -> None:
@@ -199,21 +225,24 @@ def main(arguments: list[str]) -> int:
     """Exit status 0 when every round ended with 0."""
     if arguments[:1] == ["--inside"]:
         enter(arguments[1], arguments[2], arguments[3:])
-    rows = []
+    parser = argparse.ArgumentParser(description="The README's commands in a minimal Debian.")
+    parser.add_argument("--release", default=read_suite(), help="of Debian, by name (default: this machine's)")
+    parser.add_argument("command", nargs="*", help="command lines of start.py instead of the README's")
+    chosen = parser.parse_args(arguments)
+    outcomes = []
     try:
         check_tools()
-        with minimal_root() as root:
-            for one in plan_rounds(arguments):
+        with minimal_root(chosen.release) as root:
+            for one in plan_rounds(chosen.command):
                 start.say(one.describe())
-                rows.append((one, *play(root, one)))
+                outcomes.append(play(root, one))
     except start.Failure as failure:
         start.say(str(failure))
         return 1
     except KeyboardInterrupt:
         return 130
-    for one, status, seconds in rows:
-        print(f"{'pass' if status == 0 else f'fail ({status})':<10} {seconds:7.1f} s  {one.describe()}")
-    return 0 if all(status == 0 for _, status, _ in rows) else 1
+    print(*(outcome.describe() for outcome in outcomes), sep="\n")
+    return 0 if all(outcome.status == 0 for outcome in outcomes) else 1
 
 
 if __name__ == "__main__":
