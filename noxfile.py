@@ -32,7 +32,8 @@ def run_lint(session: nox.Session) -> None:
 
 def run_types(session: nox.Session) -> None:
     run(session, "mypy", "-p", "kernelproof")
-    run(session, "mypy", "start.py", "noxfile.py", "tests")
+    run(session, "mypy", "--explicit-package-bases", "start.py", "noxfile.py", "conftest.py", "tests")
+    run(session, "mypy", "benchmarks")
 
 
 def run_behaviours(session: nox.Session, *arguments: str) -> None:
@@ -89,6 +90,14 @@ def bench(session: nox.Session) -> None:
     run(session, "python", "benchmarks/start_up.py", *(word for word in session.posargs if word == "--fresh"))
     if "--virtme" in session.posargs:
         run(session, "python", "benchmarks/virtme.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: clone and start_up; or what is named with its arguments, as `bench -- virtme --rounds 3`."""
+    set_up(session)
+    for name, *arguments in [session.posargs] if session.posargs else [["clone"], ["start_up"]]:
+        run(session, "python", f"benchmarks/{name}.py", *arguments)
 
 
 @nox.session
