@@ -135,6 +135,16 @@ def test_next_mirror_is_tried(archive: Archive, make_apt: MakeApt, tmp_path: Pat
     assert package.uri.startswith(archive.uri)
 
 
+def test_list_of_mirrors_in_a_file_serves(archive: Archive, make_apt: MakeApt, tmp_path: Path) -> None:
+    """An address of apt's mirror method, as cloud images have it, is asked like any other."""
+    archive.add("trixie", "base")
+    archive.publish("trixie")
+    (tmp_path / "mirrors.list").write_text(f"{archive.uri}\n")
+    apt = make_apt(f"mirror+file:{tmp_path}/mirrors.list")
+    (path,) = apt.fetch(apt.resolve(apt.update(["trixie"]), ["base"]))
+    assert read_packages([path], lambda name: True)["usr/share/base/data"].data == b"base"
+
+
 def test_expired_index_is_refused(archive: Archive, make_apt: MakeApt) -> None:
     """An index past its date is refused, with the way to accept it."""
     archive.publish("trixie", valid=timedelta(days=-2))

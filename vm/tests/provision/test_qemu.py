@@ -38,7 +38,7 @@ def test_decision(found: tuple[int, int, int] | None, is_root: bool, has_apt: bo
     ("text", "version"),
     [
         (read_recorded("qemu-10.0-version.txt"), (10, 0, 13)),
-        ("QEMU emulator version 7.2.17 (Debian 1:7.2+dfsg-7+deb12u13)\n", (7, 2, 17)),
+        (read_recorded("qemu-7.2-version.txt"), (7, 2, 22)),
         ("QEMU emulator version 9.1.50 (v9.1.0-1-g1234)\n", (9, 1, 50)),
     ],
 )

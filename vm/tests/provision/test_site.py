@@ -21,6 +21,7 @@ from kernelproof.vm.provision_site import (
     plan_pip_install,
     read_lock,
     read_table,
+    summarize_pip,
 )
 
 
@@ -197,3 +198,11 @@ def test_project_without_lock_name_can_not_be_locked(tmp_path: Path) -> None:
     """The command says which word is missing, before it asks any network."""
     with pytest.raises(ProvisionError, match="no guest-lock"):
         lock_guest(make_project(tmp_path, ""), cache=Cache(tmp_path / "cache"), progress=SilentProgress())
+
+
+def test_what_pip_said_is_told() -> None:
+    """Errors come first, with the first sign of a network that can't be reached."""
+    text = "WARNING: Retrying (a)\nWARNING: Retrying (b)\nERROR: no version\nERROR: no distribution\n[notice] x\n"
+    assert summarize_pip(text) == "WARNING: Retrying (a) ERROR: no version ERROR: no distribution"
+    assert summarize_pip("usage: pip\n") == "usage: pip"
+    assert summarize_pip("") == "pip said nothing"
