@@ -93,14 +93,6 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
-def bench(session: nox.Session) -> None:
-    """Measure: clone and start_up; or what is named with its arguments, as `bench -- virtme --rounds 3`."""
-    set_up(session)
-    for name, *arguments in [session.posargs] if session.posargs else [["clone"], ["start_up"]]:
-        run(session, "python", f"benchmarks/{name}.py", *arguments)
-
-
-@nox.session
 def fresh(session: nox.Session) -> None:
     """The README's commands in a minimal root, as root and as a user, and without network (needs root)."""
     set_up(session)
