@@ -59,7 +59,8 @@ def test_a_part_is_exported(filled: GraphDatabase) -> None:
 def test_every_problem_of_a_document_is_listed() -> None:
     """A wrong document is refused with all its problems by JSON path, and nothing is loaded."""
     document = {
-        "format": "kernelproof.graphdb", "version": 1, "start": 0, "entities": [{"id": 1}, "x", {"id": "a", "attributes": []}],
+        "format": "kernelproof.graphdb", "version": 1, "start": 0,
+        "entities": [{"id": 1}, "x", {"id": "a", "attributes": []}],
         "edges": [{"parent": "0", "name": 5}, {"parent": "0", "name": "a", "entity": "b"}],
     }  # fmt: skip
     with GraphDatabase.in_memory() as graph:
