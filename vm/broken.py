@@ -15,7 +15,9 @@ import pytest
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import GuestError, MachineLost
 
-SHOWN_LOG = 64 * 1024  # characters of the kernel log in a report: a panic with the stacks of all tasks takes about that
+# Characters of the kernel log in a report: a panic begins with its cause, and the stacks of all tasks take about 48 KiB;
+# the scheduler's tables that may follow are of less use.
+LOG_HEAD, LOG_TAIL = 64 * 1024, 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,13 @@ class Loss:
 _SEE_ABOVE = " (told in full at the first test that needed this machine)"
 
 
+def shorten_log(log: str) -> str:
+    """The beginning and the end of a long log, the second much shorter."""
+    if len(log) <= LOG_HEAD + LOG_TAIL:
+        return log
+    return f"{log[:LOG_HEAD]}\n[... {len(log) - LOG_HEAD - LOG_TAIL} characters left out ...]\n{log[-LOG_TAIL:]}"
+
+
 def broken_reports(
     item: pytest.Item, identity: Mapping[str, object], loss: Loss, wall_seconds: float
 ) -> list[dict[str, object]]:
@@ -69,7 +78,7 @@ def broken_reports(
         "chain": None,
     }
     now = time.time()
-    sections = [("Kernel log", loss.log[-SHOWN_LOG:])] if loss.log else []
+    sections = [("Kernel log", shorten_log(loss.log))] if loss.log else []
     times = {"start": now - wall_seconds, "stop": now}
     common = {**identity, "$report_type": "TestReport", "user_properties": [], **times}
     return [

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from kernelproof.vm.broken import Loss, broken_reports
+from kernelproof.vm.broken import Loss, broken_reports, shorten_log
 from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, VmError
 from kernelproof.vm.plugin import FACTS, chosen_kernels
 from kernelproof.vm.provision_progress import SilentProgress, open_progress
@@ -175,7 +175,7 @@ class Host:
             return Loss.from_error("agent", error)
         finally:
             if machine is not None:
-                properties["log"] = machine.log()
+                properties["log"] = shorten_log(machine.log())
                 properties["cpu_seconds"] = round(machine.close().cpu_seconds, 6)
 
     def _item_message(

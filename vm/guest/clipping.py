@@ -8,13 +8,46 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping
 
 OUTPUT_LIMIT = 8 * 1024 * 1024  # bytes of JSON that all captured output of one report may take
 REPRESENTATION_LIMIT = 4 * 1024 * 1024  # likewise, of a traceback
 PROPERTIES_LIMIT = 1024 * 1024  # likewise, of what a test or a plugin attached
 
+STREAM_LIMIT = OUTPUT_LIMIT // 2  # bytes that pytest gets to read of each stream it captured
+
 _DEPTH = 16
+
+
+def identify(descriptor: int) -> tuple[int, int] | None:
+    """The file behind a descriptor, or None if it is no regular one."""
+    status = os.fstat(descriptor)
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+
+
+def clip_file(descriptor: int, limit_bytes: int = STREAM_LIMIT) -> None:
+    """Cut the middle out of a longer file, before anyone reads and decodes all of it.
+
+    Args:
+        descriptor: Open for reading and writing; left at the end.
+        limit_bytes: What is kept, half of it from the beginning.
+
+    Raises:
+        OSError: as pread(2), ftruncate(2) and write(2) refuse.
+    """
+    size = os.fstat(descriptor).st_size
+    if size <= limit_bytes:
+        return
+    half = limit_bytes // 2
+    head, tail = os.pread(descriptor, half, 0), os.pread(descriptor, half, size - half)
+    note = f"\n[... kernelproof cut {size - 2 * half} bytes here: at most {limit_bytes} of a stream are kept ...]\n"
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    rest = memoryview(head + note.encode("ascii") + tail)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def clip_text(text: str, limit_bytes: int) -> str:

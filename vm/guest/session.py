@@ -13,14 +13,14 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_report, clip_text, is_long
+from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_file, clip_report, clip_text, identify, is_long
 from kernelproof.vm.guest.frames import FrameError
 from kernelproof.vm.guest.port import FORKED, Port
 
@@ -32,6 +32,7 @@ KERNEL_INI = "kernelproof_kernel"
 
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 
+_STREAMS = (1, 2)
 _PHASES = 3  # reports of an item without subtests: setup, call, teardown
 
 # The host has read its own command line; what is written in the project's file for it is not for the guest.
@@ -149,7 +150,7 @@ def _kept_output() -> Iterator[tuple[int, int]]:
     saved = os.dup(1), os.dup(2)
     output = os.memfd_create("pytest-output")
     try:
-        for descriptor in (1, 2):
+        for descriptor in _STREAMS:
             os.dup2(output, descriptor)
         yield output, saved[1]
     finally:
@@ -252,6 +253,17 @@ class GuestSession:
         """Run an item inside all wrappers of pytest's protocol, and tear everything down: nobody follows."""
         self._reports += runtestprotocol(item, log=False, nextitem=None)
         return True
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """Shorten what the test wrote before pytest reads it, unless the test put another file in its place."""
+        captured = [identify(descriptor) for descriptor in _STREAMS]
+        try:
+            return (yield)
+        finally:
+            for descriptor, before in zip(_STREAMS, captured, strict=True):
+                if before is not None and before == identify(descriptor):
+                    clip_file(descriptor)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
