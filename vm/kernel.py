@@ -11,12 +11,12 @@ import gzip
 import json
 import lzma
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kernelproof.vm.apt import Apt
 from kernelproof.vm.apt_output import version_key
@@ -162,7 +162,7 @@ def _build(work: Path, debs: Sequence[Path], tools: Tools, facts: dict[str, str]
     (work / "config").write_bytes(config.data)
     modules = plan_modules(tree, release)
     modules.add(make_file(f"boot/config-{release}", config.data))
-    _run_depmod(modules, tools, release, work / "scratch")
+    _run_depmod(modules, tools, release, work)
     with (work / "modules.cpio").open("wb") as file:
         write_newc(file, modules.members())
     facts |= {"release": release, "config_digest": digest_file(work / "config")}
@@ -275,11 +275,12 @@ def _uncompress(member: Member) -> Member:
         raise ValueError(f"{member.path}: {error}") from error
 
 
-def _run_depmod(modules: Tree, tools: Tools, release: str, scratch: Path) -> None:
+def _run_depmod(modules: Tree, tools: Tools, release: str, place: Path) -> None:
     # Adds modules.dep and its kin, which no package has; the guest's own kmod makes them.
-    lay_down(modules.members(), scratch)
-    (scratch / "lib").symlink_to("usr/lib")
-    tools.run("depmod", ["-b", str(scratch), release], step="index modules", subject=release)
-    for path in sorted((scratch / MODULES / release).glob("modules.*")):
-        modules.add(make_file(str(path.relative_to(scratch)), path.read_bytes()))
-    shutil.rmtree(scratch)
+    with TemporaryDirectory(dir=place) as name:
+        scratch = Path(name)
+        lay_down(modules.members(), scratch)
+        (scratch / "lib").symlink_to("usr/lib")
+        tools.run("depmod", ["-b", str(scratch), release], step="index modules", subject=release)
+        for path in sorted((scratch / MODULES / release).glob("modules.*")):
+            modules.add(make_file(str(path.relative_to(scratch)), path.read_bytes()))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kernelproof.vm.cache import Cache
+from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel import provide_kernel
 from kernelproof.vm.kernel_select import read_rows, select_kernels
 from kernelproof.vm.provision_context import Provisioning
@@ -27,7 +28,7 @@ def provision(
     """Everything that a machine with `kernel` is made of.
 
     Args:
-        kernel: What `select_kernels` takes, of one series.
+        kernel: What `select_kernels` takes, if it means one series.
         packages: Debian packages of the guest beside those of every guest.
         cache: Where things are kept.
         progress: Is told what is done.
@@ -36,7 +37,9 @@ def provision(
     Raises:
         ProvisionError: something could not be had; it says what, and what to do about it.
     """
-    (series, *_) = select_kernels(kernel)
+    series, *others = select_kernels(kernel)
+    if others:
+        raise ProvisionError("choose a kernel", repr(kernel), f"means {len(others) + 1} of them", "name one at a time")
     with Provisioning(cache, progress) as context:
         tools = provide_tools(context, SUITES)
         return Provisioned(

@@ -18,7 +18,7 @@ from kernelproof.vm.cache import Cache, reported_as_provision_error
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_progress import open_progress
-from kernelproof.vm.provision_site import find_pip, format_requirements, plan_pip_target, read_table
+from kernelproof.vm.provision_site import find_pip, format_requirements, plan_pip_target, read_table, summarize_pip
 from kernelproof.vm.provision_tools import provide_tools
 from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.root import SUITES
@@ -64,8 +64,12 @@ def lock_guest(project: Path, *, cache: Cache, progress: Progress) -> Path:
             [*find_pip(context), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     if done.returncode:
-        detail = done.stderr.strip()[-500:]
-        raise ProvisionError("resolve guest packages", ", ".join(table.requirements), detail, "change the requirements")
+        raise ProvisionError(
+            "resolve guest packages",
+            ", ".join(table.requirements),
+            summarize_pip(done.stderr),
+            "change the requirements, or connect to the network",
+        )
     try:
         text = format_lock(table.requirements, json.loads(done.stdout))
     except (ValueError, LookupError) as error:

@@ -10,26 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from kernelproof.vm.provision_types import Progress
+from kernelproof.vm.provision_types import Progress, SilentProgress
 
 __all__ = ["BarProgress", "LineProgress", "Progress", "SilentProgress", "open_progress"]
-
-
-class SilentProgress:
-    """Tells nothing but notes, which it keeps."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def step(self, text: str) -> None:
-        """Told to nobody."""
-
-    def advance(self, done: float, total: float) -> None:
-        """Told to nobody."""
-
-    def note(self, text: str) -> None:
-        """Kept in `notes`."""
-        self.notes.append(text)
 
 
 class LineProgress:

@@ -203,9 +203,7 @@ def _build(
         if path.is_file() and inside.parts[0] != "bin" and path.suffix != ".pyc":
             tree.add(make_file(f"{PLACE}/{inside.as_posix()}", path.read_bytes()))
     shutil.rmtree(target)
-    scratch = work / "scratch"
-    compile_python(tree, tools, scratch, f"{PLACE}/")
-    shutil.rmtree(scratch)
+    compile_python(tree, tools, work, f"{PLACE}/")
     with (work / "site.cpio").open("wb") as file:
         write_newc(file, tree.members())
     facts = {"packages": sorted(_describe(tree))}
@@ -257,13 +255,20 @@ def _install_locked(lock: GuestLock, target: Path, python: str, context: Provisi
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     path.unlink()
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-500:]]
         raise ProvisionError(
             "install the guest's Python packages",
             lock.origin,
-            " ".join(lines[:3]),
+            summarize_pip(done.stderr),
             "make the lock anew (python -m kernelproof.vm.provision_lock), or connect to the network",
         )
+
+
+def summarize_pip(text: str) -> str:
+    """The lines of pip's messages that say best what went wrong; a network it can't reach is but a warning to it."""
+    lines = text.strip().splitlines()
+    telling = [line for line in lines if line.startswith("WARNING: Retrying")][:1]
+    telling += [line for line in lines if line.startswith("ERROR")][:2]
+    return " ".join(telling or lines[-1:])[:600] or "pip said nothing"
 
 
 def find_pip(context: Provisioning) -> list[str]:

@@ -5,16 +5,19 @@ So nothing but apt and dpkg-deb has to be installed here, and bytecode is made b
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kernelproof.vm.apt import Apt
 from kernelproof.vm.apt_output import Package
-from kernelproof.vm.cpio import Member, make_file
+from kernelproof.vm.cpio import make_file
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_unpack import WORKERS, Tree, lay_down, read_packages
@@ -73,7 +76,7 @@ class Tools:
         try:
             done = subprocess.run(command, input=data, capture_output=True, check=False, env=environment, cwd="/")
         except OSError as error:
-            raise ProvisionError(step, subject, f"{name}: {error.strerror}", "use an x86-64 host") from error
+            raise ProvisionError(step, subject, f"{name}: {error.strerror}", _remedy(error)) from error
         if done.returncode not in statuses:
             detail = done.stderr.decode(errors="replace").strip()[-500:] or f"exit status {done.returncode}"
             raise ProvisionError(step, subject, f"{name}: {detail}", f"remove {self.folder}: it is made again")
@@ -83,6 +86,12 @@ class Tools:
     def python(self) -> str:
         """The version of the Python in it: `3.13`."""
         return os.readlink(self.folder / "usr/bin/python3").removeprefix("python")
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EACCES:
+        return "set KERNELPROOF_CACHE to a folder on a file system that is not mounted noexec"
+    return "use an x86-64 host"
 
 
 def provide_tools(context: Provisioning, suites: Sequence[str]) -> Tools:
@@ -111,37 +120,30 @@ def describe_packages(packages: Sequence[Package]) -> list[list[str]]:
     return sorted([package.name, package.version, package.sha256] for package in packages)
 
 
-def compile_python(tree: Tree, tools: Tools, work: Path, below: str) -> None:
+def compile_python(tree: Tree, tools: Tools, place: Path, below: str) -> None:
     """Add bytecode for every Python file of `tree` below the path `below`, made by the guest's own interpreter.
 
-    It is never checked against its source (unchecked-hash), as times in an archive mean nothing.
+    It is never checked against its source (unchecked-hash), as times in an archive mean nothing. What lies in a
+    folder made at `place` meanwhile is removed again.
 
     Raises:
         ProvisionError: the interpreter failed.
-        OSError: files can't be written below `work`.
+        OSError: files can't be written at `place`.
     """
     sources = [member for member in tree.members() if member.path.startswith(below) and member.path.endswith(".py")]
-    lay_down(sources, work)
-    names = [str(work / member.path) for member in sources]
+    with TemporaryDirectory(dir=place) as name:
+        work = Path(name)
+        lay_down(sources, work)
+        names = [str(work / member.path) for member in sources]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            parts = [names[start::WORKERS] for start in range(WORKERS)]
+            list(pool.map(partial(_compile, tools, work), parts))
+        for path in sorted(work.rglob("*.pyc")):
+            tree.add(make_file(str(path.relative_to(work)), path.read_bytes()))
+
+
+def _compile(tools: Tools, work: Path, names: Sequence[str]) -> None:
     words = ["-S", "-m", "compileall", "-q", "-j1", "--invalidation-mode", "unchecked-hash", "-s", str(work), "-p", "/"]
-
-    def compile_part(part: list[str]) -> bytes:
-        # Status 1: a file is not meant to be compiled (templates, files of other versions); it stays source.
-        return tools.run(
-            "python3",
-            [*words, "-i", "-"],
-            data="\n".join(part).encode(),
-            step="compile",
-            subject=below,
-            statuses=(0, 1),
-        )
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(compile_part, [names[start::WORKERS] for start in range(WORKERS)]))
-    for member in _read_bytecode(work):
-        tree.add(member)
-
-
-def _read_bytecode(work: Path) -> list[Member]:
-    paths = sorted(work.rglob("*.pyc"))
-    return [make_file(str(path.relative_to(work)), path.read_bytes()) for path in paths]
+    # Status 1: a file is not meant to be compiled (templates, files of other versions); it stays source.
+    data = "\n".join(names).encode()
+    tools.run("python3", [*words, "-i", "-"], data=data, step="compile", subject=str(work), statuses=(0, 1))

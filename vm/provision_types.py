@@ -20,6 +20,23 @@ class Progress(Protocol):
         """Something the user should know although it stops nothing."""
 
 
+class SilentProgress:
+    """Tells nothing but notes, which it keeps."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def step(self, text: str) -> None:
+        """Told to nobody."""
+
+    def advance(self, done: float, total: float) -> None:
+        """Told to nobody."""
+
+    def note(self, text: str) -> None:
+        """Kept in `notes`."""
+        self.notes.append(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Qemu:
     """A QEMU that can be started.

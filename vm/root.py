@@ -6,7 +6,6 @@ The archive has no kernel modules, no `/init` and no agent: those are archives o
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,9 +74,7 @@ def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -
 def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str]) -> None:
     tree = read_packages(debs, is_wanted)
     complete(tree)
-    scratch = work / "scratch"
-    compile_python(tree, tools, scratch, "usr/lib/python3")
-    shutil.rmtree(scratch)
+    compile_python(tree, tools, work, "usr/lib/python3")
     with (work / "root.cpio").open("wb") as file:
         write_newc(file, tree.members())
     facts = {"python": tools.python, "packages": sorted(names)}
