@@ -45,9 +45,10 @@ class Channel:
         self._agent, self._control, self._pidfd = agent, control, pidfd
         self._frames, self._qmp = FrameReader(), QmpReader()
         self._answers: deque[Mapping[str, object]] = deque()
-        self._readers: dict[int, Callable[[], bool]] = {
-            agent.fileno(): self._read_agent,
-            control.fileno(): self._read_control,
+        # Functions, not methods: a forgotten channel is freed at once, not by the cycle collector.
+        self._readers: dict[int, Callable[[Channel], bool]] = {
+            agent.fileno(): Channel._read_agent,
+            control.fileno(): Channel._read_control,
         }
         self._poll = select.poll()
         for descriptor in (*self._readers, pidfd):
@@ -185,7 +186,7 @@ class Channel:
         found = False
         for descriptor, _ in ready:
             if descriptor in self._readers:
-                found |= self._readers[descriptor]()
+                found |= self._readers[descriptor](self)
         if not found and any(descriptor == self._pidfd for descriptor, _ in ready):
             raise Ended
 

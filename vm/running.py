@@ -23,7 +23,8 @@ from kernelproof.vm.qmp import QmpError
 
 START_SECONDS = 30.0  # for QEMU to greet
 LOAD_SECONDS = 30.0  # to load or save state: 0.04 s measured on an idle host
-NMI_SECONDS = 10.0  # to panic after the NMI of a missed deadline: 0.1 s measured on an idle host
+ANSWER_SECONDS = 3.0  # for QEMU to take the NMI of a missed deadline
+NMI_SECONDS = 10.0  # for the guest to panic on it: 0.1 s measured on an idle host
 END_SECONDS = 10.0  # for QEMU to end after the guest did
 
 CAPABILITIES = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
@@ -218,10 +219,9 @@ class Running:
 
     def _show_stacks(self) -> None:
         # The guest panics on an unknown NMI and its log shows the stacks of all tasks. One that does not is killed.
-        deadline = time.monotonic() + NMI_SECONDS
         with suppress(QmpError, DeadlineMissed, Ended, ChannelError):
-            self.channel.command("inject-nmi", deadline=deadline)
-            self.channel.wait_until_ended(deadline)
+            self.channel.command("inject-nmi", deadline=time.monotonic() + ANSWER_SECONDS)
+            self.channel.wait_until_ended(time.monotonic() + NMI_SECONDS)
 
     def _lose_by_end(self, kind: str) -> MachineLost:
         with suppress(QmpError, ChannelError):
