@@ -200,13 +200,14 @@ class Probes:
     # --- other parts of the kernel ---
 
     def pidfs(self, _rest: str) -> str | None:
-        # Before there was a filesystem of their own, all pidfds shared the anonymous inode.
-        descriptor = os.pidfd_open(os.getpid())
+        # Without a filesystem of their own pidfds share the anonymous inode with every other such descriptor.
+        pidfd, other = os.pidfd_open(os.getpid()), os.eventfd(0)
         try:
-            name = os.readlink(f"/proc/self/fd/{descriptor}")
+            same = os.fstat(pidfd).st_dev == os.fstat(other).st_dev
         finally:
-            os.close(descriptor)
-        return None if name.startswith("pidfd:") else f"a pidfd is {name}, it has no inode of its own"
+            os.close(pidfd)
+            os.close(other)
+        return "a pidfd has no inode of its own" if same else None
 
     def trusted_xattr(self, _rest: str) -> str | None:
         return _xattr_refused("trusted.kernelproof", b"1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from kernelproof.conformance.kernel_log import Record, judge, name_taints, parse
 if TYPE_CHECKING:
     from conftest import Project
 
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures/kernel-log"
 WARNED, DIED, FORCED = 1 << 9, 1 << 7, 1 << 1
 WARNING = "WARNING: CPU: 0 PID: 77 at net/core/dev.c:11 unregister+0x1/0x2"
 
@@ -98,6 +100,33 @@ def test_taints() -> None:
     assert judge(records(WARNING), WARNED | FORCED, ["WARNING"]).troubles == ("taint 1: module forced to load",)
     assert judge(records(WARNING, TROUBLE[5]), WARNED, ["WARNING"]).troubles[1] == "taint 9: warning issued"
     assert name_taints(1 << 40) == ("taint 40: unknown to kernelproof",)
+
+
+def recorded(name: str) -> list[Record]:
+    """Return the records of a recorded log; those of a console have no prefix."""
+    lines = [line for line in (FIXTURES / name).read_bytes().splitlines() if not line.startswith(b"#")]
+    if name.startswith("panic"):
+        return [Record(0, 0, line.decode().partition("] ")[2]) for line in lines]
+    return [parse_record(line) for line in lines if not line.startswith(b" ")]
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.3"])
+@pytest.mark.parametrize("name", ["boot", "programs", "memcg-oom"])
+def test_recorded_and_harmless(name: str, kernel: str) -> None:
+    """A boot, programs that fault and a cgroup's own limit leave a log without trouble."""
+    log = recorded(f"{name}-{kernel}.txt")
+    assert len(log) >= 4
+    assert judge(log, 0) == ((), ())
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.3"])
+@pytest.mark.parametrize(
+    ("name", "trouble"), [("oom", "Out of memory: Killed process"), ("panic", "Kernel panic - not syncing")]
+)
+def test_recorded_trouble(name: str, trouble: str, kernel: str) -> None:
+    """The machine without memory and the panic are one trouble each, however many lines they have."""
+    (found,) = judge(recorded(f"{name}-{kernel}.txt"), 0).troubles
+    assert found.startswith(trouble)
 
 
 LOGS = "from fake_machines import log\n@behaviour('a.b.c')\ndef test_it():\n    log({!r})\n"
