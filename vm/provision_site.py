@@ -6,6 +6,7 @@ package is not in it: it is pushed with the tests.
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import json
 import shutil
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -146,15 +147,17 @@ def copy_distribution(distribution: importlib.metadata.Distribution) -> Iterable
         ProvisionError: it has no list of files, a file of it is gone, or it has compiled code.
     """
     name = distribution.metadata["Name"]
-    if distribution.files is None:
+    record = distribution.read_text("RECORD")
+    if record is None:
         raise ProvisionError("copy Python package", name, "no list of its files", f"install {name} with pip")
-    for path in distribution.files:
+    for line in csv.reader(record.splitlines()):  # Distribution.files passes over what is gone
+        path = PurePosixPath(line[0])
         if path.is_absolute() or ".." in path.parts or path.suffix == ".pyc":
             continue
         if path.suffix in (".so", ".pyd"):
             raise ProvisionError("copy Python package", name, f"{path} is compiled", "name it in guest-requirements")
         try:
-            data = Path(str(path.locate())).read_bytes()
+            data = Path(str(distribution.locate_file(path))).read_bytes()
         except OSError as error:
             raise ProvisionError("copy Python package", name, str(error), f"install {name} anew") from error
         yield make_file(f"{PLACE}/{path.as_posix()}", data)

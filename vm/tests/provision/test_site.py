@@ -147,6 +147,14 @@ def test_file_that_is_gone_is_told(tmp_path: Path) -> None:
         list(copy_distribution(distribution))
 
 
+def test_package_without_list_of_files_is_told(tmp_path: Path) -> None:
+    """A package that some other installer put there can't be copied: its files are unknown."""
+    distribution = make_distribution(tmp_path, {"thing.py": b"x"})
+    (tmp_path / "thing-1.dist-info/RECORD").unlink()
+    with pytest.raises(ProvisionError, match="no list of its files"):
+        list(copy_distribution(distribution))
+
+
 def test_pip_takes_nothing_but_what_is_locked() -> None:
     """Digests are required, dependencies not followed, sources not built, and all for the guest's Python."""
     words = plan_pip_install(Path("/lock"), Path("/target"), "3.13")
