@@ -15,8 +15,8 @@ import pytest
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import GuestError, MachineLost
 
-# Characters of the kernel log in a report: a panic begins with its cause, and the stacks of all tasks take about 48 KiB;
-# the scheduler's tables that may follow are of less use.
+# Characters of the kernel log in a report: a panic begins with its cause, the stacks of all tasks take about 48 KiB,
+# and the scheduler's tables that may follow are of less use.
 LOG_HEAD, LOG_TAIL = 64 * 1024, 8 * 1024
 
 

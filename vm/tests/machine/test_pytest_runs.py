@@ -131,7 +131,7 @@ def test_much_output(pytester: pytest.Pytester) -> None:
     )
     result = run_in_machines(pytester)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*kernelproof cut * characters here*", "*the end"])
+    result.stdout.fnmatch_lines(["*kernelproof cut * here*", "*the end"])
 
 
 @pytest.mark.parametrize("cause", ["conftest", "plugin"])

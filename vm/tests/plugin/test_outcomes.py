@@ -266,7 +266,7 @@ def test_properties(pytester: pytest.Pytester, local: LocalPlugin) -> None:
 
 
 def _properties(pytester: pytest.Pytester, local: LocalPlugin) -> tuple[dict[str, object], object]:
-    reports = []
+    reports: list[pytest.TestReport] = []
 
     class Listener:
         def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -276,6 +276,7 @@ def _properties(pytester: pytest.Pytester, local: LocalPlugin) -> tuple[dict[str
     assert [report.when for report in reports] == ["setup", "call", "teardown"]
     (own,) = (value for name, value in reports[1].user_properties if name == "kernelproof")
     (drawn,) = (value for name, value in reports[1].user_properties if name == "drawn")
+    assert isinstance(own, dict)
     return own, drawn
 
 
