@@ -69,7 +69,7 @@ def choose_accelerator(
     with cache.locked(KIND, "probe"):
         if (folder := cache.find(KIND, digest)) is None:
             progress.step("try KVM")
-            answer = next((cpu for cpu in CPUS if _boots(made, machine, cpu, spawner)), "")
+            answer = next((cpu for cpu in CPUS if probe(made, machine, cpu, spawner)), "")
             _forget_answers(cache, record["boot"])
             with cache.building(KIND, digest) as work:
                 (work / "cpu").write_text(answer, "ascii")
@@ -92,13 +92,15 @@ def read_host_cpu(path: Path = Path("/proc/cpuinfo")) -> str:
     return "\n".join(line for line in first.splitlines() if line.split("\t")[0].split(":")[0].strip() in wanted)
 
 
-def probe_command(made: Provisioned, machine: str, cpu: str, initrd: str, console: str) -> tuple[str, ...]:
+def probe_command(
+    made: Provisioned, machine: str, cpu: str, initrd: str, console: str, accelerator: str = "kvm"
+) -> tuple[str, ...]:
     """The argument vector of a probe. Pure."""
     qemu = made.qemu
     return (
         str(qemu.executable),
         *qemu.arguments,
-        *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-machine", machine, "-accel", "kvm"),
+        *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-machine", machine, "-accel", accelerator),
         *("-cpu", cpu, "-smp", "1", "-m", "256M", "-monitor", "none"),
         *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
         *("-kernel", str(made.kernel.vmlinux), "-initrd", initrd),
@@ -106,16 +108,37 @@ def probe_command(made: Provisioned, machine: str, cpu: str, initrd: str, consol
     )
 
 
-def _boots(made: Provisioned, machine: str, cpu: str, spawner: Spawner) -> bool:
+def probe(
+    made: Provisioned,
+    machine: str,
+    cpu: str,
+    spawner: Spawner,
+    accelerator: str = "kvm",
+    seconds: float = PROBE_SECONDS,
+) -> bool:
+    """Whether a real boot gets as far as its init.
+
+    Args:
+        made: QEMU and kernel.
+        machine: Machine type.
+        cpu: CPU model.
+        spawner: Forks the QEMU.
+        accelerator: What is tried.
+        seconds: Wall time after which it is given up.
+
+    Raises:
+        ProvisionError: setpriv(1) is absent.
+        OSError: no descriptors, processes or memory.
+    """
     initrd = os.memfd_create("kernelproof-probe", os.MFD_CLOEXEC)
     with closing(Console("probe")) as console, closing(Console("probe-stderr")) as errors:
         try:
             os.write(initrd, pack_probe())
-            command = probe_command(made, machine, cpu, f"/proc/{os.getpid()}/fd/{initrd}", console.path)
+            command = probe_command(made, machine, cpu, f"/proc/{os.getpid()}/fd/{initrd}", console.path, accelerator)
             environment = {"LC_ALL": "C", **dict(made.qemu.environment)}
             child = spawner.spawn(command, descriptors=(), errors=errors.descriptor, environment=environment)
             with closing(child):
-                ended, _, _ = select.select([child.pidfd], [], [], PROBE_SECONDS)
+                ended, _, _ = select.select([child.pidfd], [], [], seconds)
             return bool(ended) and WORD in console.read().replace(b"\r\n", b"\n")
         finally:
             os.close(initrd)

@@ -1,0 +1,208 @@
+"""Templates on disk: damaged ones are made anew, two runs make one, a boot that fails shows its console."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kernelproof.vm import base
+from kernelproof.vm.accelerator import probe
+from kernelproof.vm.base import provide_base
+from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.process import Spawner
+from kernelproof.vm.provision import provision
+from kernelproof.vm.provision_progress import SilentProgress
+from kernelproof.vm.qemu import SYMBOLIC, Role, qemu_command, template_record
+from kernelproof.vm.running import Program
+from kernelproof.vm.snapshot import Snapshot
+from kernelproof.vm.template import Template, read_machine_type
+
+
+class Told(SilentProgress):
+    """Keeps steps as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+
+def provide(template: Template, cache: Cache) -> tuple[Snapshot, Told]:
+    told = Told()
+    return provide_base(template._ingredients, cache, told, Spawner()), told
+
+
+def answers(snapshot: Snapshot) -> bool:
+    with snapshot.clone() as machine:
+        return machine.run(["true"]).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def cache(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A cache of this module's own that holds a whole template."""
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    snapshot, told = provide(template, cache)
+    snapshot.close()
+    assert told.steps == ["boot 6.12 plain virtual"]
+    return cache
+
+
+@pytest.fixture
+def entry(template: Template, cache: Cache) -> Path:
+    return cache.path(base.KIND, digest_record(template_record(template._ingredients.spec)))
+
+
+def test_second_use(template: Template, cache: Cache, entry: Path) -> None:
+    """A template that is in the cache is not booted again, and takes no more room than what is in it."""
+    snapshot, told = provide(template, cache)
+    assert (told.steps, told.notes) == ([], [])
+    assert answers(snapshot)
+    snapshot.close()
+    assert (entry / "memory").stat().st_blocks * 512 < 700 * 1024 * 1024
+
+
+def truncate_state(entry: Path) -> None:
+    os.truncate(entry / "state", 1000)
+
+
+def empty_memory(entry: Path) -> None:
+    # Of the same size and sealed anew: only the ping tells.
+    size = (entry / "memory").stat().st_size
+    os.truncate(entry / "memory", 0)
+    os.truncate(entry / "memory", size)
+    (entry / ".manifest").unlink()
+    (entry / ".manifest").write_text("{}")
+    (entry / ".seen").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen"), [(truncate_state, "its files are damaged"), (empty_memory, "")], ids=["state", "memory"]
+)
+def test_damaged_template(
+    template: Template, cache: Cache, entry: Path, monkeypatch: pytest.MonkeyPatch, damage: object, seen: str
+) -> None:
+    """A damaged template is noticed, made anew once, and that is told."""
+    assert callable(damage)
+    damage(entry)
+    monkeypatch.setattr(base, "PING_SECONDS", 20.0)
+    snapshot, told = provide(template, cache)
+    assert told.steps == ["boot 6.12 plain virtual"]
+    assert len(told.notes) == 1
+    assert told.notes[0].startswith("template 6.12 plain virtual is made anew: ")
+    assert seen in told.notes[0]
+    assert answers(snapshot)
+    snapshot.close()
+
+
+OTHER_RUN = """
+import sys
+from pathlib import Path
+from kernelproof.vm.cache import Cache
+from kernelproof.vm.template import Template
+template = Template("6.12")
+from kernelproof.vm.base import provide_base
+from kernelproof.vm.process import Spawner
+class Told:
+    def step(self, text): print(text, flush=True)
+    note = step
+    def advance(self, done, total): pass
+ingredients = template._ingredients
+provide_base(ingredients, Cache(Path(sys.argv[1])), Told(), Spawner()).close()
+print("ready", flush=True)
+"""
+
+
+def test_two_runs_at_once(tmp_path: Path) -> None:
+    """Of two runs that need the same template one boots and the other waits for it."""
+    command = [sys.executable, "-c", OTHER_RUN, str(tmp_path)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [run.communicate(timeout=600)[0].splitlines() for run in runs]
+    assert all(run.returncode == 0 for run in runs)
+    assert sorted(outputs) == [
+        ["boot 6.12 plain virtual", "ready"],
+        ["wait for another run that makes 6.12 plain virtual", "ready"],
+    ]
+
+
+def test_boot_that_fails(template: Template, tmp_path: Path) -> None:
+    """A machine that does not boot is an error that ends with its console, and nothing is left in the cache."""
+    ingredients = template._ingredients
+    broken = replace(ingredients, agent=b"", archives=(), spec=replace(ingredients.spec, words=("broken",)))
+    with pytest.raises(ProvisionError, match="Kernel panic - not syncing: VFS: Unable to mount root fs"):
+        provide_base(broken, Cache(tmp_path), Told(), Spawner())
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
+
+
+def test_guest_with_too_little_memory(template: Template, tmp_path: Path) -> None:
+    """A host with too little memory is told so before QEMU starts."""
+    ingredients = template._ingredients
+    huge = replace(ingredients, spec=replace(ingredients.spec, memory_mib=100_000_000))
+    with pytest.raises(ProvisionError, match=r"100000192 MiB are needed, [0-9]+ MiB can be had"):
+        provide_base(huge, Cache(tmp_path), Told(), Spawner())
+
+
+def test_old_road(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors in place of paths, as QEMU before 8.2 needs them, save and load as well, again and again."""
+    monkeypatch.setattr("kernelproof.vm.running.migration_road", lambda version: "fd")
+    session, made = template.session(lambda machine: machine.run(["touch", "/srv/old"]).returncode)
+    assert made == 0
+    for _ in range(2):
+        with session.clone() as machine:
+            assert machine.run(["test", "-e", "/srv/old"]).returncode == 0
+    session.close()
+
+
+def test_qemu_whose_starter_is_gone(template: Template) -> None:
+    """A QEMU that finds the starter of its memory gone ends by itself."""
+    ingredients = template._ingredients
+    program: Program = ingredients.program
+    wiring = replace(SYMBOLIC, executable=program.executable, memory="/proc/4194305/fd/3", console="/dev/null")
+    command = qemu_command(ingredients.spec, Role.CLONE, wiring)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "/proc/4194305/fd/3" in done.stderr
+
+
+def test_probe_of_the_accelerator(template: Template) -> None:
+    """The probe's kernel gets as far as its init where the accelerator works, and is given up where it does not."""
+    made = provision("6.12", (), cache=Cache(), progress=Told(), project=None)
+    machine = read_machine_type(made.qemu)
+    assert probe(made, machine, "qemu64", Spawner(), "tcg", 60.0)
+    assert not probe(made, machine, "qemu64", Spawner(), "tcg", 0.2)
+
+
+KILLED_RUN = """
+from kernelproof.vm.template import Template
+session, _ = Template("6.12").session(lambda machine: None)
+machine = session.clone()
+print(machine._running.child.pid, flush=True)
+machine.run(["sh", "-c", "while :; do :; done"])
+"""
+
+
+@pytest.mark.parametrize("number", [9, 2], ids=["SIGKILL", "SIGINT"])
+def test_killed_run(number: int, tmp_path: Path) -> None:
+    """A run that is killed or interrupted while a machine works leaves no process and no file."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", KILLED_RUN]
+    before = set(os.listdir("/dev/shm"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None
+        pid = int(run.stdout.readline())
+        machine = os.pidfd_open(pid)
+        run.send_signal(number)
+        assert run.wait(60) != 0
+        assert select.select([machine], [], [], 10)[0], shlex.join(command)
+        os.close(machine)
+    assert list(tmp_path.iterdir()) == []
+    assert set(os.listdir("/dev/shm")) <= before
