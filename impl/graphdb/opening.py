@@ -74,8 +74,13 @@ def check_access(path: str, *, read_only: bool) -> None:
             raise error
 
 
-def connect(options: Options) -> sqlite3.Connection:
+def connect(options: Options, *, look: bool = False) -> sqlite3.Connection:
     """Make a connection, set up as every connection of this package is.
+
+    Args:
+        options: The file, and how to open it.
+        look: Leave the journal mode as it is, to see first what the file holds. A journal that a crash left is
+            rolled back all the same, which is why looking needs the right to write where writing is wanted.
 
     Foreign keys are enforced only on connections that ask for it, so each one asks and reads the answer back.
 
@@ -95,7 +100,7 @@ def connect(options: Options) -> sqlite3.Connection:
     )
     try:
         set_up(connection)
-        if not options.read_only:
+        if not (options.read_only or look):
             set_journal(connection, options.journal, options.path)
     except sqlite3.Error as error:
         connection.close()

@@ -269,7 +269,7 @@ def open_store(
 
 def _identify(options: opening.Options, *, upgrade: bool) -> int:
     # Read what the file is, before its journal mode or anything else is changed; upgrade a file of 2014.
-    looker = opening.connect(options._replace(read_only=True))
+    looker = opening.connect(options, look=True)
     try:
         found = schema.read_found(looker)
     except sqlite3.Error as error:
