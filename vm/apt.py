@@ -173,7 +173,10 @@ class Apt:
         }
         done = self._run(["apt-get", "update"], mirrors, options)
         if done.returncode:
-            return done.stderr + done.stdout[-2000:]
+            problem = done.stderr + done.stdout[-2000:]
+            if classify(problem).name == "space":  # no other suite or mirror would help
+                raise self._no_index(dict.fromkeys(mirrors, problem))
+            return problem
         self._usable.update(mirrors)
         if self._settings.accepts_expired:
             self._tell_expired(mirrors)

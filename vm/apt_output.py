@@ -60,6 +60,9 @@ def parse_percent(line: str) -> float | None:
 
 def parse_problem(text: str) -> str:
     """The one line of apt's messages that says best what went wrong."""
+    for line in text.splitlines():
+        if any(word in line for word in TROUBLES[0].words):
+            return " ".join(line.removeprefix("E:").split())
     errors = [line[2:].strip() for line in text.splitlines() if line.startswith(("E:", "W:"))]
     dull = (
         "Some index files failed",
@@ -84,6 +87,8 @@ class Trouble:
 
 
 TROUBLES = (
+    # First: apt goes on without space, and what it says last is then beside the point.
+    Trouble("space", ("No space left", "Disk quota"), "free space, or set KERNELPROOF_CACHE to another folder"),
     Trouble(
         "expired",
         ("is expired", "is not valid yet"),
@@ -97,7 +102,7 @@ TROUBLES = (
         ),
         "use a mirror of the Debian archive that is signed by the Debian keyring (package debian-archive-keyring)",
     ),
-    Trouble("vanished", ("does not have a Release file", "404", "File not found"), "use a mirror that carries it"),
+    Trouble("vanished", ("does not have a Release file", "404  Not Found", "File not found"), "use a mirror that carries it"),
     Trouble(
         "network",
         (
@@ -110,7 +115,6 @@ TROUBLES = (
         ),
         "connect to the network, or set the proxy in apt's configuration (Acquire::http::Proxy)",
     ),
-    Trouble("space", ("No space left", "Disk quota"), "free space, or set KERNELPROOF_CACHE to another folder"),
     Trouble(
         "digest", ("Hash Sum mismatch", "Size mismatch"), "try again later: the mirror is being changed, or is broken"
     ),

@@ -50,6 +50,7 @@ def test_address_without_digest_is_refused(line: str) -> None:
     [
         ("said-expired.txt", "expired", "Release file for http://mirror.example/debian/dists/sid/InRelease is expired"),
         ("said-vanished.txt", "vanished", "does not have a Release file."),
+        ("said-full.txt", "space", "No space left on device"),
         ("said-unsigned.txt", "unsigned", "is not signed."),
         ("said-unreachable.txt", "network", "Unable to connect to 127.0.0.1:9:"),
         ("said-tampered.txt", "unsigned", "OpenPGP signature verification failed"),
