@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import NamedTuple
 
 from kernelproof.impl.user.errors import ExchangedError
@@ -92,7 +93,15 @@ def _make(path: StrPath, wish: _Wish, root: Root, follow: bool, *, only_last: bo
             raise
         finally:
             walk.close()
-        return tuple(name for name, _ in walk.made)
+        return tuple(made.path for made in walk.made)
+
+
+class _Made(NamedTuple):
+    """A new directory, proved to be the one that was made."""
+
+    path: str  # relative to the root
+    parent: int  # a descriptor of its own for the directory above
+    key: tuple[int, int]  # device and inode
 
 
 class _Walk:
@@ -105,7 +114,7 @@ class _Walk:
         self.follow = follow
         self.opened: list[int] = []
         self.names: list[str] = []
-        self.made: list[tuple[str, int]] = []  # path, and a descriptor of its own for the directory above
+        self.made: list[_Made] = []
         self.links = 0
 
     @property
@@ -114,16 +123,15 @@ class _Walk:
 
     def close(self) -> None:
         close_all(self.opened)
-        close_all([parent for _, parent in self.made])
+        close_all([made.parent for made in self.made])
 
     def remove_made(self) -> None:
-        for name, parent in reversed(self.made):
-            try:
-                os.rmdir(name.rpartition("/")[2], dir_fd=parent)
-            except OSError as error:
-                # Somebody filled or moved it: not ours any more. Else the first error is the one to report.
-                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY):
-                    return
+        for made in reversed(self.made):
+            name = made.path.rpartition("/")[2]
+            # Somebody filled, moved or exchanged it: not ours any more. The first error is the one to report.
+            with suppress(OSError):
+                if _key(os.stat(name, dir_fd=made.parent, follow_symlinks=False)) == made.key:
+                    os.rmdir(name, dir_fd=made.parent)
 
     def run(self, *, only_last: bool) -> None:
         todo = components(self.path)
@@ -189,19 +197,21 @@ class _Walk:
 
     def _adopt(self, name: str) -> None:
         """Open the directory that was just made, prove that it is it, and give it owner and mode."""
-        self.made.append(("/".join([*self.names, name]), os.dup(self.here)))
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.here)
         try:
             found = os.fstat(fd)
-            is_new = found.st_uid == os.geteuid() and not found.st_mode & 0o077 and not os.listdir(fd)
-            if not is_new:
+            if found.st_uid != os.geteuid() or found.st_mode & 0o077 or os.listdir(fd):
                 raise ExchangedError(f"{self.path}: {name!r} was exchanged right after it was made")
+            self.made.append(_Made("/".join([*self.names, name]), os.dup(self.here), _key(found)))
             os.fchown(fd, self.wish.uid, self.wish.gid)
             os.fchmod(fd, self.wish.mode)  # last: nobody else gets in before the owner is right
-            named = os.stat(name, dir_fd=self.here, follow_symlinks=False)
-            if (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
+            if _key(os.stat(name, dir_fd=self.here, follow_symlinks=False)) != _key(found):
                 raise ExchangedError(f"{self.path}: {name!r} was moved away while it was being made")
         except BaseException:
             os.close(fd)
             raise
         self._push(name, fd)
+
+
+def _key(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

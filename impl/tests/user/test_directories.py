@@ -1,0 +1,480 @@
+"""Directories made for a user, and trees given away, while somebody works against it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from kernelproof.impl.user import (
+    ExchangedError,
+    IdMap,
+    IdMapError,
+    IdRangeError,
+    LinkedOutsideError,
+    chown_tree,
+    make_directories,
+    mkdir_as,
+    shift_tree,
+)
+from kernelproof.impl.user import ownership as ownership_module
+
+UID, GID = os.geteuid(), os.getegid()
+# Root can give files away; others test with their own ids, which shows less.
+OTHER = (UID, GID) if UID else (4242, 4343)
+as_root = pytest.mark.skipif(UID != 0, reason="only root gives files to others")
+
+Make = Callable[[str, Path], object]
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def owner_of(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_uid, found.st_gid
+
+
+def ours(path: str, root: Path) -> object:
+    return make_directories(path, *OTHER, 0o750, root=root)
+
+
+def peer(path: str, root: Path) -> object:
+    """Look, make and change by path, as the engines did."""
+    missing = []
+    at = root / path
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    for each in reversed(missing):
+        os.mkdir(each, 0o750)
+        os.chown(each, *OTHER)
+    return missing
+
+
+def test_missing_directories_are_made(tmp_path: Path) -> None:
+    """Only the missing ones are made, all with owner and mode; those that exist stay as they are."""
+    (tmp_path / "a").mkdir(mode=0o700)
+    assert make_directories("/a/b/c", *OTHER, 0o2751, root=tmp_path) == ("a/b", "a/b/c")
+    assert [mode_of(tmp_path / each) for each in ("a", "a/b", "a/b/c")] == [0o700, 0o2751, 0o2751]
+    assert [owner_of(tmp_path / each) for each in ("a/b", "a/b/c")] == [OTHER] * 2
+    assert owner_of(tmp_path / "a") == (UID, GID)
+    assert make_directories("a/b/c", UID, GID, root=tmp_path) == ()
+    assert make_directories("/", UID, GID, root=tmp_path) == ()
+
+
+def test_paths_without_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a root a path is the process's own, a relative one from its working directory."""
+    assert make_directories(tmp_path / "x/y", UID, GID)[-1].endswith("/x/y")
+    monkeypatch.chdir(tmp_path)
+    assert make_directories("z/w", UID, GID) == ("z", "z/w")
+    assert (tmp_path / "z/w").is_dir()
+
+
+def test_umask_has_no_say(tmp_path: Path) -> None:
+    """The mode is the one that was asked for."""
+    before = os.umask(0o077)
+    try:
+        make_directories("a", UID, GID, 0o1777, root=tmp_path)
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "a") == 0o1777
+
+
+@pytest.mark.rule("U8", ours=ours, wrong=peer)
+def test_set_group_id_parent_changes_nothing(tmp_path: Path, subject: Make) -> None:
+    """Below a directory with the set-group-ID bit, group and mode are those that were asked for."""
+    (tmp_path / "a").mkdir()
+    os.chown(tmp_path / "a", -1, OTHER[1] if UID else GID)
+    (tmp_path / "a").chmod(0o2777)
+    subject("a/b", tmp_path)
+    assert (mode_of(tmp_path / "a/b"), owner_of(tmp_path / "a/b")) == (0o750, OTHER)
+
+
+@contextmanager
+def before_mkdir(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Iterator[None]:
+    """Let an attacker act once, right before the directory "new" is made."""
+    real = os.mkdir
+    acted: list[int] = []
+
+    def mkdir(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        if os.path.basename(path) == "new" and not acted:
+            acted.append(1)
+            act()
+        real(path, mode, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "mkdir", mkdir)
+        yield
+
+
+@contextmanager
+def after_mkdir(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Iterator[None]:
+    """Let an attacker act once, right after the directory "new" was made."""
+    real = os.mkdir
+
+    def mkdir(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        real(path, mode, dir_fd=dir_fd)
+        if os.path.basename(path) == "new":
+            act()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "mkdir", mkdir)
+        yield
+
+
+@pytest.mark.rule("U8", ours=ours, wrong=peer)
+def test_component_swapped_for_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Make) -> None:
+    """A directory on the way that becomes a link out of the root after it was looked at leads nowhere outside."""
+    root, victim = tmp_path / "root", tmp_path / "victim"
+    (root / "way").mkdir(parents=True)
+    victim.mkdir()
+
+    def attack() -> None:
+        (root / "way").rename(root / "moved")
+        (root / "way").symlink_to(victim)
+
+    with before_mkdir(monkeypatch, attack):
+        subject("way/new", root)
+    assert list(victim.iterdir()) == []
+
+
+@as_root
+@pytest.mark.rule("U8", ours=ours, wrong=peer, raises=pytest.fail.Exception)
+@pytest.mark.parametrize("kind", ["link", "full directory", "open directory", "other's directory"])
+def test_new_directory_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, subject: Make) -> None:
+    """What is put in the place of the new directory is not given away."""
+    root, victim = tmp_path / "root", tmp_path / "victim"
+    root.mkdir()
+    victim.mkdir(mode=0o700)
+    if kind == "full directory":
+        (victim / "secret").touch()
+    elif kind == "open directory":
+        victim.chmod(0o755)
+    elif kind == "other's directory":
+        os.chown(victim, 77, 77)
+    owner = owner_of(victim)
+
+    def attack() -> None:
+        (root / "new").rename(root / "moved")
+        if kind == "link":
+            (root / "new").symlink_to(victim)
+        else:
+            victim.rename(root / "new")
+
+    with after_mkdir(monkeypatch, attack), pytest.raises((ExchangedError, OSError)) as caught:
+        subject("new", root)
+    if kind != "link":
+        assert isinstance(caught.value, ExchangedError)
+    assert owner_of(victim if kind == "link" else root / "new") == owner
+
+
+@pytest.mark.rule("U8", ours=ours, wrong=peer, raises=FileExistsError)
+def test_racing_creator_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Make) -> None:
+    """A directory that somebody else makes in between is taken as it is."""
+    with before_mkdir(monkeypatch, lambda: (tmp_path / "new").mkdir(mode=0o711)):
+        subject("new/below", tmp_path)
+    assert mode_of(tmp_path / "new") == 0o711
+    assert owner_of(tmp_path / "new/below") == OTHER
+
+
+def test_moved_away_while_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new directory that is moved between its opening and the end is an error, and nothing is left of the rest."""
+    real = os.fchmod
+
+    def fchmod(fd: int, mode: int) -> None:
+        real(fd, mode)
+        (tmp_path / "a/new").rename(tmp_path / "elsewhere")
+        (tmp_path / "a/new").mkdir()
+
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: fchmod(fd, mode) if mode == 0o711 else real(fd, mode))
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ExchangedError, match="was moved away while it was being made"):
+        make_directories("a/new", UID, GID, 0o711, root=tmp_path)
+
+
+def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a step fails, what was made before it is removed, and no descriptor stays open."""
+    real = os.fchown
+    before = len(os.listdir("/dev/fd"))
+    calls = []
+
+    def fchown(fd: int, uid: int, gid: int) -> None:
+        calls.append(fd)
+        if len(calls) == 3:
+            raise PermissionError(errno.EPERM, "no")
+        real(fd, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    with pytest.raises(PermissionError):
+        make_directories("a/b/c/d", UID, GID, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_links_on_the_way(tmp_path: Path) -> None:
+    """A link on the way is an error; where links are followed, it leads inside the root."""
+    root = tmp_path / "root"
+    (root / "run").mkdir(parents=True)
+    (root / "var").symlink_to("/run")
+    (root / "up").symlink_to("../../../run/./x/..")
+    (root / "loop").symlink_to("loop")
+    (root / "file").touch()
+    for name, code in (("var", errno.ELOOP), ("loop", errno.ELOOP), ("file", errno.ENOTDIR)):
+        with pytest.raises(OSError, match=r".") as caught:
+            make_directories(f"{name}/a", UID, GID, root=root)
+        assert caught.value.errno == code
+    assert make_directories("var/a", UID, GID, root=root, follow_symlinks=True) == ("run/a",)
+    (root / "run/x").mkdir()
+    assert make_directories("up/b", UID, GID, root=root, follow_symlinks=True) == ("run/b",)
+    for name, code in (("loop", errno.ELOOP), ("file", errno.ENOTDIR)):
+        with pytest.raises(OSError, match=r".") as caught:
+            make_directories(f"{name}/a", UID, GID, root=root, follow_symlinks=True)
+        assert caught.value.errno == code
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["root"]
+
+
+def test_bad_arguments(tmp_path: Path) -> None:
+    """A path with "..", an id out of range and a mode of too many bits are refused before anything is made."""
+    with pytest.raises(ValueError, match=r"component '\.\.'"):
+        make_directories("a/../b", UID, GID, root=tmp_path)
+    with pytest.raises(IdRangeError):
+        make_directories("a", 2**32 - 1, GID, root=tmp_path)
+    with pytest.raises(ValueError, match="beyond 07777"):
+        make_directories("a", UID, GID, 0o17777, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_directory(tmp_path: Path) -> None:
+    """mkdir_as makes one directory, and says when it exists or when the one above is missing."""
+    mkdir_as("a", *OTHER, 0o711, root=tmp_path)
+    assert (mode_of(tmp_path / "a"), owner_of(tmp_path / "a")) == (0o711, OTHER)
+    for again in ("a", "/"):
+        with pytest.raises(FileExistsError):
+            mkdir_as(again, UID, GID, root=tmp_path)
+    with pytest.raises(FileNotFoundError):
+        mkdir_as("b/c", UID, GID, root=tmp_path)
+    assert not (tmp_path / "b").exists()
+
+
+def test_name_that_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that somebody makes and removes all the time ends in EAGAIN."""
+
+    def mkdir(*_: object, **__: object) -> None:
+        raise FileExistsError(errno.EEXIST, "")
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(BlockingIOError, match="without pause"):
+        make_directories("a", UID, GID, root=tmp_path)
+
+
+class Swapper:
+    """A thread that exchanges root/way for a link out of the root and back, all the time."""
+
+    def __init__(self, root: Path, victim: Path) -> None:
+        self.way, self.link, self.kept = root / "way", root / "link", root / "kept"
+        self.victim = victim
+        self.swaps = self.repairs = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Swapper:
+        self.link.symlink_to(self.victim)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.is_set():
+            try:
+                self.way.rename(self.kept)
+                self.link.rename(self.way)
+                self.way.rename(self.link)
+                self.kept.rename(self.way)
+                self.swaps += 1
+            except OSError:  # the other side made a directory in the gap
+                with suppress(OSError):
+                    self._repair()
+
+    def _repair(self) -> None:
+        if self.way.is_symlink():
+            self.way.rename(self.link)
+        if self.kept.exists() and self.way.exists():
+            self.repairs += 1
+            self.kept.rename(self.kept.with_name(f"kept{self.repairs}"))
+        elif self.kept.exists():
+            self.kept.rename(self.way)
+
+    def wait_for(self, swaps: int) -> Iterator[int]:
+        """Count up until there were so many swaps."""
+        number = 0
+        deadline = time.monotonic() + 600
+        while self.swaps < swaps:
+            assert self._thread.is_alive()
+            assert time.monotonic() < deadline
+            number += 1
+            yield number
+
+
+@pytest.mark.long
+@pytest.mark.rule("U+5")
+@pytest.mark.parametrize("follow", [False, True])
+def test_attacker_swaps_components(tmp_path: Path, full_number: Callable[[int], int], follow: bool) -> None:
+    """While a thread exchanges components for links out of the root, nothing outside it is made or changed."""
+    root, victim = tmp_path / "root", tmp_path / "victim"
+    (root / "way").mkdir(parents=True)
+    (victim / "inner").mkdir(parents=True)
+    before = [(owner_of(each), mode_of(each)) for each in (victim, victim / "inner")]
+    made = 0
+    with Swapper(root, victim) as attacker:
+        for number in attacker.wait_for(full_number(100_000)):
+            with suppress(OSError, ExchangedError):
+                made += len(make_directories(f"way/inner/{number % 997}", *OTHER, root=root, follow_symlinks=follow))
+    assert [(owner_of(each), mode_of(each)) for each in (victim, victim / "inner")] == before
+    assert list((victim / "inner").iterdir()) == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["root", "victim"]
+    assert made > 0
+
+
+# Trees.
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with files, links and directories."""
+    tree = tmp_path / "tree"
+    (tree / "a/b").mkdir(parents=True)
+    (tree / "a/file").write_text("x")
+    (tree / "a/b/link").symlink_to("/etc/passwd")
+    (tree / "a/b/dangling").symlink_to("nowhere")
+    os.link(tree / "a/file", tree / "a/b/same")
+    os.mkfifo(tree / "fifo")
+    return tree
+
+
+def everything(tree: Path) -> list[Path]:
+    return [tree, *tree.rglob("*")]
+
+
+@as_root
+@pytest.mark.parametrize("pinned", [True, False], ids=["O_PATH", "by name"])
+def test_whole_tree_changes(tree: Path, pinned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry changes once, links themselves and not what they point to."""
+    if not pinned:
+        monkeypatch.setattr(ownership_module, "_PIN", None)
+    before = owner_of(Path("/etc/passwd"))
+    assert chown_tree(tree, 4242, 4343) == 7
+    assert {owner_of(each) for each in everything(tree)} == {(4242, 4343)}
+    assert owner_of(Path("/etc/passwd")) == before
+    assert chown_tree(tree, 4242, 4343) == 0
+    assert chown_tree("tree/a", 1, 1, root=tree.parent) == 5
+
+
+@as_root
+def test_deep_tree_needs_few_descriptors(tmp_path: Path) -> None:
+    """A tree deeper than the limit on open files is walked, and nothing stays open."""
+    import resource  # only here
+
+    top = tmp_path / "top"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        assert chown_tree(top, 4242, 4343) == 1501
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@as_root
+def test_hard_link_from_outside_is_refused(tree: Path) -> None:
+    """A file with a link outside the tree is not given away, nor anything else, unless that is asked for."""
+    (tree.parent / "secret").write_text("")
+    os.link(tree.parent / "secret", tree / "a/trap")
+    with pytest.raises(LinkedOutsideError, match="tree/a/trap has hard links outside the tree"):
+        chown_tree(tree, 4242, 4343)
+    assert {owner_of(each) for each in everything(tree)} == {(0, 0)}
+    chown_tree(tree, 4242, 4343, allow_outside_links=True)
+    assert owner_of(tree.parent / "secret") == (4242, 4343)
+
+
+@as_root
+def test_hard_link_made_in_between_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that appears between the look and the change stops the change."""
+    real = ownership_module._walk
+    walks: list[int] = []
+
+    def walk(*arguments: object) -> None:
+        walks.append(1)
+        if len(walks) == 2:
+            os.link(tree / "a/file", tree.parent / "late")
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ownership_module, "_walk", walk)
+    with pytest.raises(ExchangedError, match="got another hard link"):
+        chown_tree(tree, 4242, 4343)
+
+
+@as_root
+def test_shifting_translates_each_owner_once(tree: Path) -> None:
+    """Each file goes to the outside ids of its owner, one with two names once; an unmapped owner changes nothing."""
+    os.chown(tree / "a/b", 5, 6)
+    id_map = IdMap([(0, 100_000, 10), (100_000, 300_000, 10)])
+    assert shift_tree(tree, id_map, id_map) == 7
+    assert owner_of(tree / "a/b") == (100_005, 100_006)
+    assert owner_of(tree / "a/b/same") == (100_000, 100_000)
+    with pytest.raises(IdMapError, match="uid 100000 is not mapped"):
+        shift_tree(tree, IdMap([(0, 0, 1)]), id_map)
+    assert owner_of(tree) == (100_000, 100_000)
+
+
+@as_root
+def test_link_as_the_tree_itself(tree: Path) -> None:
+    """A link as the path is changed itself."""
+    (tree.parent / "alias").symlink_to(tree)
+    assert chown_tree(tree.parent / "alias", 4242, 4343) == 1
+    assert owner_of(tree.parent / "alias") == (4242, 4343)
+    assert owner_of(tree) == (0, 0)
+
+
+def test_own_tree_needs_no_privilege(tree: Path) -> None:
+    """Giving a tree to those who have it changes nothing."""
+    assert chown_tree(tree, UID, GID) == 0
+    with pytest.raises(IdRangeError):
+        chown_tree(tree, 2**32 - 1, GID)
+    with pytest.raises(FileNotFoundError):
+        chown_tree(tree / "missing", UID, GID)
+
+
+@as_root
+@pytest.mark.long
+def test_attacker_moves_directories(tmp_path: Path, full_number: Callable[[int], int]) -> None:
+    """While a thread swaps directories of the tree for links out of it, nothing outside changes."""
+    tree, victim = tmp_path / "tree", tmp_path / "victim"
+    for each in (tree / "way/deep", victim / "deep"):
+        each.mkdir(parents=True)
+        (each / "file").touch()
+    with Swapper(tree, victim) as attacker:
+        for number in attacker.wait_for(full_number(20_000)):
+            with suppress(OSError, ExchangedError):
+                chown_tree(tree, 1 + number % 2, 1)
+    assert {owner_of(each) for each in everything(victim)} == {(0, 0)}
