@@ -38,7 +38,6 @@ class ItemRecord:
         self._known = known
         self._machine = machine
         self._outcomes: list[Outcome] = []
-        self._has_call = False
         self._reason: str | None = None
         self._guest: dict[str, Any] = {}
 
@@ -47,7 +46,6 @@ class ItemRecord:
         if isinstance(guest, dict):
             self._guest = guest
         outcome = self._outcome(report)
-        self._has_call = self._has_call or report.when == "call"
         if outcome is None:
             return
         if outcome not in (Outcome.PASS, *self._outcomes[-1:]) and self._is_worse(outcome):
@@ -83,7 +81,7 @@ class ItemRecord:
 
     def row(self) -> Row | None:
         """Return the item's row; None when it never came to a result."""
-        if not self._outcomes or (not self._has_call and set(self._outcomes) == {Outcome.PASS}):
+        if not self._outcomes:
             return None
         outcome = worst(self._outcomes)
         return Row(
@@ -163,14 +161,15 @@ class RunResults:
             if (row := record.row()) is not None:
                 rows.setdefault(record.kernel, []).append(row)
         if rows:
-            self._write(rows, self._is_complete(session, exitstatus))
+            self._write(rows, self._is_complete(exitstatus))
         if self._unwritten and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _is_complete(self, session: pytest.Session, exitstatus: int) -> bool:
-        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldstop
+    def _is_complete(self, exitstatus: int) -> bool:
+        # Whatever stopped the run, -x or a lost worker: what counts is that every selected item has spoken.
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         expected = {node for account in self._accounts for node in account["nodes"]}
-        return ended and not session.shouldfail and bool(expected) and expected <= self._seen_nodes
+        return ended and bool(expected) and expected <= self._seen_nodes
 
     def _write(self, rows: dict[str, list[Row]], complete: bool) -> None:
         catalogue = self._read_catalogue()

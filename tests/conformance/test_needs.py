@@ -119,6 +119,7 @@ def test_capabilities(tree: Path) -> None:
     assert reason(tree, "CAP_SYS_ADMIN", "CAP_CHOWN") is None
     text = "CAP_BPF is not in the effective set"
     assert (reason(tree, "CAP_BPF") or "").startswith(f"broken: needs CAP_BPF: {text}; choose a profile")
+    assert reason(tree, "CAP_SETUID") is not None
     assert reason(tree, "CAP_BPF or CAP_SYS_ADMIN and CAP_CHOWN") is None
     both = reason(tree, "CAP_BPF and CAP_CHOWN or CAP_PERFMON") or ""
     assert f"{text}; CAP_PERFMON is not" in both

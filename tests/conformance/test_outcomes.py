@@ -113,6 +113,7 @@ def test_skip_is_broken(project: Project) -> None:
         "mark": "@pytest.mark.skip(reason='not here')\n" + one("pass"),
         "condition": "@pytest.mark.skipif(True, reason='not here')\n" + one("pass"),
         "xfail": "@pytest.mark.xfail(reason='not here')\n" + one("assert 0"),
+        "unexpected pass": "@pytest.mark.xfail(reason='not here')\n" + one("pass"),
         "imperative xfail": one("pytest.xfail('not here')"),
         "import": one("pytest.importorskip('no_such_module_at_all')"),
     }

@@ -218,6 +218,15 @@ def test_lying_guest(project: Project) -> None:
     assert len(found["reason"]) <= 64 * 1024 + 1
 
 
+def test_deviation_that_is_not_listed(project: Project) -> None:
+    """A guest that calls a pass a deviation is not believed where none is listed."""
+    project.entry("a.b.c")
+    lie = "record_property('kernelproof-behaviour', {'outcome': 'deviation', 'reason': 'so', 'seen': 1})"
+    project.tests(f"@behaviour('a.b.c')\ndef test_it(record_property):\n    {lie}\n")
+    project.run()
+    assert project.row()["outcome"] == "pass"
+
+
 def test_table(project: Project) -> None:
     """The run ends with a table of subsystem and outcome, and the path of the file."""
     project.toml("[[behaviour]]\nid = 'a.b.c'\nstatement = 'So.'\nsource = 'doc'\n", name="cgroup-v2.toml")

@@ -157,6 +157,13 @@ def test_needs_of_two_profiles(project: Project) -> None:
     refused(project, "*a.b.c: needs point to the profiles disk and systemd; name one with @pytest.mark.machine(*")
 
 
+def test_nothing_runs_in_a_refused_suite(project: Project) -> None:
+    """No test of a suite that breaks its rules runs, though pytest is told to go on after errors of collection."""
+    project.entry("a.b.other")
+    project.tests("@behaviour('a.b.other')\ndef test_good(): pass\n" + TEST)
+    project.run("--continue-on-collection-errors").assert_outcomes(errors=1)
+
+
 def test_refused_under_xdist(project: Project) -> None:
     """With workers the same sentence ends the run."""
     project.entry("a.b.other")
