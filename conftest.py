@@ -1,4 +1,4 @@
-"""What all tests of this repository share: how long the long ones are."""
+"""What all tests of this repository share: two markers, and how long the long tests are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
+    config.addinivalue_line("markers", "makes_machines: runs on the host, and makes machines itself")
     config.addinivalue_line("markers", "long: takes the fixture full_number, and all of it only under --long")
 
 

@@ -1,0 +1,57 @@
+"""The guide and the README: their links lead somewhere, their code can be read, their names are real."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)\)")
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"python3 start\.py ([a-z]\w*)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [re.sub(rf"(?m)^{indent}", "", text) for indent, kind, text in found if kind == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page: Path) -> None:
+    """Every link between pages leads to a file."""
+    targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_can_be_read(page: Path) -> None:
+    """Every Python example is Python."""
+    for text in blocks(page, "python"):
+        ast.parse(text)
+
+
+def test_named_sessions_exist() -> None:
+    """Every session that a page names is in the menu."""
+    menu = subprocess.run([sys.executable, "start.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    named = {name for page in PAGES for name in COMMAND.findall(page.read_text(encoding="utf-8"))}
+    assert {"tests", "conformance", "fresh"} <= named
+    assert {name for name in named if f"\n  {name} " not in menu.stdout} == set()
+
+
+def test_every_page_is_reachable() -> None:
+    """The guide's index leads to every page of the guide."""
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} <= set(LINK.findall(index))
+
+
+def test_ci_runs_the_documented_command() -> None:
+    """CI runs the README's test command and nothing more."""
+    lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["set -eu", 'cd "$(dirname "$0")/.."', "exec python3 start.py tests"]
+    assert "\npython3 start.py tests " in (ROOT / "README.md").read_text(encoding="utf-8")
