@@ -102,7 +102,9 @@ TROUBLES = (
         ),
         "use a mirror of the Debian archive that is signed by the Debian keyring (package debian-archive-keyring)",
     ),
-    Trouble("vanished", ("does not have a Release file", "404  Not Found", "File not found"), "use a mirror that carries it"),
+    Trouble(
+        "vanished", ("does not have a Release file", "404  Not Found", "File not found"), "use a mirror that carries it"
+    ),
     Trouble(
         "network",
         (

@@ -1,7 +1,9 @@
 """Makes the lock file of a project's guest packages: `python -m kernelproof.vm.provision_lock [PROJECT]`.
 
 pip resolves `[tool.kernelproof] guest-requirements` for the guest's Python, and each version is written down with the
-digest of the one file that was chosen. Only that file is ever installed.
+digest of the one file that was chosen. Only that file is ever installed. pytest and what it needs are not in it: the
+guest has them as the host has them, and what else is chosen must agree with those versions. pip judges environment
+markers by the Python that runs it: run this with one that is no newer than the guest's.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from packaging.utils import canonicalize_name
 
@@ -18,14 +21,27 @@ from kernelproof.vm.cache import Cache, reported_as_provision_error
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_progress import open_progress
-from kernelproof.vm.provision_site import find_pip, format_requirements, plan_pip_target, read_table, summarize_pip
+from kernelproof.vm.provision_site import (
+    FROM_HOST,
+    find_distributions,
+    find_pip,
+    format_requirements,
+    plan_pip_target,
+    read_table,
+    summarize_pip,
+)
 from kernelproof.vm.provision_tools import provide_tools
 from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.root import SUITES
 
 
-def format_lock(requirements: Sequence[str], report: Mapping[str, object]) -> str:
+def format_lock(requirements: Sequence[str], report: Mapping[str, object], copied: Collection[str]) -> str:
     """The lock file for what pip's installation report says it would install for `requirements`.
+
+    Args:
+        requirements: What was asked for.
+        report: In the format that pip's documentation calls version 1.
+        copied: Normal names of packages that the guest has from the host, and that are left out.
 
     Raises:
         ValueError: the report is not of a version that is known, or names a file without SHA-256.
@@ -36,10 +52,13 @@ def format_lock(requirements: Sequence[str], report: Mapping[str, object]) -> st
     items = report.get("install")
     for item in items if isinstance(items, list) else []:
         metadata, download = item["metadata"], item["download_info"]
+        name = canonicalize_name(metadata["name"])
+        if name in copied:
+            continue
         sha256 = download.get("archive_info", {}).get("hashes", {}).get("sha256")
         if not isinstance(sha256, str):
-            raise ValueError(f"{metadata['name']}: no SHA-256 of {download.get('url')}")
-        lines.append(f"{canonicalize_name(metadata['name'])}=={metadata['version']} \\\n    --hash=sha256:{sha256}\n")
+            raise ValueError(f"{name}: no SHA-256 of {download.get('url')}")
+        lines.append(f"{name}=={metadata['version']} \\\n    --hash=sha256:{sha256}\n")
     head = "# Python packages of the guest, beside pytest. Made by python -m kernelproof.vm.provision_lock.\n"
     return head + format_requirements(requirements) + "".join(sorted(lines))
 
@@ -55,11 +74,17 @@ def lock_guest(project: Path, *, cache: Cache, progress: Progress) -> Path:
         raise ProvisionError(
             "lock guest packages", str(project / "pyproject.toml"), "no guest-lock", "name a file in [tool.kernelproof]"
         )
-    with Provisioning(cache, progress) as context:
+    with Provisioning(cache, progress) as context, NamedTemporaryFile("w", suffix=".txt") as constraints:
         python = provide_tools(context, SUITES).python
+        copied = {
+            canonicalize_name(item.metadata["Name"]): item.version for item in find_distributions(FROM_HOST, python)
+        }
+        constraints.writelines(f"{name}=={version}\n" for name, version in copied.items())
+        constraints.flush()
         progress.step("resolve the guest's Python packages")
         words = ["install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", "--only-binary", ":all:"]
-        words += ["--disable-pip-version-check", "--no-input", *plan_pip_target(python), "--", *table.requirements]
+        words += ["--disable-pip-version-check", "--no-input", "--constraint", constraints.name]
+        words += [*plan_pip_target(python), "--", *table.requirements]
         done = subprocess.run(
             [*find_pip(context), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
@@ -71,7 +96,7 @@ def lock_guest(project: Path, *, cache: Cache, progress: Progress) -> Path:
             "change the requirements, or connect to the network",
         )
     try:
-        text = format_lock(table.requirements, json.loads(done.stdout))
+        text = format_lock(table.requirements, json.loads(done.stdout), copied)
     except (ValueError, LookupError) as error:
         raise ProvisionError("resolve guest packages", "pip's report", str(error), "use pip 23 or later") from error
     with reported_as_provision_error("write guest lock", table.lock):

@@ -201,6 +201,7 @@ def _build(
             tree.add(member)
     target = work / "target"
     _install_locked(lock, target, tools.python, context)
+    _check_no_second(target, distributions, lock)
     for path in sorted(target.rglob("*")):
         inside = path.relative_to(target)
         if path.is_file() and inside.parts[0] != "bin" and path.suffix != ".pyc":
@@ -211,6 +212,17 @@ def _build(
         write_newc(file, tree.members())
     facts = {"packages": sorted(_describe(tree))}
     (work / "facts.json").write_text(json.dumps(facts), "utf-8")
+
+
+def _check_no_second(target: Path, distributions: Iterable[importlib.metadata.Distribution], lock: GuestLock) -> None:
+    # Two versions of pytest in one guest, half of each, would be a riddle.
+    locked = {canonicalize_name(item.metadata["Name"]) for item in importlib.metadata.distributions(path=[str(target)])}
+    twice = locked & {canonicalize_name(item.metadata["Name"]) for item in distributions}
+    if twice:
+        names = ", ".join(sorted(twice))
+        raise ProvisionError(
+            "install the guest's Python packages", lock.origin, f"names {names}", "leave out what comes from the host"
+        )
 
 
 def _describe(tree: Tree) -> Iterable[str]:
@@ -262,7 +274,7 @@ def _install_locked(lock: GuestLock, target: Path, python: str, context: Provisi
             "install the guest's Python packages",
             lock.origin,
             summarize_pip(done.stderr),
-            "make the lock anew (python -m kernelproof.vm.provision_lock), or connect to the network",
+            "connect to the network; if a digest differs, find out why before you make the lock anew",
         )
 
 

@@ -179,7 +179,7 @@ def make_report(**changes: object) -> dict[str, object]:
 
 def test_lock_names_each_version_and_digest() -> None:
     """Sorted, with normal names, and with what it was made for."""
-    text = format_lock(["zoo-keeper", "ant<2"], make_report())
+    text = format_lock(["zoo-keeper", "ant<2"], make_report(), ())
     assert text.splitlines()[1:] == [
         "# requirements: ant<2, zoo-keeper",
         "ant==1 \\",
@@ -187,6 +187,11 @@ def test_lock_names_each_version_and_digest() -> None:
         "zoo-keeper==2.0 \\",
         f"    --hash=sha256:{'f' * 64}",
     ]
+
+
+def test_what_comes_from_the_host_is_not_locked() -> None:
+    """A package that is copied from the host has no line, by whatever spelling of its name."""
+    assert "zoo" not in format_lock([], make_report(), {"zoo-keeper"}).lower()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,7 @@ def test_lock_names_each_version_and_digest() -> None:
 def test_report_without_digest_is_refused(report: dict[str, object]) -> None:
     """What can't be pinned is not locked."""
     with pytest.raises(ValueError, match=r"version '2'|no SHA-256"):
-        format_lock([], json.loads(json.dumps(report)))
+        format_lock([], json.loads(json.dumps(report)), ())
 
 
 def test_project_without_lock_name_can_not_be_locked(tmp_path: Path) -> None:
