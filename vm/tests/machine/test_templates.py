@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,8 +21,7 @@ from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.provision import provision
 from kernelproof.vm.provision_progress import SilentProgress
-from kernelproof.vm.qemu import SYMBOLIC, Role, qemu_command, template_record
-from kernelproof.vm.running import Program
+from kernelproof.vm.qemu import Role, Wiring, qemu_command, template_record
 from kernelproof.vm.snapshot import Snapshot
 from kernelproof.vm.template import Template, read_machine_type
 
@@ -165,12 +165,14 @@ def test_old_road(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_qemu_whose_starter_is_gone(template: Template) -> None:
     """A QEMU that finds the starter of its memory gone ends by itself."""
     ingredients = template._ingredients
-    program: Program = ingredients.program
-    wiring = replace(SYMBOLIC, executable=program.executable, memory="/proc/4194305/fd/3", console="/dev/null")
-    command = qemu_command(ingredients.spec, Role.CLONE, wiring)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    memory = "/proc/4194305/fd/3"  # no process has this number: the kernel's limit is one less
+    with socket.socket() as qmp, socket.socket() as agent:
+        numbers = (qmp.fileno(), agent.fileno())
+        wiring = Wiring(ingredients.program.executable, memory, "/dev/null", *numbers)
+        command = qemu_command(ingredients.spec, Role.CLONE, wiring)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, pass_fds=numbers)
     assert done.returncode == 1
-    assert "/proc/4194305/fd/3" in done.stderr
+    assert memory in done.stderr
 
 
 def test_probe_of_the_accelerator(template: Template) -> None:
