@@ -94,13 +94,13 @@ def walk_in_root(path: StrPath, flags: int, root: int) -> int:
             name = todo.popleft()
             here = opened[-1] if opened else root
             if name == "..":
-                if opened:
-                    os.close(opened.pop())
+                close_all(opened[-1:])
+                del opened[-1:]
             elif _is_link(name, here) and (todo or not flags & os.O_NOFOLLOW):
                 links += 1
                 if links > SYMLINK_LIMIT:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
-                target = os.readlink(name, dir_fd=here)
+                target = _link_target(name, here)
                 todo = components(target) + todo
                 if target.startswith("/"):
                     close_all(opened)
@@ -115,6 +115,15 @@ def walk_in_root(path: StrPath, flags: int, root: int) -> int:
 
 def _is_link(name: str, directory: int) -> bool:
     return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+
+
+def _link_target(name: str, directory: int) -> str:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return name  # exchanged for something else: look again
 
 
 def components(path: StrPath) -> deque[str]:
