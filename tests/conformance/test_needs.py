@@ -87,6 +87,13 @@ def test_config_module(tree: Path, loaded: list[str]) -> None:
     assert loaded[3:] == ["ext4"]
 
 
+def test_module_that_is_loaded(tree: Path, loaded: list[str]) -> None:
+    """A module that is loaded is not loaded again, which would cost a machine more than most tests."""
+    (tree / "sys/module/bridge").mkdir(parents=True)
+    assert reason(tree, "CONFIG_BRIDGE") is None
+    assert loaded == []
+
+
 def test_module_that_is_not_there(tree: Path, loaded: list[str]) -> None:
     """A module that modules.dep does not list is the machine's fault, with the place to name it otherwise."""
     assert "modules.dep lists no module 'tun'" in (reason(tree, "CONFIG_TUN") or "")
@@ -115,7 +122,7 @@ def test_config_from_proc(tree: Path) -> None:
 
 def test_capabilities(tree: Path) -> None:
     """A capability is read from the effective set by its number."""
-    write(tree, "proc/self/status", "CapPrm:\tffffffffffffffff\nCapEff:\t0000000000200001\n")
+    write(tree, "proc/self/status", "CapPrm:\tffffffffffffffff\nCapEff:\t0000000000200001\nCapBnd:\t0\n")
     assert reason(tree, "CAP_SYS_ADMIN", "CAP_CHOWN") is None
     text = "CAP_BPF is not in the effective set"
     assert (reason(tree, "CAP_BPF") or "").startswith(f"broken: needs CAP_BPF: {text}; choose a profile")
