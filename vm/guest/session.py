@@ -15,9 +15,11 @@ import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
+from _pytest.config import default_plugins
 from _pytest.runner import runtestprotocol
 
 from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_file, clip_report, clip_text, identify, is_long
@@ -26,6 +28,10 @@ from kernelproof.vm.guest.port import FORKED, Port
 
 if TYPE_CHECKING:
     import warnings
+
+# The base template imports this module, so that no session pays for loading pytest's own plugins: half of its start.
+for _plugin in default_plugins:
+    import_module(f"_pytest.{_plugin}")
 
 MARKER = "machine(profile='plain', time='virtual'): run this test in a machine of its own"
 KERNEL_INI = "kernelproof_kernel"
