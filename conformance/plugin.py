@@ -44,12 +44,18 @@ def behaviour(id: str, /, *, subject: str = "impl") -> pytest.MarkDecorator:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --results-dir and the ini option behaviours_path."""
+    """Add --results-dir, --behaviours and the ini option behaviours_path."""
     group = parser.getgroup("kernelproof")
     group.addoption(
         "--results-dir",
         metavar="DIR",
         help="where results/<kernel>.json goes (default: results below the root directory)",
+    )
+    group.addoption(
+        "--behaviours",
+        choices=("all", "quick"),
+        default="all",
+        help="quick: one statement in each topic (an id's first two words), on the profiles plain and disk only",
     )
     parser.addini(
         "behaviours_path",

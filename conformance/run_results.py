@@ -244,6 +244,8 @@ def find_selection(config: pytest.Config, accounts: Iterable[Mapping[str, Any]])
     found = [f"{name} {value}" for name, value in (("-k", option.keyword), ("-m", option.markexpr)) if value]
     for name in ("deselect", "ignore", "ignore_glob"):
         found += [f"--{name.replace('_', '-')} {value}" for value in getattr(option, name, None) or ()]
+    if option.behaviours != "all":
+        found.append(f"--behaviours {option.behaviours}")
     for name in ("lf", "stepwise"):
         if getattr(option, name, False):
             found.append(f"--{name}")

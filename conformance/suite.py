@@ -24,6 +24,7 @@ from kernelproof.conformance.requirements import profile_for, time_for
 BEHAVIOUR_PROPERTY = "kernelproof-behaviour"
 FOLDER = "behaviours"
 
+_QUICK_PROFILES = ("plain", "disk")
 _SUBJECT = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -68,6 +69,8 @@ class Suite:
             problems = self._bind_all(items, _strict_parents(self.folders, bool(asked), self._config.rootpath))
         if problems:
             self._refuse(items, problems)
+        elif self._config.getoption("--behaviours") == "quick":
+            self._keep_quick(items)
 
     def _load(self, asked: bool) -> list[str]:
         missing = [folder for folder in self.folders if not folder.is_dir()]
@@ -111,6 +114,20 @@ class Suite:
         self.with_test.add(behaviour)
         if item.get_closest_marker("machine") is None:
             item.add_marker(_machine_marker(entry))
+
+    def _keep_quick(self, items: list[pytest.Item]) -> None:
+        chosen: dict[str, str] = {}
+        dropped = []
+        for item in items:
+            if item.get_closest_marker("behaviour") is None:
+                continue
+            name = read_marker(item).behaviour
+            if not _is_quick(item) or chosen.setdefault(name.rpartition(".")[0], name) != name:
+                dropped.append(item)
+        if dropped:
+            left_out = set(dropped)
+            items[:] = [item for item in items if item not in left_out]
+            self._config.hook.pytest_deselected(items=dropped)
 
     def _refuse(self, items: list[pytest.Item], problems: list[str]) -> None:
         items.clear()  # no machine is made for a suite that breaks its rules
@@ -224,6 +241,11 @@ def read_marker(item: pytest.Item) -> Marked:
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
         raise ValueError(f"subject={subject!r} is neither impl nor stand-in nor a peer's name in small letters")
     return Marked(names.pop(), subject)
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("machine")
+    return marker is not None and marker.kwargs.get("profile", "plain") in _QUICK_PROFILES
 
 
 def _machine_marker(entry: Entry) -> pytest.MarkDecorator:

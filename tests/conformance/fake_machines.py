@@ -72,13 +72,12 @@ class Guest:
 @contextmanager
 def inside(profile: str) -> Iterator[None]:
     """Make this process look like a guest."""
-    real = in_guest.KernelLog
-    in_guest.KernelLog = FakeLog  # type: ignore[misc]
+    vars(in_guest)["KernelLog"] = FakeLog
     os.environ["KERNELPROOF_GUEST"] = json.dumps({"series": "6.12", "profile": profile})
     try:
         yield
     finally:
-        in_guest.KernelLog = real  # type: ignore[misc]
+        vars(in_guest)["KernelLog"] = KernelLog
         del os.environ["KERNELPROOF_GUEST"]
 
 

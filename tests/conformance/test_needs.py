@@ -199,8 +199,8 @@ def test_first_absence_is_told(tree: Path) -> None:
 
 def test_seen_records_plain_data() -> None:
     """Any value becomes JSON data; the value itself is given back."""
+    assert Seen().last is None
     seen = Seen()
-    assert seen.last is None
     assert seen((1, b"\xff", {3, 2}, None, Path("/x"))) == (1, b"\xff", {3, 2}, None, Path("/x"))
     assert seen.last == [1, "\\xff", [2, 3], None, "/x"]
     seen(OSError(errno.EPERM, "no"))

@@ -107,6 +107,19 @@ def test_selected_run(project: Project, arguments: tuple[str, ...], selection: l
     assert (project.path / "results/6.12.json").read_text() == before
 
 
+def test_quick_run(project: Project) -> None:
+    """A quick run has the first statement of each topic, with all its parameters, and no costly profile."""
+    for id, needs in (("a.b.c", ""), ("a.b.d", ""), ("a.x.c", ""), ("s.y.c", 'needs = ["libsystemd"]'), ("t.z.c", "")):
+        project.entry(id, needs)
+    both = "@pytest.mark.parametrize('n', [1, 2])\n"
+    rest = "".join(f"@behaviour('{name}')\ndef test_{name[0]}(): pass\n" for name in ("a.x.c", "s.y.c", "t.z.c"))
+    project.tests(both + TWO.replace("test_it()", "test_it(n)") + rest)
+    project.run("--behaviours", "quick").assert_outcomes(passed=4, deselected=2)
+    data = project.results("selected/6.12.json")
+    assert data["selection"] == ["--behaviours quick"]
+    assert [row["behaviour"] for row in data["results"]] == ["a.b.c", "a.b.c", "a.x.c", "t.z.c"]
+
+
 def test_outside_kernels_is_no_selection(project: Project) -> None:
     """A statement that is not meant for the kernel has no row, and the run is whole all the same."""
     project.entry("a.b.c", 'kernels = "<6.12"')
@@ -313,7 +326,7 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_results(tmp_path, results(row(Outcome.FAIL)))
     assert path.read_text() == before
