@@ -22,6 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes the fixture full_number, and all of it only under --long")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is in a folder `machine` and does not run in one makes some: so unit tests can be told apart."""
+    for item in items:
+        if "machine" in item.path.parts and item.get_closest_marker("machine") is None:
+            item.add_marker("makes_machines")
+
+
 @pytest.fixture
 def full_number(pytestconfig: pytest.Config) -> Callable[[int], int]:
     """`full_number(20_000)`: that many under `--long`, else a hundredth of it, at least one."""
