@@ -141,6 +141,7 @@ class Host:
     def _first_properties(self, item: pytest.Item) -> dict[str, object]:
         assignment = item.stash[ASSIGNMENT]
         return {
+            "node": assignment.origin.nodeid,
             "kernel": assignment.key.series,
             "profile": assignment.key.profile,
             "time": assignment.key.time,

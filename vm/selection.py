@@ -70,7 +70,7 @@ def read_marker(item: pytest.Item) -> tuple[str, str] | None:
 def assign_items(items: Sequence[pytest.Item], kernels: Sequence[str]) -> dict[str, list[pytest.Item]]:
     """The items that run in machines, by kernel, each with its assignment in its stash.
 
-    With several kernels every item is there once a kernel, as a copy with `@KERNEL` appended to its node id.
+    With several kernels every item is there once a kernel, as a copy with `@KERNEL` behind its name in the node id.
 
     Raises:
         UsageError: a marker is wrong; all that are wrong are told at once.
@@ -104,13 +104,20 @@ def _copy_for(item: pytest.Item, series: str) -> pytest.Item:
     # The copy is never set up on the host: it is only listed, scheduled and reported.
     twin = copy.copy(item)
     twin.stash = pytest.Stash()
-    twin.name = f"{item.name}@{series}"
-    nodeid = f"{item.nodeid}@{series}"
+    twin.name = append_kernel(item.name, series)
+    nodeid = append_kernel(item.nodeid, series)
     if hasattr(item, "_id"):  # pytest 9.2 and later keep a structured id
         twin._id = type(item._id).parse(nodeid)
     else:
         twin._nodeid = nodeid  # type: ignore[attr-defined]
     return twin
+
+
+def append_kernel(name: str, series: str) -> str:
+    """A node id or a name with the kernel before its parameters: pytest looks for those behind the first bracket."""
+    path, separator, names = name.partition("::") if "::" in name else ("", "", name)
+    base, bracket, parameters = names.partition("[")
+    return f"{path}{separator}{base}@{series}{bracket}{parameters}"
 
 
 def merge_items(items: Sequence[pytest.Item], by_kernel: dict[str, list[pytest.Item]]) -> list[pytest.Item]:
@@ -129,12 +136,15 @@ def merge_items(items: Sequence[pytest.Item], by_kernel: dict[str, list[pytest.I
 
 
 def item_location(item: pytest.Item) -> tuple[str, int | None, str]:
-    """Where reports say the item is: its location, with the kernel appended as in its node id."""
+    """Where reports say the item is: its location, with the kernel where there are several.
+
+    Not in the form that it has in the node id: pytest's terminal would take its dots for those of a class.
+    """
     assignment = item.stash.get(ASSIGNMENT, None)
     if assignment is None or assignment.origin is item:
         return item.location
     path, line, domain = assignment.origin.location
-    return path, line, f"{domain}@{assignment.key.series}"
+    return path, line, f"{domain} on {assignment.key.series}"
 
 
 def seed_for(nodeid: str) -> int:

@@ -55,21 +55,30 @@ def test_several_kernels(pytester: pytest.Pytester, local: LocalPlugin, run: Run
         import json, os, pytest
 
         @pytest.mark.machine
+        def test_plain(): pass
+        @pytest.mark.machine
         @pytest.mark.parametrize("number", [1, 2])
         def test_old(number):
             assert number == 1 or json.loads(os.environ["KERNELPROOF_GUEST"])["series"] == "5.10"
         def test_here(): pass
         """
     )
-    result = run("-v", kernel="5.10,6.12")
-    result.assert_outcomes(passed=4, failed=1)
-    names = ["test_old[[]1[]]@5.10 PASSED*", "test_old[[]2[]]@5.10 PASSED*", "test_here PASSED*"]
-    names += ["test_old[[]1[]]@6.12 PASSED*", "test_old[[]2[]]@6.12 FAILED*"]
+    result = run("-v", "--junitxml=out.xml", kernel="5.10,6.12")
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(["*_ test_old[[]2[]] on 6.12 _*"])
+    assert 'name="test_old@6.12[2]"' in pytester.path.joinpath("out.xml").read_text()
+    names = [
+        "test_plain@5.10 PASSED*",
+        "test_old@5.10[[]1[]] PASSED*",
+        "test_old@5.10[[]2[]] PASSED*",
+        "test_here PASSED*",
+    ]
+    names += ["test_old@6.12[[]1[]] PASSED*", "test_old@6.12[[]2[]] FAILED*"]
     result.stdout.fnmatch_lines([f"*::{name}" for name in names])
     assert [key.series for key in local.provider.opened] == ["5.10", "6.12"]
     again = run("--lf", "-v", kernel="5.10,6.12")
-    again.assert_outcomes(failed=1, deselected=4)
-    again.stdout.fnmatch_lines(["*::test_old[[]2[]]@6.12 FAILED*"])
+    again.assert_outcomes(failed=1, deselected=6)
+    again.stdout.fnmatch_lines(["*::test_old@6.12[[]2[]] FAILED*"])
 
 
 def test_profiles_have_machines_of_their_own(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:

@@ -18,7 +18,7 @@ from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.forward import parse_settings, plan_options, plan_path, plan_plugins
 from kernelproof.vm.guest import clipping
 from kernelproof.vm.guest.session import SessionRequest, plan_arguments
-from kernelproof.vm.selection import seed_for
+from kernelproof.vm.selection import append_kernel, seed_for
 from kernelproof.vm.sessions import explain_output
 
 
@@ -84,6 +84,20 @@ def test_what_pytest_said(output: str, detail: str) -> None:
     found, remedy = explain_output(output)
     assert found == detail
     assert remedy
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a/test_x.py::test_y", "a/test_x.py::test_y@6.12"),
+        ("a/test_x.py::Test::test_y[p::q[1]]", "a/test_x.py::Test::test_y@6.12[p::q[1]]"),
+        ("a/test_x[1].py::test_y[2]", "a/test_x[1].py::test_y@6.12[2]"),
+        ("test_y[2]", "test_y@6.12[2]"),
+    ],
+)
+def test_kernel_in_a_node_id(before: str, after: str) -> None:
+    """The kernel stands behind the last name and before the parameters."""
+    assert append_kernel(before, "6.12") == after
 
 
 def test_seed() -> None:
