@@ -124,6 +124,7 @@ class RunResults:
         self._facts: dict[str, dict[str, Any]] = {}
         self._items: dict[tuple[str, str, str | None], ItemRecord] = {}
         self._seen_nodes: set[str] = set()
+        self._folders: set[Path] = set()
         self._accounts: list[dict[str, Any]] = []
         self._lines: list[str] = []
         self._unwritten = False
@@ -138,6 +139,9 @@ class RunResults:
         known, machine = properties[BEHAVIOUR_PROPERTY], properties.get(MACHINE_PROPERTY)
         if not isinstance(machine, dict):
             return  # skipped on the host: nobody chose a kernel
+        if isinstance(facts := machine.get("facts"), Mapping):
+            self.note_machine(facts)  # a worker that ends in Ctrl-C tells nothing afterwards
+        self._folders.update(map(Path, known["folders"]))
         key = (str(machine["kernel"]), known["node"], machine.get("clone"))
         record = self._items.setdefault(key, ItemRecord(known, machine))
         record.add(report, known["guest"])
@@ -173,7 +177,8 @@ class RunResults:
 
     def _write(self, rows: dict[str, list[Row]], complete: bool) -> None:
         catalogue = self._read_catalogue()
-        selection = find_selection(self._config, self._accounts)
+        deselected = any(account["deselected"] for account in self._accounts)
+        selection = find_selection(self._config, {folder.parent for folder in self._folders}, deselected=deselected)
         project = read_project(self._config.rootpath)
         given = self._config.getoption("--results-dir")
         folder = self._config.invocation_params.dir / given if given else self._config.rootpath / "results"
@@ -191,15 +196,14 @@ class RunResults:
                 rows=tuple(rows[kernel]),
             )
             self._lines += [f"kernel {kernel}", *format_table(results.rows, subsystems), self._save(folder, results)]
-        self._lines += self._counts(catalogue, whole=not selection)
+        self._lines += self._counts(catalogue, whole=not selection and complete)
 
     def _read_catalogue(self) -> Catalogue:
         suite = self._config.pluginmanager.get_plugin("kernelproof-conformance-suite")
         if suite is not None:
             return cast("Catalogue", suite.catalogue)
-        folders = {Path(folder) for account in self._accounts for folder in account["folders"]}
         try:
-            return read_catalogue(sorted(folders))
+            return read_catalogue(sorted(self._folders))
         except (CatalogueError, OSError):  # it was whole when the run began
             return Catalogue({}, "0" * 64)
 
@@ -238,8 +242,14 @@ def _only(facts: Mapping[str, Any], part: str, keys: Iterable[str]) -> dict[str,
     return {key: given.get(key) for key in keys}
 
 
-def find_selection(config: pytest.Config, accounts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return what narrowed a run, as on the command line; empty for a whole run."""
+def find_selection(config: pytest.Config, suites: Iterable[Path], *, deselected: bool) -> tuple[str, ...]:
+    """Return what narrowed a run, as on the command line; empty for a whole run.
+
+    Args:
+        config: pytest's.
+        suites: The folders that hold a catalogue's tests.
+        deselected: Whether any behaviour was left out, by whomever.
+    """
     option = config.option
     found = [f"{name} {value}" for name, value in (("-k", option.keyword), ("-m", option.markexpr)) if value]
     for name in ("deselect", "ignore", "ignore_glob"):
@@ -249,10 +259,8 @@ def find_selection(config: pytest.Config, accounts: Iterable[Mapping[str, Any]])
     for name in ("lf", "stepwise"):
         if getattr(option, name, False):
             found.append(f"--{name}")
-    accounts = list(accounts)
-    suites = {Path(folder).parent for account in accounts for folder in account["folders"]}
     found += _narrow_arguments(config, suites)
-    if not found and any(account["deselected"] for account in accounts):
+    if not found and deselected:
         found.append("deselected by a plugin")
     return tuple(found)
 

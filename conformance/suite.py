@@ -201,6 +201,7 @@ class Suite:
             "subject": bound.subject,
             "node": report.nodeid.removesuffix(f"@{bound.series}"),
             "deviates": deviation is not None,
+            "folders": [str(folder) for folder in self.folders],
             "guest": said,
         }
         others = [(name, value) for name, value in report.user_properties if name != BEHAVIOUR_PROPERTY]
@@ -217,7 +218,6 @@ class Suite:
 def account_of(suite: Suite) -> dict[str, Any]:
     """Return what a worker tells about its collection, as plain data."""
     return {
-        "folders": [str(folder) for folder in suite.folders],
         "with_test": sorted(suite.with_test),
         "deselected": suite.deselected,
         "nodes": sorted(suite.bound),

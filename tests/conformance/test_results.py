@@ -170,6 +170,23 @@ def test_interrupted_run(project: Project) -> None:
     assert (data["complete"], [row["behaviour"] for row in data["results"]]) == (False, ["a.b.c"])
 
 
+def test_interrupted_run_with_workers(project: Project) -> None:
+    """Ctrl-C with workers, who tell nothing any more, leaves a part with the whole header."""
+    two(project)
+    project.run()
+    header = project.results()
+    (project.path / "conftest.py").write_text(
+        "import os\n"
+        "def pytest_runtest_logfinish(nodeid):\n"
+        "    if 'PYTEST_XDIST_WORKER' not in os.environ: raise KeyboardInterrupt\n"
+    )
+    assert project.run_apart("-p", "xdist", "-n", "1").ret == pytest.ExitCode.INTERRUPTED
+    data = project.results("selected/6.12.json")
+    check(data)
+    assert data["complete"] is False
+    assert {key: data[key] for key in ("catalogue", "kernel")} == {key: header[key] for key in ("catalogue", "kernel")}
+
+
 def test_other_folder(project: Project) -> None:
     """--results-dir names another folder, as seen from where pytest was started."""
     two(project)
