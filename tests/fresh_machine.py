@@ -1,7 +1,7 @@
 """Runs the README's commands on a machine that has next to nothing: `nox -s fresh -- [--release NAME] [COMMAND …]`.
 
 A minimal Debian root (essential packages, apt, python3, ca-certificates) is made with mmdebstrap from the signed
-sources of this machine, the tracked files of the checkout are copied in, and each command runs there, the first one a
+sources of this machine, the files of the checkout are copied in, and each command runs there, the first one a
 second time without network: as an ordinary user, and then as root, whose installations come too late for the user.
 What says how to reach mirror and package index (apt's transport settings, pip's settings, certificates, proxies) is
 handed in as data.
@@ -140,9 +140,10 @@ def check_tools() -> None:
 
 
 def copy_checkout(root: Path, user: str) -> None:
-    """Copy the tracked files, as they are now, into the user's home."""
+    """Copy the checkout's files as they are now, new ones included, ignored ones not, into the user's home."""
     home = root / ("root" if user == "root" else f"home/{user}")
-    listing = start.run("list the checkout", ["git", "ls-files", "-z"], "run it in a git checkout")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = start.run("list the checkout", command, "run it in a git checkout")
     for name in filter(None, listing.split("\0")):
         target = home / "kernelproof" / name
         target.parent.mkdir(parents=True, exist_ok=True)
