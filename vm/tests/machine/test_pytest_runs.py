@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import select
+import signal
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +22,8 @@ from kernelproof.vm.cache import default_cache_root
 pytestmark = pytest.mark.makes_machines
 
 KERNEL = "6.12"
+PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None)
 CACHE = default_cache_root()  # before a pytester gives itself a home of its own
 
 
@@ -161,3 +173,46 @@ def test_unknown_kernel(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest("--kernel", "9.99")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*9.99*", "*6.12*"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
+def test_nothing_is_left(number: signal.Signals, pytester: pytest.Pytester) -> None:
+    """Ctrl-C in the middle of a test ends the run with status 2, a kill at once; no process outlives either."""
+    pytester.makepyfile(
+        test_long="import pytest, time\n@pytest.mark.machine(time='real')\ndef test_long(): time.sleep(600)"
+    )
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever loses its parent becomes our child
+    try:
+        command = (sys.executable, "-m", "pytest", "-v", "--kernel", KERNEL)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as run:
+            assert run.stdout is not None
+            seen = b""
+            while b"test_long.py::test_long" not in seen:  # printed without a newline when the item begins
+                assert (read := os.read(run.stdout.fileno(), 65536)), seen
+                seen += read
+            os.killpg(run.pid, number)
+            assert run.wait(timeout=20) == (2 if number == signal.SIGINT else -number)
+        assert list_orphans(deadline=time.monotonic() + 5) == []
+    finally:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def list_orphans(deadline: float) -> list[int]:
+    """Our children that have not ended by the deadline; the others are reaped."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while pids := [int(word) for word in children.read_text().split()]:
+        with open_pidfd(pids[0]) as pidfd:
+            if not select.select([pidfd], [], [], max(deadline - time.monotonic(), 0))[0]:
+                return pids
+        os.waitpid(pids[0], 0)
+    return []
+
+
+@contextmanager
+def open_pidfd(pid: int) -> Iterator[int]:
+    """pidfd_open(2)."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
