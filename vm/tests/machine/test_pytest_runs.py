@@ -188,7 +188,8 @@ def test_nothing_is_left(number: signal.Signals, pytester: pytest.Pytester) -> N
             assert run.stdout is not None
             seen = b""
             while b"test_long.py::test_long" not in seen:  # printed without a newline when the item begins
-                assert (read := os.read(run.stdout.fileno(), 65536)), seen
+                read = os.read(run.stdout.fileno(), 65536)
+                assert read, seen
                 seen += read
             os.killpg(run.pid, number)
             assert run.wait(timeout=20) == (2 if number == signal.SIGINT else -number)
