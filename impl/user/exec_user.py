@@ -20,9 +20,9 @@ from typing import NamedTuple
 from kernelproof.impl.user.errors import IdRangeError, NoMatchingEntryError
 from kernelproof.impl.user.files import read_text
 from kernelproof.impl.user.lines import looks_like_number, parse_number
-from kernelproof.impl.user.lookup import find_id, find_name, groups_listing
 from kernelproof.impl.user.records import check_id
 from kernelproof.impl.user.root import Root, StrPath, root_descriptor
+from kernelproof.impl.user.search import find_id, find_name, groups_listing
 from kernelproof.impl.user.tables import FILE_LIMIT, GROUP, PASSWD, Source, whole_text
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP))

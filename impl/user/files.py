@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from kernelproof.impl.user import tables
@@ -69,6 +69,25 @@ def read_text(path: StrPath, *, root: Root = None, limit_bytes: int = FILE_LIMIT
     if len(data) > limit_bytes:
         raise TooLargeError(f"{os.fspath(path)} is longer than the limit of {limit_bytes} bytes")
     return data.decode("utf-8", "surrogateescape")
+
+
+def read_blocks(path: StrPath, *, root: Root = None, limit_bytes: int = FILE_LIMIT) -> Iterator[str]:
+    """Yield the text of a file in blocks of whole lines, the file being open until the last one is taken.
+
+    A line over the limit for lines comes cut, but still over it.
+
+    Args:
+        path: the file.
+        root: as for open_regular.
+        limit_bytes: the longest file to take.
+
+    Raises:
+        OSError, NotRegularFileError, TooLargeError: as read_text.
+    """
+    with open(open_regular(path, root=root), "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > limit_bytes:
+            raise TooLargeError(f"{os.fspath(path)} is longer than the limit of {limit_bytes} bytes")
+        yield from tables.whole_lines(file, os.fspath(path), limit_bytes)
 
 
 def _read(table: tables.Table[Record], path: StrPath, root: Root, limit_bytes: int, strict: bool) -> Parsed[Record]:

@@ -18,10 +18,10 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from kernelproof.impl.user.errors import NoMatchingEntryError, UserDatabaseError
 from kernelproof.impl.user.files import read_text
-from kernelproof.impl.user.lookup import find_id, find_name, groups_listing
 from kernelproof.impl.user.nsswitch import Nsswitch, ServiceRule, parse_nsswitch
 from kernelproof.impl.user.records import Group, User, check_id
 from kernelproof.impl.user.root import Root, StrPath
+from kernelproof.impl.user.search import find_id, find_name, groups_listing
 from kernelproof.impl.user.tables import GROUP, PASSWD, parse_group, parse_passwd
 from kernelproof.impl.user.userdb import GroupRecord, UserRecord
 

@@ -40,7 +40,7 @@ FILE_LIMIT = 10 << 20  # characters
 LINE_LIMIT = 1 << 20  # characters
 LINES_LIMIT = 1_000_000  # of one file; more of them in ten megabytes are no users
 DIAGNOSTIC_LIMIT = 10_000  # of one reading; what is over it is counted
-_BLOCK = 1 << 16  # characters read at a time from a file object
+_BLOCK = 1 << 18  # characters read at a time from a file object
 
 Record = TypeVar("Record")
 
@@ -234,10 +234,10 @@ class Reader(Generic[Record]):
         self.line += len(lines)
 
 
-def _decoded(source: Source | None, table: str, limit: int | None) -> Iterator[str]:
+def _decoded(source: Source | None, what: str, limit: int | None) -> Iterator[str]:
     """Yield the text of a source in pieces, and raise TooLargeError once there are more characters than the limit."""
     if source is None:
-        raise UserDatabaseError(f"no source for {table}-formatted data")
+        raise UserDatabaseError(f"no source for {what}-formatted data")
     room = FILE_LIMIT if limit is None else limit
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     ended = False
@@ -249,26 +249,26 @@ def _decoded(source: Source | None, table: str, limit: int | None) -> Iterator[s
             block = source.read(_BLOCK)
             ended = not block
         if block is None:
-            raise BlockingIOError(errno.EAGAIN, f"a file object of {table} data has nothing to read now")
+            raise BlockingIOError(errno.EAGAIN, f"a file object of {what} data has nothing to read now")
         text = block if isinstance(block, str) else decoder.decode(block, final=ended)
         room -= len(text) if limit is not None else 0
         if room < 0:
-            raise TooLargeError(f"{table} data is longer than the limit of {limit} characters")
+            raise TooLargeError(f"{what} data is longer than the limit of {limit} characters")
         yield text
 
 
-def _blocks(source: Source | None, table: str, limit: int | None) -> Iterator[str]:
+def whole_lines(source: Source | None, what: str, limit: int | None) -> Iterator[str]:
     """Yield blocks of whole lines. A line over the limit for lines comes cut, but still over it."""
     if isinstance(source, str | bytes):
-        yield from _decoded(source, table, limit)
+        yield from _decoded(source, what, limit)
         return
     pending = ""
-    for text in _decoded(source, table, limit):
-        head, newline, tail = text.rpartition("\n")
-        if newline:
-            yield pending + head + newline
+    for text in _decoded(source, what, limit):
+        end = text.rfind("\n") + 1
+        if end:
+            yield pending + text[:end]
             pending = ""
-        pending += tail
+        pending += text[end:]
         if len(pending) > LINE_LIMIT:
             pending = pending[: LINE_LIMIT + 1]
     if pending:
@@ -298,7 +298,7 @@ def iterate(
         UserDatabaseError: the source is None.
     """
     reader = Reader(table, name or f"{table.name} data")
-    for block in _blocks(source, table.name, limit):
+    for block in whole_lines(source, table.name, limit):
         reader.take_block(block)
         for diagnostic in reader.diagnostics:
             if report is not None:
@@ -313,7 +313,7 @@ def parse(
 ) -> Parsed[Record]:
     """Read a source to its end; as `iterate`, and with strict as `Parsed.strict`."""
     reader = Reader(table, name or f"{table.name} data", LINES_LIMIT)
-    for block in _blocks(source, table.name, limit):
+    for block in whole_lines(source, table.name, limit):
         reader.take_block(block)
     parsed = Parsed(tuple(reader.entries), tuple(reader.diagnostics), reader.source, reader.unsaid)
     if strict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from kernelproof.impl.user import (
     parse_group,
     parse_passwd,
 )
-from kernelproof.impl.user.lookup import find_id, find_name, groups_listing, supplementary_gids
+from kernelproof.impl.user.search import find_id, find_name, groups_listing, supplementary_gids
 
 PASSWD_TEXT = "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/zsh\neve:x:1000:7:::\nada:x:0:0:::\n"
 GROUP_TEXT = "root:x:0:\nada:x:1000:\nmath:x:50:eve,ada\nlogic:x:51:ada\nstaff:x:52:ada2,xada\nmore:x:50:ada\n"
@@ -137,12 +137,44 @@ def test_current_user_and_group(tmp_path: Path) -> None:
     assert user.current_group(tmp_path / "group").name == "us"
 
 
-def test_paths_and_files_of_2014(etc: Path) -> None:
+def test_paths_and_files_of_2014(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The paths are the system's, and the files open for reading."""
     assert (user.get_passwd_path(), user.get_group_path()) == ("/etc/passwd", "/etc/group")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "name", "nt")
+        with pytest.raises(user.ErrUnsupported):
+            user.get_passwd_path()
     with user.get_passwd(etc / "passwd") as passwd, user.get_group("group", root=etc) as group:
         assert len(parse_passwd(passwd)) == 4
         assert len(parse_group(group)) == 6
+
+
+def test_name_that_stands_everywhere_is_found() -> None:
+    """A name or number that is part of every line is found as well as a rare one."""
+    lines = [f"user{each}:x:{1000 + each}:100:bin:/home/bin:/usr/bin/x\n" for each in range(200)]
+    text = "".join([*lines, "bin:x:2:2:::\n", " x:x:1:1:::\r\n"])
+    for name, line in (("bin", 201), ("x", 202), ("user7", 8)):
+        entry = find_name(PASSWD, text, name, "t")
+        assert entry is not None
+        assert entry.line == line
+    for number, line in ((2, 201), (1, 202), (1007, 8)):
+        entry = find_id(PASSWD, text, number, "t")
+        assert entry is not None
+        assert entry.line == line
+    assert find_name(PASSWD, text, "home", "t") is None
+    assert find_id(PASSWD, text, 100, "t") is None
+
+
+def test_nothing_after_the_answer_is_read() -> None:
+    """A look-up takes no more blocks than it needs."""
+
+    def blocks() -> Iterator[str]:
+        yield "ada:x:5:6:::\n"
+        raise AssertionError("read on")
+
+    entry = find_name(PASSWD, blocks(), "ada", "t")
+    assert entry is not None
+    assert entry.uid == 5
 
 
 FIELDS = st.sampled_from(["ada", "a", "1", "0", "05", "5", "15", "", "x", "root", "ada2", "4294967295"])
@@ -167,6 +199,8 @@ def found_line(find: Callable[[], User | Group | None]) -> int | str | None:
 
 def whole_search(parsed: Parsed[User] | Parsed[Group], name: str) -> int | str | None:
     """What reading everything says about a name: a line number, a refusal, or nothing."""
+    if not name:
+        return None
     used = next((entry.line for entry in parsed if entry.name == name), None)
     bad = next((each.line for each in parsed.diagnostics if each.name == name and not each.kept), None)
     if bad is not None and (used is None or bad < used):
@@ -180,6 +214,9 @@ def test_searching_finds_what_reading_finds(text: str, name: str, number: int, e
     text += "\n" if ends else ""
     assert found_line(lambda: find_name(PASSWD, text, name, "t")) == whole_search(parse_passwd(text), name)
     assert found_line(lambda: find_name(GROUP, text, name, "t")) == whole_search(parse_group(text), name)
+    blocks = text.splitlines(keepends=True) if "\r" not in text else [text]
+    assert found_line(lambda: find_name(PASSWD, blocks, name, "t")) == whole_search(parse_passwd(text), name)
+    assert find_id(GROUP, blocks, number, "t") == find_id(GROUP, text, number, "t")
     users, groups = parse_passwd(text), parse_group(text)
     assert find_id(PASSWD, text, number, "t") == next((each for each in users if each.uid == number), None)
     assert find_id(GROUP, text, number, "t") == next((each for each in groups if each.gid == number), None)
