@@ -264,7 +264,7 @@ class Machine:
         Raises:
             MachineLost: it did not come; the log holds the end of the console.
         """
-        with self._running.losing():
+        with self._running.losing("load"):  # no NMI: stacks would hide what the console says of the boot
             answer, _ = self._receive_answer("hello", time.monotonic() + timeout)
         return answer
 
