@@ -151,15 +151,19 @@ class Database:
             resume=None,
         )
         steps = sorted(Walker(self.graph.store, plan).steps(), key=lambda step: step.path.split("/"))
-        return [
-            WalkMeta(
-                Entity(step.parent_id),
-                Entity(step.entity_id),
-                step.path,
-                Edge(step.entity_id, step.name, step.parent_id),
-            )
-            for step in steps
-        ]
+        start = format_path(plan.names)
+        found = self.graph.find(plan.names)
+        if found is None:
+            raise NotFound(f"Cannot find child for {name}")
+        # Each path's parent comes before it, so its entity is known.
+        entities = {start: Entity(found)}
+        metas = []
+        for step in steps:
+            above, _, last = step.path.rpartition("/")
+            parent, entity = entities[above or "/"], Entity(step.entity_id)
+            entities[step.path] = entity
+            metas.append(WalkMeta(parent, entity, step.path, Edge(entity.id(), last, parent.id())))
+        return metas
 
     def parents(self, name: str) -> builtins.list[str]:
         """List the ids of the parents of the entity at a path, once for each edge.

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from graphlib import CycleError as OrderError
 from graphlib import TopologicalSorter
+from operator import itemgetter
 from typing import NamedTuple
 
 from kernelproof.impl.graphdb import lookup
@@ -15,7 +16,7 @@ from kernelproof.impl.graphdb.names import Names, check_name
 from kernelproof.impl.graphdb.schema import ROOT_ID, ROOT_KEY
 
 BELOW = """WITH RECURSIVE below (key) AS (
-    SELECT ? UNION SELECT l.child FROM link AS l JOIN below AS b ON l.parent = b.key)"""
+    SELECT CAST(? AS INTEGER) UNION SELECT l.child FROM link AS l JOIN below AS b ON l.parent = b.key)"""
 """The keys at and below one, each once."""
 
 ABOVE = """WITH RECURSIVE above (key) AS (
@@ -31,11 +32,11 @@ def reachable(connection: sqlite3.Connection, names: Names) -> frozenset[str]:
         NotFound: There is no such path.
     """
     key = lookup.resolve(connection, names)
-    rows = connection.execute(f"{BELOW} SELECT n.id FROM below JOIN node AS n USING (key)", (key,))
-    first = next(rows)[0]
-    found = frozenset(entity_id for (entity_id,) in rows)
     on_a_cycle = connection.execute(f"{ABOVE} SELECT 1 FROM above WHERE key = ? LIMIT 1", (key, key)).fetchone()
-    return found | {first} if on_a_cycle else found - {first}
+    rows = connection.execute(f"{BELOW} SELECT n.id FROM below JOIN node AS n USING (key)", (key,))
+    if not on_a_cycle:
+        next(rows)  # the path's own, which comes first
+    return frozenset(map(itemgetter(0), rows))
 
 
 def is_reachable(connection: sqlite3.Connection, names: Names, entity_id: str) -> bool:

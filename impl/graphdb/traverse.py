@@ -47,16 +47,17 @@ class Step(NamedTuple):
     Attributes:
         path: Where it was met.
         entity_id: The entity.
-        name: The last name of the path.
-        parent_id: The entity that the edge came from.
         depth: 1 for a child of the start.
     """
 
     path: str
     entity_id: str
-    name: str
-    parent_id: str
     depth: int
+
+    @property
+    def name(self) -> str:
+        """The last name of the path."""
+        return self.path.rpartition("/")[2]
 
 
 class Cursor(NamedTuple):
@@ -221,12 +222,12 @@ class Walker:
         self._table = f"walk_{slot.walks}"
         unique = " UNIQUE" if plan.mode == "entities" else ""
         connection.execute(f"""CREATE TEMP TABLE {self._table} (ordinal INTEGER PRIMARY KEY,
-            key INTEGER NOT NULL{unique}, origin INTEGER NOT NULL, path TEXT NOT NULL, trace TEXT)""")
+            key INTEGER NOT NULL{unique}, path TEXT NOT NULL, trace TEXT)""")
         if plan.mode == "shortest":
             connection.execute(f"CREATE INDEX temp.{self._table}_key ON {self._table} (key)")
         path = "" if not plan.names else format_path(plan.names)
         connection.execute(
-            f"INSERT INTO {self._table} VALUES (0, :root, :root, :path, {_TRACES[plan.mode][0]})",
+            f"INSERT INTO {self._table} VALUES (0, :root, :path, {_TRACES[plan.mode][0]})",
             {"root": root, "path": path},
         )
         if plan.snapshot:
@@ -253,8 +254,10 @@ class Walker:
             raise Stale("the graph changed during the walk: walk it anew, or take snapshot=True", self.cursor())
 
     def _query(self) -> str:
-        return f"""SELECT w.ordinal AS ordinal, w.path AS path, n.id AS id, p.id AS parent FROM {self._table} AS w
-            JOIN node AS n ON n.key = w.key JOIN node AS p ON p.key = w.origin"""
+        start = len(self._plan.names)
+        depth = f"length(w.path) - length(replace(w.path, '/', '')) - {start}" if self._plan.snapshot else self._depth
+        return f"""SELECT w.path AS path, n.id AS id, {depth} AS depth, w.ordinal AS ordinal
+            FROM {self._table} AS w JOIN node AS n ON n.key = w.key"""
 
     def _fill(self, connection: sqlite3.Connection) -> bool:
         # Add one level; tell whether there was one.
@@ -268,8 +271,8 @@ class Walker:
         verb = "INSERT OR IGNORE" if plan.mode == "entities" else "INSERT"
         limit = -1 if plan.max_rows is None or plan.mode == "entities" else plan.max_rows - last + 1
         cursor = connection.execute(
-            f"""{verb} INTO {table} (key, origin, path, trace)
-            SELECT l.child, s.key, s.path || '/' || l.name, {extend}
+            f"""{verb} INTO {table} (key, path, trace)
+            SELECT l.child, s.path || '/' || l.name, {extend}
             FROM {table} AS s CROSS JOIN link AS l ON l.parent = s.key
             WHERE s.ordinal BETWEEN :first AND :last {condition}
             ORDER BY s.ordinal, l.name LIMIT :limit""",
@@ -291,24 +294,21 @@ class Walker:
             position += max(0, jump)
         while position <= last:
             batch = self._fetch(position, min(last, position + BATCH - 1))
-            for step in batch:
-                self._handed_out += 1
+            for self._handed_out, step in enumerate(batch, self._handed_out + 1):  # noqa: B020  (kept for cursor())
                 yield step
             position += BATCH
 
     def _fetch(self, first: int, last: int) -> list[Step]:
         steps: list[Step] = []
-        start = len(self._plan.names)
 
         def fetch(connection: sqlite3.Connection) -> None:
             if self._plan.snapshot:
-                query = f"SELECT ordinal, path, id, parent FROM {self._table}_taken AS w"
+                query = f"SELECT path, id, depth FROM {self._table}_taken AS w"
             else:
                 self._check_unchanged(connection)
-                query = self._query()
+                query = self._query().replace(", w.ordinal AS ordinal", "")
             rows = connection.execute(f"{query} WHERE w.ordinal BETWEEN ? AND ? ORDER BY w.ordinal", (first, last))
-            for _, path, entity_id, parent_id in rows:
-                steps.append(Step(path, entity_id, path.rpartition("/")[2], parent_id, path.count("/") - start))
+            steps.extend(map(Step._make, rows))
 
         self._use(lambda connection: _in_one_state(connection, fetch))
         return steps

@@ -251,14 +251,14 @@ def test_a_child_gets_connections_of_its_own(file: Path, journal: str) -> None:
 FORK_THREADS = """
 import os, sys, threading
 from kernelproof.impl.graphdb import GraphDatabase
-graph = GraphDatabase.open(sys.argv[1])
+graph = GraphDatabase.open(sys.argv[1], timeout_seconds=30)
 stop = threading.Event()
 def work(number):
     count = 0
-    while not stop.wait(0.002):  # SQLite is not fair to other processes: leave them gaps
+    while not stop.wait(0.02):  # SQLite is not fair to other processes: leave them gaps
         graph.set(f"/{number}.{count}", f"{number}.{count}")
         count += 1
-threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(2)]
 for thread in threads:
     thread.start()
 for number in range(20):
