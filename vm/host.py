@@ -95,7 +95,10 @@ class Host:
 
     def _progress(self) -> AbstractContextManager[Progress]:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is None or self._config.get_verbosity() < 0:
+        worker = getattr(self._config, "workerinput", {"workerid": "gw0"})
+        if (
+            reporter is None or self._config.get_verbosity() < 0 or worker["workerid"] != "gw0"
+        ):  # one worker's is enough
             return nullcontext(SilentProgress())
         reporter.ensure_newline()
         return open_progress(sys.stderr)

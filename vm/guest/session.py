@@ -39,6 +39,7 @@ KERNEL_INI = "kernelproof_kernel"
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 
 _STREAMS = (1, 2)
+_KNOWN = ("keywords", "location")  # the host takes its own
 _PHASES = 3  # reports of an item without subtests: setup, call, teardown
 
 # The host has read its own command line; what is written in the project's file for it is not for the guest.
@@ -335,6 +336,8 @@ class GuestSession:
 
     def _send_report(self, item: pytest.Item, report: pytest.TestReport) -> None:
         data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
+        for known in _KNOWN:
+            data.pop(known, None)
         message = {"kind": "report", "phase": report.when, "data": data}
         try:
             if is_long(report.sections):
