@@ -128,7 +128,9 @@ def test_payload_that_is_no_message(payload: bytes) -> None:
         decode_message(payload)
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", float("nan"), float("inf"), {1, 2}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), b"bytes", float("nan"), float("inf"), {1, 2}], ids=["object", "bytes", "nan", "infinity", "set"]
+)
 def test_value_that_is_not_plain(value: object) -> None:
     """What JSON has no word for is not sent."""
     with pytest.raises(FrameError, match="not plain data"):

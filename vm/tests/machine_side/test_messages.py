@@ -84,7 +84,11 @@ def test_depth() -> None:
         rebuild([value])
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), b"x", object(), (1,)], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("-inf"), b"x", object(), (1,)],
+    ids=["nan", "minus-infinity", "bytes", "object", "tuple"],
+)
 def test_value_that_is_not_plain(value: object) -> None:
     """What JSON does not have is refused in both directions."""
     with pytest.raises(ChannelError, match="not plain"):
