@@ -199,7 +199,7 @@ class Suite:
         known = {
             "behaviour": bound.entry.id,
             "subject": bound.subject,
-            "node": report.nodeid.removesuffix(f"@{bound.series}"),
+            "node": plain_node(report.nodeid, bound.series),
             "deviates": deviation is not None,
             "folders": [str(folder) for folder in self.folders],
             "guest": said,
@@ -241,6 +241,12 @@ def read_marker(item: pytest.Item) -> Marked:
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
         raise ValueError(f"subject={subject!r} is neither impl nor stand-in nor a peer's name in small letters")
     return Marked(names.pop(), subject)
+
+
+def plain_node(nodeid: str, series: str) -> str:
+    """Return a node id without the kernel that a run on several kernels puts behind the test's name."""
+    name, bracket, parameters = nodeid.partition("[")
+    return name.removesuffix(f"@{series}") + bracket + parameters
 
 
 def _is_quick(item: pytest.Item) -> bool:

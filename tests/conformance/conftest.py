@@ -74,6 +74,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     project = Project(pytester)
     project.kmsg.write_text("6,1,1000,-;a line from before the test\n")
     (project.path / "tainted").write_text("0\n")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the run inside is no worker, whoever runs this
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("FAKE_KMSG", str(project.kmsg))
     monkeypatch.setenv("FAKE_TAINTED", str(project.path / "tainted"))

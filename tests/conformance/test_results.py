@@ -17,6 +17,7 @@ from kernelproof.conformance.report.outcomes import Outcome, worst
 from kernelproof.conformance.report.records import Project as Suite
 from kernelproof.conformance.report.records import Results, Row, behaviour_outcomes
 from kernelproof.conformance.report.summary import format_table
+from kernelproof.conformance.suite import plain_node
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -131,6 +132,20 @@ def test_outside_kernels_is_no_selection(project: Project) -> None:
     result.stdout.fnmatch_lines(["2 statements: 0 planned, 0 deviations listed, 2 narrowed to some kernels"])
     project.run("--kernel", "5.10").assert_outcomes(passed=1, deselected=1)
     assert project.row("5.10.json")["behaviour"] == "a.b.c"
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "plain"),
+    [
+        ("t.py::test_it", "t.py::test_it"),
+        ("t.py::test_it@6.12", "t.py::test_it"),
+        ("t.py::Test::test_it@6.12[a@6.12-[]", "t.py::Test::test_it[a@6.12-[]"),
+        ("t.py::test_it@6.1", "t.py::test_it@6.1"),
+    ],
+)
+def test_node_of_a_run_on_several_kernels(nodeid: str, plain: str) -> None:
+    """A row's node does not depend on how many kernels the run had."""
+    assert plain_node(nodeid, "6.12") == plain
 
 
 def test_own_image(project: Project) -> None:
