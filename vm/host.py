@@ -53,19 +53,23 @@ class Host:
         for name in _NOT_YET:
             if self._config.getoption(name, False):
                 raise pytest.UsageError("a machine has no terminal: run its tests without --pdb and --trace")
-        try:
-            kernels = self._provider.select(chosen_kernels(self._config))
-        except VmError as error:
-            raise pytest.UsageError(str(error)) from error
-        by_kernel = assign_items(items, kernels)
+        by_kernel = assign_items(items, self._select())
         for series, chosen in by_kernel.items():
             self._config.hook.pytest_kernelproof_select(config=self._config, items=chosen, series=series)
         items[:] = merge_items(items, by_kernel)
+
+    def _select(self) -> Sequence[str]:
+        try:
+            return self._provider.select(chosen_kernels(self._config))
+        except VmError as error:
+            raise pytest.UsageError(str(error)) from error
 
     # --- running
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Run one item in a machine of its own and report it."""
+        if ASSIGNMENT not in item.stash:  # a plugin marked it after the collection: too late for more than one kernel
+            assign_items([item], self._select()[:1])
         key = item.stash[ASSIGNMENT].key
         if key not in self._sessions:
             self._sessions[key] = self._open(item, key)

@@ -116,13 +116,14 @@ def serve_session(port: Port, message: Mapping[str, object]) -> None:
 
     Raises:
         KeyError: the message lacks a field.
-        OSError: the directory can't be entered.
+        OSError: the directory can't be made or entered.
     """
     request = parse_request(message)
     os.environ.update(request.environment)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
+    os.makedirs(request.directory, exist_ok=True)  # where the host's pytest was started, maybe outside the project
     os.chdir(request.directory)
     sys.path[:0] = request.first
     sys.dont_write_bytecode = True  # nobody would read it

@@ -163,6 +163,27 @@ def test_hooks(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
     assert [key.series for key in local.provider.opened] == ["6.12"]
 
 
+def test_marked_late(pytester: pytest.Pytester, run: Run) -> None:
+    """An item that a plugin marks when the collection is over runs in a machine all the same."""
+    pytester.makeconftest(
+        """
+        import pytest
+        def pytest_collection_finish(session):
+            for item in session.items:
+                item.add_marker(pytest.mark.machine)
+        """
+    )
+    pytester.makepyfile("import os\ndef test_late(): assert 'KERNELPROOF_GUEST' in os.environ")
+    run(kernel="6.12,5.10").assert_outcomes(passed=1)
+
+
+def test_started_elsewhere(pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest may be started outside the project."""
+    path = pytester.makepyfile(TEST)
+    monkeypatch.chdir(pytester.mkdir("elsewhere"))
+    run("--rootdir", str(pytester.path), str(path)).assert_outcomes(passed=2)
+
+
 def test_xdist(pytester: pytest.Pytester) -> None:
     """In a worker of xdist an item without a kernel is skipped as everywhere."""
     pytester.makepyfile(TEST)
