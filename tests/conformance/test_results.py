@@ -185,8 +185,9 @@ def test_interrupted_run(project: Project) -> None:
     assert (data["complete"], [row["behaviour"] for row in data["results"]]) == (False, ["a.b.c"])
 
 
-def test_interrupted_run_with_workers(project: Project) -> None:
+def test_interrupted_run_with_workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C with workers, who tell nothing any more, leaves a part with the whole header."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this test may itself run in a worker
     two(project)
     project.run()
     header = project.results()
