@@ -19,8 +19,6 @@ import pytest
 
 from kernelproof.vm.cache import default_cache_root
 
-pytestmark = pytest.mark.makes_machines
-
 KERNEL = "6.12"
 PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
