@@ -1,0 +1,380 @@
+"""A listening socket whose accept waits for a gate. It is a `socket.socket`, so servers take it as theirs.
+
+The kernel listens from the start: clients connect and wait in its queue, and only `accept` (for datagrams `recv` and
+its kin) is held back. Blocking calls wait within the socket's own timeout; non-blocking ones raise BlockingIOError as
+on an empty queue. A pause holds back those who already wait, and a close wakes them: to the kernel the descriptor
+is always non-blocking, and waiting is ours.
+
+What a selector watches, `fileno()`, is not readable while the gate is shut: where it is asked for first while the gate
+is shut, it is an epoll descriptor that holds the socket only while the gate is open, so that a loop does not spin. To hand the socket itself to another process, take `real_fileno()`.
+
+Sources: listen(2), NOTES; accept(2); epoll(7), Q3 (an epoll descriptor is itself pollable).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from kernelproof.impl.listenbuffer import backlog
+from kernelproof.impl.listenbuffer.address import STREAMS, Address, describe
+from kernelproof.impl.listenbuffer.backlog import Queue
+from kernelproof.impl.listenbuffer.errors import ActivationTimeout, GateClosed
+from kernelproof.impl.listenbuffer.gate import Gate
+from kernelproof.impl.listenbuffer.wake import Wake
+
+T = TypeVar("T")
+
+_HAS_EPOLL: Final = hasattr(select, "epoll")
+
+
+class Owned:
+    """A unix socket's file, as it was when it was bound; the last owner removes it, if it is still that one."""
+
+    def __init__(self, path: str) -> None:
+        status = os.stat(path)
+        self.path = path
+        self.identity = (status.st_dev, status.st_ino)
+
+    def remove(self) -> bool:
+        """Remove the file if it is still the same; return whether it was."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        if (status.st_dev, status.st_ino) != self.identity:
+            return False
+        os.unlink(self.path)
+        return True
+
+
+class GatedListener(socket.socket):
+    """A listening or receiving socket behind a gate.
+
+    Made by `listen`, or around an inherited socket by `adopt`. The socket's methods are the standard ones; added are
+    those below.
+
+    Attributes:
+        gate: The gate; several listeners may share one.
+        effective_backlog: How many connections the kernel will hold, None where it does not tell.
+    """
+
+    gate: Gate
+    effective_backlog: int | None
+
+    @classmethod
+    def adopt(
+        cls,
+        bound: socket.socket,
+        gate: Gate,
+        *,
+        address: Address | None = None,
+        owned: Owned | None = None,
+        activate_within_seconds: float | None = None,
+    ) -> GatedListener:
+        """Put a bound (and, for streams, listening) socket behind a gate; the socket given is used up.
+
+        Args:
+            bound: The socket. It is not made to listen: that was its maker's business.
+            gate: The gate.
+            address: Where it listens, if `getsockname` does not tell.
+            owned: The unix socket's file, if it is this process's to remove.
+            activate_within_seconds: After this time without the gate's opening the listener is closed, and waiters
+                get `ActivationTimeout`.
+        """
+        timeout = bound.gettimeout()
+        made = cls(bound.family, bound.type, bound.proto, fileno=bound.detach())
+        made._set_up(gate, address, owned, activate_within_seconds)
+        made.settimeout(timeout)
+        return made
+
+    def _set_up(
+        self, gate: Gate, address: Address | None, owned: Owned | None, activate_within_seconds: float | None
+    ) -> None:
+        self.gate = gate
+        self.owned = owned
+        self._address = address
+        self._patience: float | None = None
+        self._wake = Wake()
+        self._epoll: select.epoll | None = None
+        self._shown: int | None = None
+        self._ended: Exception | None = None
+        self._change = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self.probes: set[object] = set()
+        self.on_probe: Callable[[socket.socket, object], None] | None = None
+        super().settimeout(0.0)
+        found = self.queue() if self.type in STREAMS else None
+        self.effective_backlog = None if found is None else found.limit
+        gate.watch(self._follow_gate)
+        if activate_within_seconds is not None and not gate.is_open:
+            self._timer = threading.Timer(activate_within_seconds, self._expire, (activate_within_seconds,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    # --- the gate ----------------------------------------------------------------------------------------------------
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, once the gate is open.
+
+        Raises:
+            BlockingIOError: Non-blocking, and the gate is shut or nobody waits (EAGAIN).
+            TimeoutError: The socket's timeout passed.
+            ActivationTimeout: The gate was not opened in time.
+            OSError: As for `socket.accept`; EBADF after close.
+        """
+        while True:
+            connection, peer = self._through(super().accept)
+            if not self.probes or peer not in self.probes:
+                return connection, peer
+            self.probes.discard(peer)
+            if self.on_probe is not None:
+                self.on_probe(connection, peer)
+
+    def recv(self, *arguments: Any) -> bytes:
+        """Receive, once the gate is open; errors as for `accept`."""
+        return self._through(lambda: super(GatedListener, self).recv(*arguments))
+
+    def recvfrom(self, *arguments: Any) -> tuple[bytes, Any]:
+        """Receive, once the gate is open; errors as for `accept`."""
+        return self._through(lambda: super(GatedListener, self).recvfrom(*arguments))
+
+    def recv_into(self, *arguments: Any, **keywords: Any) -> int:
+        """Receive, once the gate is open; errors as for `accept`."""
+        return self._through(lambda: super(GatedListener, self).recv_into(*arguments, **keywords))
+
+    def recvfrom_into(self, *arguments: Any, **keywords: Any) -> tuple[int, Any]:
+        """Receive, once the gate is open; errors as for `accept`."""
+        return self._through(lambda: super(GatedListener, self).recvfrom_into(*arguments, **keywords))
+
+    def recvmsg(self, *arguments: Any) -> tuple[bytes, list[Any], int, Any]:
+        """Receive, once the gate is open; errors as for `accept`."""
+        return self._through(lambda: super(GatedListener, self).recvmsg(*arguments))
+
+    def sendto(self, *arguments: Any) -> int:
+        """Send a datagram; the gate does not matter. Errors as for `socket.sendto`."""
+        deadline = self._deadline()
+        while True:
+            try:
+                return super().sendto(*arguments)
+            except BlockingIOError:
+                if self._patience == 0.0:
+                    raise
+            self._wait_until_ready(select.POLLOUT, deadline)
+
+    def _deadline(self) -> float | None:
+        return None if self._patience is None else time.monotonic() + self._patience
+
+    def _through(self, call: Callable[[], T]) -> T:
+        if self.gate.is_open:  # all that an open gate costs
+            try:
+                return call()
+            except BlockingIOError:
+                if self._patience == 0.0:
+                    raise
+        elif self._patience == 0.0:
+            self._check_usable()
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        deadline = self._deadline()
+        while True:
+            self._wait_for_gate(deadline)
+            try:
+                return call()
+            except BlockingIOError:
+                self._wait_until_ready(select.POLLIN, deadline)
+
+    def _wait_for_gate(self, deadline: float | None) -> None:
+        try:
+            opened = self.gate.wait_until_open(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except GateClosed:
+            opened = True  # for `_check_usable` to say why
+        self._check_usable()
+        if not opened:
+            raise TimeoutError("timed out")
+
+    def _wait_until_ready(self, event: int, deadline: float | None) -> None:
+        # Until the socket is ready, the gate changes, or the time is over.
+        poll = select.poll()
+        real = super().fileno()
+        if real < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        poll.register(real, event)
+        poll.register(self._wake.descriptor, select.POLLIN)
+        rest = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poll.poll(rest):
+            raise TimeoutError("timed out")
+
+    def _check_usable(self) -> None:
+        if self._ended is not None:
+            raise self._ended
+        if super().fileno() < 0 or self.gate.is_closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def settimeout(self, value: float | None) -> None:
+        """Set how long blocking calls wait, the time for the gate included; in seconds, None for ever.
+
+        Raises:
+            ValueError: It is negative.
+        """
+        if value is not None and value < 0:
+            raise ValueError("Timeout value out of range")
+        self._patience = None if value is None else float(value)
+
+    def gettimeout(self) -> float | None:
+        """Return how long blocking calls wait."""
+        return self._patience
+
+    def setblocking(self, flag: bool) -> None:
+        """Make calls wait for ever, or not at all."""
+        self._patience = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether calls wait."""
+        return self._patience != 0.0
+
+    @property
+    def timeout(self) -> float | None:
+        """How long blocking calls wait."""
+        return self._patience
+
+    def activate(self) -> None:
+        """Open the gate for the first time.
+
+        Raises:
+            AlreadyActive: It was opened before.
+            GateClosed: It was closed for good.
+        """
+        self.gate.activate()
+
+    def _expire(self, seconds: float) -> None:
+        if self.gate.was_opened or self.gate.is_closed:
+            return
+        text = f"timeout ({seconds:g} s) reached waiting for listener to become ready"
+        self._ended = ActivationTimeout(text)
+        self.gate.close()
+
+    # --- what a selector watches -------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The descriptor to watch: readable only while the gate is open and something waits; -1 after close.
+
+        It stays the same from the first call on.
+        """
+        real = super().fileno()
+        if real < 0 or self._shown is not None:
+            return real if real < 0 or self._shown is None else self._shown
+        with self._change:
+            if self._shown is None:
+                self._shown = real
+                if _HAS_EPOLL and not self.gate.is_open:
+                    self._epoll = select.epoll()
+                    self._shown = self._epoll.fileno()
+        self._follow_gate()
+        return self._shown
+
+    def real_fileno(self) -> int:
+        """The socket's own descriptor, to pass it on; -1 after close."""
+        return super().fileno()
+
+    def _follow_gate(self) -> None:
+        with self._change:
+            real = super().fileno()
+            if self._timer is not None and self.gate.is_open:
+                self._timer.cancel()
+            if self.gate.is_open:
+                self._wake.clear()
+            else:
+                self._wake.set()
+            if self._epoll is None or self._epoll.closed or real < 0:
+                return
+            # Open: the socket. Closed for good: what is always readable, so that loops come and see. Paused: nothing.
+            watched = {real: self.gate.is_open, self._wake.descriptor: self.gate.is_closed}
+            for descriptor, wanted in watched.items():
+                with suppress(FileExistsError, FileNotFoundError):  # it is so already
+                    if wanted:
+                        self._epoll.register(descriptor, select.EPOLLIN)
+                    else:
+                        self._epoll.unregister(descriptor)
+
+    # --- what the kernel tells ---------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, the real port included."""
+        return self._address if self._address is not None else describe(self, protocol_of(self) or "tcp")
+
+    def addr(self) -> Address:
+        """Where it listens: the name of 2014."""
+        return self.address
+
+    def queue(self) -> Queue | None:
+        """The kernel's queue: connections that wait and may wait, for datagrams bytes; None where it cannot tell."""
+        return backlog.read_queue(self)
+
+    def pending(self) -> int | None:
+        """How many connections wait (for datagrams, bytes); None where the kernel cannot tell."""
+        found = self.queue()
+        return None if found is None else found.length
+
+    def dropped(self) -> int | None:
+        """How many connections or datagrams the kernel has dropped here; None where it cannot tell."""
+        return backlog.read_dropped(self)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def drain(self, timeout_seconds: float) -> Iterator[tuple[socket.socket, Any]]:
+        """Hand out what waits in the queue until it is empty, or the time is over; the gate does not matter.
+
+        For the end without a successor: what is still in the queue at `close` is reset by the kernel. With one, leave
+        the queue to it (see `Generations`).
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            try:
+                yield super().accept()
+            except BlockingIOError:
+                return
+
+    def close(self) -> None:
+        """Close the socket, wake all waiters, and remove the unix socket's file if it is still this one's.
+
+        The gate is closed too: share one only between listeners that end together. Closing twice is once.
+        """
+        if super().fileno() < 0:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self.gate.close()  # those who wait leave before the descriptor's number can be another's
+        self.gate.unwatch(self._follow_gate)
+        with self._change:
+            if self._epoll is not None:
+                self._epoll.close()
+            if self.owned is not None:
+                self.owned.remove()
+                self.owned = None
+            super().close()
+
+    def dup(self) -> socket.socket:  # type: ignore[override]
+        """Make a plain socket of a duplicate, which no gate holds back."""
+        return socket.socket(self.family, self.type, self.proto, fileno=os.dup(self.real_fileno()))
+
+    def release(self) -> None:
+        """Give up the unix socket's file: another process has the socket now, and will remove it."""
+        self.owned = None
+
+
+def protocol_of(bound: socket.socket) -> str | None:
+    """The word for a socket's protocol; None for a family that is not ours."""
+    if bound.family == socket.AF_UNIX:
+        words = {socket.SOCK_STREAM: "unix", socket.SOCK_DGRAM: "unixgram", socket.SOCK_SEQPACKET: "unixpacket"}
+        return words.get(socket.SocketKind(bound.type))
+    if bound.family in (socket.AF_INET, socket.AF_INET6):
+        return {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}.get(socket.SocketKind(bound.type))
+    return "vsock" if bound.family == getattr(socket, "AF_VSOCK", None) else None
