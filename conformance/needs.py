@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import subprocess
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from kernelproof.conformance import kernel_calls
-from kernelproof.conformance.requirements import KERNEL, Requirement, parse_requirement
+from kernelproof.conformance.requirements import CAPABILITIES, KERNEL, Requirement, parse_requirement
 
 
 class NotApplicable(Exception):
@@ -238,7 +239,7 @@ class Probes:
 
     def capability(self, name: str) -> str | None:
         effective = self._paths.read("proc/self/status").partition("\nCapEff:")[2].partition("\n")[0]
-        held = int(effective or "0", 16) >> _CAPABILITIES.index(name) & 1
+        held = int(effective or "0", 16) >> CAPABILITIES.index(name) & 1
         return None if held else f"CAP_{name} is not in the effective set"
 
     def block_device(self, _rest: str) -> str | None:
@@ -315,7 +316,9 @@ def _xattr_refused(name: str, value: bytes) -> str | None:
 def _mapping_refused(context: int) -> str | None:
     mount = kernel_calls.detached_mount(context)
     reader, writer = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():  # a thread of faulthandler's holds no lock that the child would want
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         _hold_user_namespace(reader, writer)
     os.close(writer)
@@ -355,18 +358,6 @@ _MODULES = {"EXT4_FS": "ext4", "OVERLAY_FS": "overlay", "VLAN_8021Q": "8021q"}
 
 # vfs_cap_data of version 2 without a capability in it
 _NO_CAPABILITIES = b"\x00\x00\x00\x02" + bytes(16)
-
-# Their numbers are their places, include/uapi/linux/capability.h.
-# fmt: off
-_CAPABILITIES = (
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
-    "CHECKPOINT_RESTORE",
-)
-# fmt: on
 
 _Probe = Callable[[Probes, str], str | None]
 

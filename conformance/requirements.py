@@ -34,10 +34,22 @@ _WORDS = {
     "trusted-xattr": (KERNEL, None),
 }
 
+# Capabilities without CAP_; their numbers are their places, include/uapi/linux/capability.h.
+# fmt: off
+CAPABILITIES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+)
+# fmt: on
+
 # prefix -> (kind, form of the rest)
 _FAMILIES = {
     "CONFIG_": (KERNEL, re.compile(r"[A-Z0-9_]+")),
-    "CAP_": (MACHINE, re.compile(r"[A-Z_]+")),
+    "CAP_": (MACHINE, re.compile("|".join(CAPABILITIES))),
     "cgroup-v1:": (KERNEL, re.compile(r"[a-z_]+")),
     "cgroup-v2:": (KERNEL, re.compile(r"[a-z_]+")),
     "cpus:": (MACHINE, re.compile(r"[1-9][0-9]{0,3}")),

@@ -75,10 +75,11 @@ def test_own_catalogue() -> None:
         (entry('of = "user"'), "of = 'user' is unknown; known are kernel, userland, runtime"),
         (entry('kernels = "6"'), "kernels '6' is not a range; write >=6.1,<6.12 or 5.10..6.1 or 6.12"),
         (entry('kernels = ">=6.12,<6.1"'), "kernels '>=6.12,<6.1' holds no series at all"),
-        (entry('needs = "CAP_X"'), "needs must be a list of texts"),
+        (entry('needs = "CAP_KILL"'), "needs must be a list of texts"),
         (entry('needs = ["swap", "swap"]'), "needs names something twice"),
         (entry('needs = ["sawp"]'), "needs word 'sawp' is unknown; known are block-device, swap"),
         (entry('needs = ["cpus:two"]'), "needs word 'cpus:two': what follows 'cpus:' is malformed"),
+        (entry('needs = ["CAP_SYS_ADMIM"]'), "needs word 'CAP_SYS_ADMIM': what follows 'CAP_' is malformed"),
         (entry('needs = ["swap or pidfs"]'), "mixes what the kernel has with what the machine has"),
         ("[[behavior]]\n", "x/demo.toml: the file: unknown key 'behavior'; known are behaviour"),
         ("id = ", "x/demo.toml: not TOML: Invalid value"),
@@ -167,7 +168,7 @@ def test_name_without_series() -> None:
         ("CONFIG_BRIDGE", KERNEL, (("CONFIG_BRIDGE",),)),
         ("cgroup-v2:memory", KERNEL, (("cgroup-v2:memory",),)),
         ("CAP_SYS_ADMIN", MACHINE, (("CAP_SYS_ADMIN",),)),
-        ("CAP_A or CAP_B and CAP_C", MACHINE, (("CAP_A",), ("CAP_B", "CAP_C"))),
+        ("CAP_BPF or CAP_KILL and CAP_CHOWN", MACHINE, (("CAP_BPF",), ("CAP_KILL", "CAP_CHOWN"))),
     ],
 )
 def test_requirement(text: str, kind: str, alternatives: tuple[tuple[str, ...], ...]) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.conformance import kernel_calls, needs
+from kernelproof.conformance import kernel_calls
 from kernelproof.conformance.needs import MachineLacks, NotApplicable, Paths, Probes
+from kernelproof.conformance.requirements import CAPABILITIES
 from kernelproof.conformance.seen import NO_ERROR, Seen, format_value
 
 RELEASE = platform.release()
@@ -135,7 +136,7 @@ def test_capabilities(tree: Path) -> None:
 def test_capabilities_by_number() -> None:
     """The table has every capability at its number."""
     numbers = {"CHOWN": 0, "NET_ADMIN": 12, "SYS_ADMIN": 21, "MKNOD": 27, "SETFCAP": 31, "CHECKPOINT_RESTORE": 40}
-    assert {name: needs._CAPABILITIES.index(name) for name in numbers} == numbers
+    assert {name: CAPABILITIES.index(name) for name in numbers} == numbers
 
 
 @pytest.mark.parametrize(
