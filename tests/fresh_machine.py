@@ -207,6 +207,8 @@ def play(root: Path, one: Round) -> Outcome:
 
 def enter(root: str, user: str, arguments: list[str]) -> None:
     """Mount what a machine has, change the root directory and the user, become start.py."""
+    # A root directory of a machine is a mount point.
+    start.run("mount", ["mount", "--bind", root, root], "run as root, outside of a container without rights")
     for kind, target, options in MOUNTS:
         where = os.path.join(root, target)
         os.makedirs(where, exist_ok=True)
