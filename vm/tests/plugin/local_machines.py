@@ -92,9 +92,10 @@ class LocalMachine:
 class LocalMachines:
     """Forks of one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: list[str]) -> None:
         self.clones = 0
         self.closed = False
+        self._events = events
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._host, guest = socket.socketpair()
         # Quite apart: what a session sets up in its process must not be that of the test's own.
@@ -115,6 +116,7 @@ class LocalMachines:
     def clone(self) -> LocalMachine:
         """A fork."""
         self.clones += 1
+        self._events.append("clone")
         host, guest = socket.socketpair()
         with guest:
             self._host.settimeout(None)
@@ -124,6 +126,7 @@ class LocalMachines:
     def close(self) -> None:
         """End the session."""
         self.closed = True
+        self._events.append("close")
         self.session.close()
         self._process.wait()
         self._log.close()
@@ -134,6 +137,7 @@ class LocalProvider:
 
     def __init__(self) -> None:
         self.opened: dict[MachineKey, LocalMachines] = {}
+        self.events: list[str] = []
 
     def select(self, text: str) -> Sequence[str]:
         """The words that are known."""
@@ -152,7 +156,7 @@ class LocalProvider:
         progress: Progress,
     ) -> tuple[LocalMachines, Mapping[str, object], T]:
         """Start a session."""
-        machines = LocalMachines()
+        machines = LocalMachines(self.events)
         self.opened[key] = machines
         facts = {
             "kernel": {"name": key.series, "series": key.series, "release": f"{key.series}.0-local"},

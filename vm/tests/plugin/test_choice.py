@@ -97,6 +97,7 @@ def test_profiles_have_machines_of_their_own(pytester: pytest.Pytester, local: L
     run().assert_outcomes(passed=3)
     kinds = {(key.profile, key.time): machines.clones for key, machines in local.provider.opened.items()}
     assert kinds == {("disk", "virtual"): 2, ("plain", "real"): 1}
+    assert local.provider.events == ["clone", "clone", "close", "clone", "close"]
 
 
 @pytest.mark.parametrize("arguments", ["'disk'", "profil='disk'", "time='unreal'", "profile=3"])

@@ -79,8 +79,15 @@ def test_much_output(pytester: pytest.Pytester, run: Run) -> None:
     )
     result = run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*kernelproof cut * here*", "the end"])
+    result.stdout.fnmatch_lines(["*kernelproof cut * here: at most * of a stream are kept*", "the end"])
     assert len(result.stdout.str()) < OUTPUT_LIMIT + 65536
+
+
+def test_much_log(pytester: pytest.Pytester, run: Run) -> None:
+    """What pytest itself captures beside the streams is bounded as well, even where a message would hold it."""
+    text = 'logging.getLogger("x").warning("y" * 9_000_000)'
+    pytester.makepyfile(f"import logging, pytest\n@pytest.mark.machine\ndef test_log():\n    {text}\n    assert False")
+    run().stdout.fnmatch_lines(["*Captured log call*", "*kernelproof cut * characters here*"])
 
 
 @pytest.mark.parametrize(
