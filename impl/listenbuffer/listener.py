@@ -6,7 +6,8 @@ on an empty queue. A pause holds back those who already wait, and a close wakes 
 is always non-blocking, and waiting is ours.
 
 What a selector watches, `fileno()`, is not readable while the gate is shut: where it is asked for first while the gate
-is shut, it is an epoll descriptor that holds the socket only while the gate is open, so that a loop does not spin. To hand the socket itself to another process, take `real_fileno()`.
+is shut, it is an epoll descriptor that holds the socket only while the gate is open, so that a loop does not spin. To
+hand the socket itself to another process, take `real_fileno()`.
 
 Sources: listen(2), NOTES; accept(2); epoll(7), Q3 (an epoll descriptor is itself pollable).
 """
@@ -38,10 +39,12 @@ _HAS_EPOLL: Final = hasattr(select, "epoll")
 class Owned:
     """A unix socket's file, as it was when it was bound; the last owner removes it, if it is still that one."""
 
-    def __init__(self, path: str) -> None:
-        status = os.stat(path)
+    def __init__(self, path: str, identity: tuple[int, int] | None = None) -> None:
         self.path = path
-        self.identity = (status.st_dev, status.st_ino)
+        if identity is None:
+            status = os.stat(path)
+            identity = (status.st_dev, status.st_ino)
+        self.identity = identity
 
     def remove(self) -> bool:
         """Remove the file if it is still the same; return whether it was."""
@@ -132,9 +135,12 @@ class GatedListener(socket.socket):
         """
         while True:
             connection, peer = self._through(super().accept)
-            if not self.probes or peer not in self.probes:
+            if not self.probes:
                 return connection, peer
-            self.probes.discard(peer)
+            origin = peer[:2] if isinstance(peer, tuple) else peer
+            if origin not in self.probes:
+                return connection, peer
+            self.probes.discard(origin)
             if self.on_probe is not None:
                 self.on_probe(connection, peer)
 

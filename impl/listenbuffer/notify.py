@@ -64,24 +64,19 @@ def notify(
         InvalidAddress: NOTIFY_SOCKET cannot be an address.
         OSError: The socket refuses.
     """
-    lines = [READY] if ready else []
-    if reloading:
-        lines += ["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"]
-    if stopping:
-        lines.append(STOPPING)
-    if status is not None:
-        if "\n" in status:
-            raise ValueError("the status is one line")
-        lines.append(f"STATUS={status}")
-    if main_pid is not None:
-        lines.append(f"MAINPID={main_pid}")
-    if sockets:
-        lines.append("FDSTORE=1")
-    if remove is not None:
-        lines.append("FDSTOREREMOVE=1")
-    for given in (name, remove):
-        if given is not None:
-            lines.append(f"FDNAME={_check_name(given)}")
+    if status is not None and "\n" in status:
+        raise ValueError("the status is one line")
+    told = {
+        READY: ready,
+        f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}": reloading,
+        STOPPING: stopping,
+        f"STATUS={status}": status is not None,
+        f"MAINPID={main_pid}": main_pid is not None,
+        "FDSTORE=1": bool(sockets),
+        "FDSTOREREMOVE=1": remove is not None,
+    }
+    lines = [line for line, wanted in told.items() if wanted]
+    lines += [f"FDNAME={_check_name(given)}" for given in (name, remove) if given is not None]
     if not lines:
         raise ValueError("nothing is told")
     chosen = os.environ if environment is None else environment

@@ -1,0 +1,419 @@
+"""From one generation of a program to the next, without one connection refused or lost.
+
+The generations need not be related: they meet at a unix socket, the control. The old one serves there; the next one
+asks for the sockets, gets the very same ones (SO_REUSEPORT would lose what waits in the old one's queue), starts up
+with its gates shut, and says that it is ready. Then the old one pauses, connects to itself through each shared socket, and
+retires only when the new one has answered. Whatever goes wrong before, it goes on as if nothing had been. The control
+itself is handed over too, so there can be any number of generations.
+
+    old                                   new
+    Generations(control, listeners)       take_over(control) -> listeners, gates shut
+        sockets, exit pipe  ------------>     (starts up)
+                            <------------  ready()            gates open
+        pause; probe, connect ----------->  accept answers the probe
+        retire              ------------>  serves alone, is a Generations itself
+        drain, exit
+
+Sources: unix(7), SCM_RIGHTS; tcp(7) and linux networking/ip-sysctl, tcp_migrate_req (what a closed listener resets).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Final, Self
+
+from kernelproof.impl.listenbuffer import messages
+from kernelproof.impl.listenbuffer.address import Address, parse_address
+from kernelproof.impl.listenbuffer.errors import HandOverFailed, HandOverRefused, WrongDescriptor
+from kernelproof.impl.listenbuffer.gate import Gate
+from kernelproof.impl.listenbuffer.inherit import Inherited, look_at, real_fileno
+from kernelproof.impl.listenbuffer.listener import GatedListener, Owned
+from kernelproof.impl.listenbuffer.listening import listen
+
+CONTROL: Final = "\0control"
+"""The name of the control among the sockets: none that a caller can give."""
+
+ENVIRONMENT: Final = "KERNELPROOF_HANDOVER"
+"""Where `hand_over` tells the next generation the control's path."""
+
+PROBE_SECONDS: Final = 5.0
+
+
+class Generations:
+    """This generation: its sockets, its successor, and what it still has to finish.
+
+    Args:
+        control: Path of the control, made with mode 0600; only this user and root are heard.
+        listeners: The sockets by name; their gates are paused when a successor takes over.
+        ready_seconds: How long a successor may take to become ready.
+        generation: The number of this generation.
+
+    Attributes:
+        retired: Set when a successor serves.
+    """
+
+    def __init__(
+        self,
+        control: str,
+        listeners: Mapping[str, GatedListener],
+        *,
+        ready_seconds: float = 60.0,
+        generation: int = 1,
+        on_retire: Callable[[], object] | None = None,
+        _inherited: GatedListener | None = None,
+    ) -> None:
+        self.control = control
+        self.listeners = dict(listeners)
+        self.generation = generation
+        self.retired = threading.Event()
+        self._ready_seconds = ready_seconds
+        self._on_retire = on_retire
+        self._busy = threading.Lock()
+        self._serving = 0
+        self._idle = threading.Condition()
+        self._exit_ends: list[socket.socket] = []  # kept as long as the process lives: their end tells the successor
+        self._socket = _inherited or listen(f"unixpacket:{control}", gate=Gate(is_open=True), mode=0o600)
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="hand-over")
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop offering the sockets; they stay open."""
+        self._socket.close()
+        self._thread.join()
+
+    # --- the old generation's side -----------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self.retired.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            threading.Thread(target=self._answer, args=(connection,), daemon=True, name="hand-over").start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        # One successor at a time; a second one is told so at once.
+        with closing(connection):
+            try:
+                messages.check_peer(connection)
+                messages.expect(connection, ["take"], PROBE_SECONDS).close()
+                if self.retired.is_set() or not self._busy.acquire(blocking=False):
+                    raise HandOverRefused("another hand-over is under way, or over")
+            except (HandOverRefused, TimeoutError) as refused:
+                with suppress(OSError):
+                    messages.send(connection, "refused", reason=str(refused))
+                return
+            except OSError:
+                return
+            try:
+                self._give(connection)
+            except (HandOverRefused, HandOverFailed, OSError) as failed:
+                with suppress(OSError):
+                    messages.send(connection, "refused", reason=str(failed))
+            finally:
+                self._busy.release()
+
+    def _give(self, connection: socket.socket) -> None:
+        sockets = {CONTROL: self._socket, **self.listeners}
+        ours, theirs = socket.socketpair()
+        with closing(theirs):
+            described = [
+                {"name": name, "address": str(one.address), "file": list(one.owned.identity) if one.owned else None}
+                for name, one in sockets.items()
+            ]
+            descriptors = [theirs.fileno(), *(real_fileno(one) for one in sockets.values())]
+            messages.send(connection, "sockets", descriptors, generation=self.generation, sockets=described)
+        self._exit_ends.append(ours)
+        messages.expect(connection, ["ready"], self._ready_seconds).close()
+        self._pause()
+        try:
+            for name, listener in self.listeners.items():
+                if listener.address.is_stream:
+                    self._probe(connection, name, listener)
+            messages.send(connection, "retire")
+        except BaseException:
+            self._resume()
+            raise
+        self._retire()
+
+    def _pause(self) -> None:
+        for listener in self.listeners.values():
+            listener.gate.pause()
+
+    def _resume(self) -> None:
+        for listener in self.listeners.values():
+            listener.gate.open()
+
+    def _retire(self) -> None:
+        with self._idle:
+            self.retired.set()
+            self._idle.notify_all()
+        for listener in [*self.listeners.values(), self._socket]:
+            listener.release()
+        self._socket.close()
+        if self._on_retire is not None:
+            self._on_retire()
+
+    def _probe(self, connection: socket.socket, name: str, listener: GatedListener) -> None:
+        # Connect through the shared socket from an address that the successor is told before.
+        word = secrets.token_hex(16)
+        with _make_probe(listener) as probe:
+            messages.send(connection, "probe", name=name, origin=_write_origin(probe), word=word)
+            messages.expect(connection, ["expecting"], PROBE_SECONDS).close()
+            probe.settimeout(PROBE_SECONDS)
+            try:
+                probe.connect(_target(listener))
+                answer = probe.recv(64)
+            except OSError as error:
+                raise HandOverFailed(f"the successor did not answer at {name}: {error}") from error
+            if answer != word.encode():
+                raise HandOverFailed(f"somebody else answered at {name}")
+
+    # --- what is still to be finished --------------------------------------------------------------------------------
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Count a connection or request as unfinished during a block."""
+        with self._idle:
+            self._serving += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._serving -= 1
+                self._idle.notify_all()
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is unfinished; return whether that came in time."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._serving == 0, timeout_seconds)
+
+    # --- starting the next generation --------------------------------------------------------------------------------
+
+    def hand_over(
+        self, arguments: Sequence[str], *, timeout_seconds: float = 60.0, environment: Mapping[str, str] | None = None
+    ) -> int:
+        """Start the next generation and wait until it serves; return its process number, which the caller reaps.
+
+        The program finds the control's path in its environment and calls `take_over()`.
+
+        Args:
+            arguments: The program, by its path, and its arguments.
+            timeout_seconds: How long all of it may take, in seconds; then the program is killed.
+            environment: The program's environment, None for this process's.
+
+        Raises:
+            HandOverFailed: It ended, or was too late; this generation goes on serving.
+            OSError: It cannot be started.
+        """
+        variables = {**(os.environ if environment is None else environment), ENVIRONMENT: self.control}
+        pid = os.posix_spawn(arguments[0], list(arguments), variables)
+        ended = threading.Event()
+        threading.Thread(target=self._watch, args=(pid, ended), daemon=True, name="hand-over").start()
+        with self._idle:
+            self._idle.wait_for(lambda: self.retired.is_set() or ended.is_set(), timeout_seconds)
+        if self.retired.is_set():
+            return pid
+        late = not ended.is_set()
+        os.kill(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        raise HandOverFailed(f"the next generation {'was not ready in time' if late else f'ended with {status}'}")
+
+    def _watch(self, pid: int, ended: threading.Event) -> None:
+        # Tell when the process has ended, without reaping it: that is the caller's.
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with self._idle:
+            ended.set()
+            self._idle.notify_all()
+
+
+def _make_probe(listener: GatedListener) -> socket.socket:
+    probe = socket.socket(listener.family, listener.type)
+    if listener.family == socket.AF_UNIX:
+        probe.bind("")  # a free abstract name
+    elif listener.family in (socket.AF_INET, socket.AF_INET6):
+        probe.bind((str(_target(listener)[0]), 0))
+    return probe
+
+
+def _target(listener: GatedListener) -> tuple[object, ...] | str:
+    if listener.family == socket.AF_UNIX:
+        return listener.address.path
+    name = listener.getsockname()
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return (anywhere.get(name[0], name[0]), *name[1:])
+
+
+def _write_origin(probe: socket.socket) -> list[object]:
+    name = probe.getsockname()
+    return [os.fsdecode(name)] if probe.family == socket.AF_UNIX else list(name[:2])
+
+
+def _read_origin(listener: GatedListener, origin: object) -> object:
+    if not isinstance(origin, list) or not origin:
+        raise HandOverRefused("the other side's probe has no origin")
+    return os.fsencode(origin[0]) if listener.family == socket.AF_UNIX else tuple(origin)
+
+
+class Taken:
+    """What a new generation took over: its listeners, gates shut until `ready`.
+
+    Attributes:
+        listeners: The sockets by name.
+        inherited: The same as they were found.
+        generation: The number of this generation.
+    """
+
+    def __init__(
+        self,
+        control: str,
+        connection: socket.socket,
+        found: Mapping[str, Inherited],
+        addresses: Mapping[str, Address],
+        files: Mapping[str, tuple[int, int]],
+        predecessor: socket.socket,
+        generation: int,
+    ) -> None:
+        self._control = control
+        self._connection = connection
+        self._predecessor = predecessor
+        self._files = dict(files)
+        self.generation = generation
+        self.inherited = dict(found)
+        listeners = {
+            name: GatedListener.adopt(one.socket(), Gate(), address=addresses[name]) for name, one in found.items()
+        }
+        self._control_listener = listeners.pop(CONTROL)
+        del self.inherited[CONTROL]
+        self.listeners = listeners
+
+    def ready(self, *, timeout_seconds: float = 30.0, **arguments: object) -> Generations:
+        """Say that this program is ready, open the gates, and wait until the predecessor has retired.
+
+        Something must be accepting on the listeners meanwhile: the predecessor connects to see whether it is answered.
+
+        Args:
+            timeout_seconds: How long to wait for the predecessor, in seconds.
+            arguments: For the new `Generations`.
+
+        Raises:
+            HandOverFailed: The predecessor goes on serving instead; the listeners here are closed.
+        """
+        try:
+            messages.send(self._connection, "ready")
+            for listener in self.listeners.values():
+                listener.gate.open()
+            deadline = time.monotonic() + timeout_seconds
+            while self._step(deadline - time.monotonic()):
+                continue
+        except (HandOverRefused, OSError) as error:
+            self.abandon()
+            raise HandOverFailed(f"the predecessor goes on serving: {error}") from error
+        self._connection.close()
+        for name, listener in {**self.listeners, CONTROL: self._control_listener}.items():
+            if name in self._files:
+                listener.owned = Owned(listener.address.path, self._files[name])
+        self._control_listener.gate.open()
+        return Generations(
+            self._control,
+            self.listeners,
+            generation=self.generation,
+            _inherited=self._control_listener,
+            **arguments,  # type: ignore[arg-type]
+        )
+
+    def _step(self, timeout_seconds: float) -> bool:
+        message = messages.expect(self._connection, ["probe", "retire"], timeout_seconds)
+        if message.kind == "retire":
+            return False
+        listener, word = self.listeners.get(message.text("name")), message.text("word").encode()
+        if listener is None:
+            raise HandOverRefused(f"a probe for {message.text('name')!r}, which was not handed over")
+
+        def answer(connection: socket.socket, _: object) -> None:
+            with closing(connection):
+                connection.sendall(word)
+
+        listener.on_probe = answer
+        listener.probes.add(_read_origin(listener, message.fields.get("origin")))
+        messages.send(self._connection, "expecting")
+        return True
+
+    def wait_until_predecessor_ended(self, timeout_seconds: float) -> bool:
+        """Wait until the old generation's process is gone; return whether it is."""
+        self._predecessor.settimeout(timeout_seconds)
+        try:
+            return self._predecessor.recv(1) == b""
+        except TimeoutError:
+            return False
+
+    def abandon(self) -> None:
+        """Give the sockets up; the predecessor goes on serving."""
+        for listener in [*self.listeners.values(), self._control_listener]:
+            listener.close()
+        self._connection.close()
+        self._predecessor.close()
+
+
+def take_over(control: str | None = None, *, timeout_seconds: float = 10.0) -> Taken:
+    """Ask the generation that serves for its sockets.
+
+    Args:
+        control: The control's path; None for the one in the environment, where `hand_over` put it.
+        timeout_seconds: How long to wait for them, in seconds.
+
+    Raises:
+        FileNotFoundError, ConnectionRefusedError: Nobody serves there: this is the first generation.
+        HandOverRefused: Another hand-over is under way, or the other side speaks another protocol.
+        LookupError: There is no path, neither given nor in the environment.
+        WrongDescriptor: What came is no socket.
+    """
+    path = control or os.environ.get(ENVIRONMENT)
+    if path is None:
+        raise LookupError(f"no control given, and {ENVIRONMENT} is not set")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(path)
+        messages.send(connection, "take")
+        message = messages.expect(connection, ["sockets"], timeout_seconds)
+        return _unpack(path, connection, message)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _unpack(path: str, connection: socket.socket, message: messages.Message) -> Taken:
+    described, generation = message.fields.get("sockets"), message.fields.get("generation")
+    try:
+        if not isinstance(described, list) or not isinstance(generation, int):
+            raise HandOverRefused("the other side does not say which sockets it sends")
+        names = [(str(one["name"]), parse_address(str(one["address"]))) for one in described]
+        files = {str(one["name"]): (int(one["file"][0]), int(one["file"][1])) for one in described if one["file"]}
+        if len(message.descriptors) != len(names) + 1 or CONTROL not in dict(names):
+            raise HandOverRefused(f"{len(names)} sockets were announced, {len(message.descriptors) - 1} came")
+        found = {
+            name: look_at(number, name, "hand-over")
+            for (name, _), number in zip(names, message.descriptors[1:], strict=True)
+        }
+    except (KeyError, TypeError, IndexError):
+        message.close()
+        raise HandOverRefused("the other side does not say which sockets it sends") from None
+    except (HandOverRefused, WrongDescriptor):
+        message.close()
+        raise
+    predecessor = socket.socket(fileno=message.descriptors[0])
+    return Taken(path, connection, found, dict(names), files, predecessor, generation + 1)
