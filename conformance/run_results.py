@@ -226,7 +226,8 @@ class RunResults:
         narrowed = sum(entry.kernels is not None for entry in entries)
         with_test = {behaviour for account in self._accounts for behaviour in account["with_test"]}
         planned = f"{len(catalogue.entries.keys() - with_test)} planned, " if whole else ""
-        listed = f"{deviations} deviations listed, {narrowed} narrowed to some kernels"
+        noun = "deviation" if deviations == 1 else "deviations"
+        listed = f"{deviations} {noun} listed, {narrowed} narrowed to some kernels"
         yield f"{len(entries)} statements: {planned}{listed}"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
