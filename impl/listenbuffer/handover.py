@@ -2,9 +2,9 @@
 
 The generations need not be related: they meet at a unix socket, the control. The old one serves there; the next one
 asks for the sockets, gets the very same ones (SO_REUSEPORT would lose what waits in the old one's queue), starts up
-with its gates shut, and says that it is ready. Then the old one pauses, connects to itself through each shared socket, and
-retires only when the new one has answered. Whatever goes wrong before, it goes on as if nothing had been. The control
-itself is handed over too, so there can be any number of generations.
+with its gates shut, and says that it is ready. Then the old one pauses, connects to itself through each shared socket,
+and retires only when the new one has answered. Whatever goes wrong before, it goes on as if nothing had been. The
+control itself is handed over too, so there can be any number of generations.
 
     old                                   new
     Generations(control, listeners)       take_over(control) -> listeners, gates shut
