@@ -41,6 +41,7 @@ class Host:
         self._provider = provider
         self._sessions: dict[MachineKey, OpenSession | Loss] = {}
         self._left: Counter[MachineKey] = Counter()
+        self._untold: dict[MachineKey, Mapping[str, object]] = {}
 
     # --- collection
 
@@ -110,7 +111,9 @@ class Host:
     def _tell(self, facts: Mapping[str, object], key: MachineKey, seconds: float) -> None:
         worker = getattr(self._config, "workeroutput", None)
         if worker is not None:
+            # At the end, and with the first item too: a worker that is interrupted does not come to its end.
             worker.setdefault(FACTS, []).append(dict(facts))
+            self._untold[key] = facts
             return
         self._config.hook.pytest_kernelproof_machine(config=self._config, facts=facts)
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -147,7 +150,9 @@ class Host:
 
     def _first_properties(self, item: pytest.Item) -> dict[str, object]:
         assignment = item.stash[ASSIGNMENT]
+        facts = self._untold.pop(assignment.key, None)
         return {
+            **({} if facts is None else {"facts": dict(facts)}),
             "node": assignment.origin.nodeid,
             "kernel": assignment.key.series,
             "profile": assignment.key.profile,

@@ -8,6 +8,7 @@ Not a pytest plugin for anything but this: nothing here works outside an agent.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import random
 import sys
@@ -241,6 +242,9 @@ class GuestSession:
         self._items = {item.nodeid: item for item in session.items}
         _import_for_failures()
         faulthandler.enable(self._console)
+        # Else a clone whose counters happen to be full walks through every object, and copies every page of them.
+        gc.collect()
+        gc.freeze()
         self._port.send(
             {
                 "kind": "collected",

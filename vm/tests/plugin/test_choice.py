@@ -185,6 +185,31 @@ def test_started_elsewhere(pytester: pytest.Pytester, run: Run, monkeypatch: pyt
     run("--rootdir", str(pytester.path), str(path)).assert_outcomes(passed=2)
 
 
+def test_facts_of_a_worker(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """A worker of xdist hands its facts on twice: with its first item, and when it ends."""
+    pytester.makeconftest(
+        """
+        import pytest
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_configure(config):
+            config.workeroutput = {}
+        def pytest_runtest_logreport(report):
+            told = dict(report.user_properties)["kernelproof"].get("facts")
+            print(report.when, report.nodeid, told and told["kernel"]["release"])
+        def pytest_unconfigure(config):
+            print("at the end", [facts["kernel"]["release"] for facts in config.workeroutput["kernelproof_facts"]])
+        """
+    )
+    pytester.makepyfile(
+        "import pytest\n@pytest.mark.machine\n@pytest.mark.parametrize('n', [1, 2])\ndef test_it(n): pass"
+    )
+    result = run("-s")
+    result.stdout.fnmatch_lines(
+        ["*call *test_it[[]1[]] 6.12.0-local", "*call *test_it[[]2[]] None", "at the end *6.12.0-local*"]
+    )
+    assert local.facts == []
+
+
 def test_xdist(pytester: pytest.Pytester) -> None:
     """In a worker of xdist an item without a kernel is skipped as everywhere."""
     pytester.makepyfile(TEST)
