@@ -109,24 +109,25 @@ def test_virtual_time_jumps(machine: Machine) -> None:
     """Under virtual time a minute of sleep takes its minute by the guest's clock and hardly any by the host's."""
     if machine.facts["machine"]["time"] != "virtual":  # type: ignore[index,call-overload]
         pytest.skip("not applicable: KVM has no virtual time")
+    # One request: between two the clock of an idle guest may leap before it is stopped.
+    program = "import time; began = time.monotonic(); time.sleep(60); print(time.monotonic() - began)"
     began = time.monotonic()
-    before, _, after = (machine.call("time:monotonic"), machine.call("time:sleep", 60), machine.call("time:monotonic"))
-    assert isinstance(before, float)
-    assert isinstance(after, float)
-    assert 60 <= after - before < 62
+    slept = float(machine.run(["python3", "-c", program]).stdout)
+    assert 60 <= slept < 62
     assert time.monotonic() - began < 20
 
 
-def test_virtual_clock_stands_still_between_requests(machine: Machine) -> None:
-    """Between two requests the guest stands still: its clock does not race while the host does something else."""
+def test_machine_stands_still_between_requests(machine: Machine) -> None:
+    """Between two requests nothing runs: in virtual time an idle guest would burn a core, and its clock would race."""
     if machine.facts["machine"]["time"] != "virtual":  # type: ignore[index,call-overload]
         pytest.skip("not applicable: KVM has no virtual time")
-    before = machine.call("time:monotonic")
-    time.sleep(0.5)
-    after = machine.call("time:monotonic")
-    assert isinstance(before, float)
-    assert isinstance(after, float)
-    assert after - before < 0.3
+    machine.call("time:time")
+    stat = Path(f"/proc/{machine._running.child.pid}/stat")
+    used = [stat.read_text().rpartition(")")[2].split()[11:13]]
+    time.sleep(0.5)  # the span that is looked at
+    used.append(stat.read_text().rpartition(")")[2].split()[11:13])
+    ticks = [sum(map(int, pair)) for pair in used]
+    assert ticks[1] - ticks[0] <= 2  # hundredths of a second, of fifty
 
 
 def test_what_a_machine_is(machine: Machine) -> None:
