@@ -255,6 +255,13 @@ def test_recorded_files_are_what_getent_prints() -> None:
     assert len(groups) > 40
 
 
+@pytest.mark.parametrize("line", ["a\0da:x:5:6:::", "ada:x:5:6:g\0:/:/bin/sh", "ada:x:5:6:::/bin/sh\0"])
+def test_nul_makes_no_entry(line: str) -> None:
+    """A line with a NUL byte in any field is not used: whoever passes it on to C cuts it there."""
+    assert not parse_passwd(f"{line}\n")
+    assert not parse_group(f"{line}\n")
+
+
 def test_bytes_that_are_no_utf8_are_kept() -> None:
     """Names and comments keep bytes that are no UTF-8, as os.fsdecode does."""
     user = parse_passwd(b"caf\xe9:x:5:6:\x9b\xff:/:/bin/sh\n")[0]
