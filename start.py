@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent
 BASE: str = getattr(sys, "_base_executable", sys.executable)  # Python itself, where this one is a virtual environment's
 Environment = Dict[str, str]
 STAMP = "kernelproof-stamp"
+LOCKED = ("--only-binary=:all:", "--require-hashes", "-r", "requirements.lock")
+LINKED = ("--no-build-isolation", "--no-index", "-e", ".")  # this checkout, by the build backend that is among those
 
 USAGE = """usage: python3 start.py SESSION [arguments]
        python3 start.py --set-up
@@ -165,8 +167,11 @@ def parse_transport(dump: str) -> List[str]:
     return re.findall(r'(?m)^Acquire::(?:https?|ftp|ForceIPv[46]|Check-Date|Check-Valid-Until)\b.*"[^"]+";$', dump)
 
 
-def plan_apt(folder: Path, transport: List[str], is_root: bool) -> Tuple[str, List[str]]:
-    """A configuration file that leaves the machine's own aside, and the demands that go on every command line."""
+def plan_apt(folder: Path, transport: List[str]) -> Tuple[str, List[str]]:
+    """A configuration file that leaves the machine's own aside, and the demands that go on every command line.
+
+    As root, apt would change to a user that can't read a private folder.
+    """
     state = f"""Dir::Etc::main "{os.devnull}";
 Dir::Etc::parts "{folder}/empty";
 Dir::Etc::sourcelist "{folder}/one.sources";
@@ -177,13 +182,12 @@ Dir::State "{folder}/state";
 Dir::State::status "{folder}/status";
 Dir::Cache "{folder}/cache";
 Acquire::Languages "none";
+APT::Sandbox::User "root";
 """
-    sandbox = 'APT::Sandbox::User "root";\n' if is_root else ""  # _apt can't read a private folder
     demands = ["Acquire::AllowInsecureRepositories=false", "Acquire::AllowWeakRepositories=false"]
     demands += ["Acquire::AllowDowngradeToInsecureRepositories=false", "APT::Get::AllowUnauthenticated=false"]
     demands += ["APT::Update::Error-Mode=any"]  # an index that was not reached is no success
-    options = [word for demand in demands for word in ("-o", demand)]
-    return state + sandbox + "\n".join(transport) + "\n", options
+    return state + "\n".join(transport) + "\n", [word for demand in demands for word in ("-o", demand)]
 
 
 # --- do -------------------------------------------------------------------------------------------------------
@@ -200,9 +204,8 @@ def run(step: str, command: List[str], remedy: str, environment: Optional[Enviro
     Raises:
         Failure: it could not be started, or its status was not 0; carries the end of its output.
     """
-    cwd = cwd or str(ROOT)
     try:
-        done = subprocess.run(command, env=environment, cwd=cwd, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
+        done = subprocess.run(command, env=environment, cwd=cwd or ROOT, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
     except OSError as error:
         raise Failure(step, command[0], error.strerror or str(error), remedy) from error
     output = done.stdout.decode("utf-8", "replace")
@@ -243,7 +246,7 @@ def fetch_pip(folder: Path) -> str:
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
     transport = parse_transport(run(step, ["apt-config", "dump"], remedy))
-    configuration, demands = plan_apt(folder, transport, os.geteuid() == 0)
+    configuration, demands = plan_apt(folder, transport)
     (folder / "apt.conf").write_text(configuration)
     environment = dict(os.environ, APT_CONFIG=str(folder / "apt.conf"), LC_ALL="C.UTF-8")
     seen = []
@@ -283,35 +286,22 @@ def make_environment(road: Road, folder: Path) -> List[str]:
     return pip
 
 
-def install(pip: List[str]) -> None:
-    """Install what the lock file says, hashes demanded, and link this checkout.
+def install(pip: List[str], words: Tuple[str, ...]) -> None:
+    """Install into `.venv`: `LOCKED`, or `LINKED` after that.
 
     Raises:
         Failure: the index was not reached, a hash differs, or the project file is broken.
     """
-    environment = plan_pip_environment(os.environ.items())
-    options = ["install", "--quiet", "--no-input", "--no-deps"]
-    say("installing requirements.lock into .venv")
+    command = [*pip, "install", "--quiet", "--no-input", "--no-deps", *words]
     remedy = "connect the machine to its package index (pip's own settings are followed) and start again"
-    locked = ["--only-binary=:all:", "--require-hashes", "-r", "requirements.lock"]
-    run("install the locked packages", [*pip, *options, *locked], remedy, environment)
-    install_checkout(pip, options, environment)
-
-
-def install_checkout(pip: List[str], options: List[str], environment: Environment) -> None:
-    """Link this checkout; its build backend has just been installed, so no index is asked.
-
-    Raises:
-        Failure: the project file is broken.
-    """
-    linked = ["--no-build-isolation", "--no-index", "-e", "."]
-    run("install this checkout", [*pip, *options, *linked], "mend pyproject.toml", environment)
+    run("install into .venv", command, remedy, plan_pip_environment(os.environ.items()))
 
 
 def format_stamp() -> str:
     """All that decides what `.venv` holds; while it is unchanged, pip is not called."""
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("requirements.lock", "pyproject.toml")]
-    return "\n".join([sys.version, os.path.realpath(BASE), str(ROOT), *texts])
+    lock, project = ((ROOT / name).read_text(encoding="utf-8") for name in ("requirements.lock", "pyproject.toml"))
+    packaging = re.findall(r"(?ms)^\[(?:project|build-system|tool\.hatch).*?(?=^\[|\Z)", project)
+    return "\n".join([sys.version, os.path.realpath(BASE), str(ROOT), lock, *packaging])
 
 
 def ensure_environment() -> Path:
@@ -329,10 +319,17 @@ def ensure_environment() -> Path:
     try:
         if fits():
             return ROOT / ".venv/bin/python"
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another start.py may be making it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another start.py is making .venv: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not fits():
             with tempfile.TemporaryDirectory(prefix="kernelproof-start-") as folder:
-                install(take_first_road(plan_roads(read_facts()), Path(folder)))
+                pip = take_first_road(plan_roads(read_facts()), Path(folder))
+                say("installing requirements.lock into .venv")
+                install(pip, LOCKED)
+                install(pip, LINKED)
             stamp.write_text(wanted, encoding="utf-8")
     finally:
         os.close(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -239,13 +240,12 @@ APT::Update::Post-Invoke:: "touch /tmp/hook";
 
 def test_apt_demands_signatures_on_the_command_line() -> None:
     """Whatever files say, apt is told on its command line to take nothing unsigned; its own state is private."""
-    configuration, demands = start.plan_apt(Path("/private"), ["Acquire::Retries 1;"], is_root=False)
+    configuration, demands = start.plan_apt(Path("/private"), ["Acquire::Retries 1;"])
     assert "Acquire::AllowInsecureRepositories=false" in demands
     assert "APT::Get::AllowUnauthenticated=false" in demands
     for name in ("Dir::State", "Dir::Cache", "Dir::State::status", "Dir::Etc::parts", "Dir::Etc::sourceparts"):
         assert f'{name} "/private/' in configuration
-    assert "APT::Sandbox::User" not in configuration
-    assert 'APT::Sandbox::User "root";' in start.plan_apt(Path("/private"), [], is_root=True)[0]
+    assert "Acquire::Retries 1;" in configuration
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -310,22 +310,49 @@ def test_pip_is_not_called_while_nothing_changed(ready: Path, monkeypatch: pytes
     assert start.ensure_environment() == ready / ".venv/bin/python"
 
 
+def test_tool_settings_need_no_pip(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pyproject.toml says to tools is no part of what is installed."""
+    monkeypatch.setattr(start, "run", refuse)
+    with (ready / "pyproject.toml").open("a") as file:
+        file.write("[tool.ruff]\nline-length = 99\n")
+    assert start.ensure_environment() == ready / ".venv/bin/python"
+
+
+def test_second_run_waits_for_the_first(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of two runs at once one makes the environment, and the other waits, says so, and uses it."""
+    monkeypatch.setattr(start, "run", refuse)
+    holder = os.open(checkout, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+
+    def finish(text: str) -> None:
+        print(text, file=sys.stderr)
+        (checkout / ".venv").mkdir()
+        (checkout / ".venv" / start.STAMP).write_text(start.format_stamp())
+        os.close(holder)
+
+    monkeypatch.setattr(start, "say", finish)
+    assert start.ensure_environment() == checkout / ".venv/bin/python"
+    assert "another start.py is making .venv" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", "python", "place"])
 def test_any_change_makes_it_anew(changed: str, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thing that decides what the environment holds is part of its stamp."""
-    made: list[str] = []
+    made: list[tuple[str, ...]] = []
     monkeypatch.setattr(start, "take_first_road", lambda *_: ["pip"])
-    monkeypatch.setattr(start, "install", lambda pip: made.extend(pip))
+    monkeypatch.setattr(start, "install", lambda pip, words: made.append(words))
     if changed == "python":
         monkeypatch.setattr(sys, "version", "3.99")
     elif changed == "place":
         monkeypatch.setattr(start, "ROOT", ready.rename(ready.with_name("moved")))
     else:
-        (ready / changed).write_text("changed\n")
+        (ready / changed).write_text("[project]\nchanged = true\n")
     start.ensure_environment()
-    assert made == ["pip"]
+    assert made == [start.LOCKED, start.LINKED]
     start.ensure_environment()
-    assert made == ["pip"]
+    assert made == [start.LOCKED, start.LINKED]
 
 
 def test_interrupted_installation_is_no_environment(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +433,6 @@ def odd_settings(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONSTRAINT", str(checkout / "constraints.txt"))
     monkeypatch.setenv("PIP_TARGET", str(checkout / "elsewhere"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setattr(start, "install_checkout", lambda *_: None)
 
 
 @pytest.mark.usefixtures("odd_settings")
@@ -418,10 +444,10 @@ def test_hashes_are_demanded(lock: str, checkout: Path, pip: list[str]) -> None:
     line = "thing==1" if lock == "no hash" else f"thing==1 --hash=sha256:{digest}"
     (checkout / "requirements.lock").write_text(line + "\n")
     if lock == "right":
-        start.install(pip)
+        start.install(pip, start.LOCKED)
     else:
-        with pytest.raises(start.Failure, match=r"(?is)install the locked packages: .*hash.*remedy: "):
-            start.install(pip)
+        with pytest.raises(start.Failure, match=r"(?is)install into .venv: .*hash.*remedy: "):
+            start.install(pip, start.LOCKED)
     assert bool(list(checkout.glob(".venv/lib/python3*/site-packages/thing.py"))) is (lock == "right")
 
 
