@@ -55,3 +55,12 @@ def test_ci_runs_the_documented_command() -> None:
     lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
     assert lines == ["set -eu", 'cd "$(dirname "$0")/.."', "exec python3 start.py tests"]
     assert "\npython3 start.py tests " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_knows_which_packages_are_there() -> None:
+    """The table of packages tells those that are there from those that are not."""
+    there = {path.parent.name for path in (ROOT / "impl").glob("[a-z]*/__init__.py")} - {"tests"}
+    rows = re.findall(r"(?m)^\| (`[a-z]+`.*?) \| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"))
+    packages = {"netlink", "mount", "cgroups", "user", "term", "listenbuffer", "graphdb", "libcontainer"}
+    named = {name: "not there yet" not in state for cell, state in rows for name in re.findall(r"`([a-z]+)`", cell)}
+    assert named == {name: name in there for name in packages}
