@@ -42,7 +42,8 @@ def read_agent(guest: Path = _GUEST) -> Mapping[str, bytes]:
 
 def pack_agent(profile: Profile, modules: Mapping[str, bytes]) -> bytes:
     """The archive: the modules, what the profile says to them, and /init."""
-    settings = {"modules": profile.modules, "imports": profile.imports}
+    wanted = ("modules", "imports", "settings", "commands", "init")
+    settings = {name: getattr(profile, name) for name in wanted}
     folders = ("", "/kernelproof", "/kernelproof/vm", "/kernelproof/vm/guest")
     members = [
         *(make_directory(f"{PLACE}{folder}") for folder in folders),

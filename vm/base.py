@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.disc_files import DiscFiles, open_contents, save_contents
 from kernelproof.vm.errors import MachineLost, ProvisionError
 from kernelproof.vm.machine import Machine
 from kernelproof.vm.memory import HOST_SHARE_MIB, MIB, check_memory, copy_sparse, create_memory, read_available
@@ -85,7 +86,8 @@ def provide_base(ingredients: Ingredients, cache: Cache, progress: Progress, spa
 def _open_checked(ingredients: Ingredients, folder: Path, spawner: Spawner) -> Snapshot:
     memory = os.open(folder / "memory", os.O_RDONLY | os.O_CLOEXEC)
     state = os.open(folder / "state", os.O_RDONLY | os.O_CLOEXEC)
-    snapshot = Snapshot(ingredients.spec, ingredients.program, memory, state, ingredients.facts, spawner)
+    contents = open_contents(ingredients.spec.discs, folder)
+    snapshot = Snapshot(ingredients.spec, ingredients.program, memory, state, ingredients.facts, spawner, contents)
     try:
         with snapshot.clone() as machine:
             machine.request({"kind": "ping"}, timeout=PING_SECONDS)
@@ -101,7 +103,12 @@ def _build(ingredients: Ingredients, record: Mapping[str, object], work: Path, s
     memory = create_memory("base", size)
     try:
         with (work / "state").open("wb") as state:
-            hello = _boot(ingredients, memory, state.fileno(), spawner)
+            hello, contents = _boot(ingredients, memory, state.fileno(), spawner)
+        try:
+            save_contents(contents, work)
+        finally:
+            for descriptor in contents.values():
+                os.close(descriptor)
         with (work / "memory").open("wb") as target:
             copy_sparse(memory, target.fileno())
             os.fsync(target.fileno())
@@ -111,16 +118,20 @@ def _build(ingredients: Ingredients, record: Mapping[str, object], work: Path, s
     (work / "record.json").write_text(text + "\n", "utf-8")
 
 
-def _boot(ingredients: Ingredients, memory: int, state: int, spawner: Spawner) -> dict[str, Plain]:
+def _boot(
+    ingredients: Ingredients, memory: int, state: int, spawner: Spawner
+) -> tuple[dict[str, Plain], dict[str, int]]:
+    # The agent's hello, and descriptors of what the discs hold.
     with _boot_files(ingredients.kernel, ingredients.archives, ingredients.agent) as files:
         try:
-            running = Running.start(ingredients.spec, Role.BOOT, ingredients.program, memory, spawner, files)
+            discs = DiscFiles(ingredients.spec.discs)
+            running = Running.start(ingredients.spec, Role.BOOT, ingredients.program, memory, spawner, files, discs)
             with Machine(running, ingredients.facts, paused=False, virtual=False, woken=True) as machine:
                 hello = machine.wait_for_hello(BOOT_SECONDS)
-                machine.save(state)
+                contents = machine.save(state)
         except MachineLost as error:
             raise _boot_error(ingredients.label, error) from error
-    return hello
+    return hello, contents
 
 
 def _boot_error(label: str, error: MachineLost) -> ProvisionError:

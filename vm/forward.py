@@ -23,6 +23,7 @@ from kernelproof.vm.selection import MachineKey
 
 CONFORMANCE_PLUGIN = "kernelproof-conformance"  # as the host's entry point calls it
 _CONFORMANCE_MODULE = "kernelproof.conformance.plugin"
+_FIXTURES_MODULE = "kernelproof.vm.guest.fixtures"
 
 # Options that the host alone obeys, by their names in `config.option`. All others travel if they are plain values: of
 # pytest those that shape fixtures, warnings, assertions, logging and tracebacks, and those of the project's conftests.
@@ -183,7 +184,7 @@ def plan_plugins(named: Iterable[str], own: Iterable[str], *, conformance: bool)
         own: The project's `guest-plugins`.
         conformance: Whether the host has the conformance plugin.
     """
-    plan = [_CONFORMANCE_MODULE] if conformance else []
+    plan = [_FIXTURES_MODULE, *([_CONFORMANCE_MODULE] if conformance else [])]
     plan += own
     plan += [name for name in named if not name.startswith(_HOST_PLUGINS)]
     return list(dict.fromkeys(plan))

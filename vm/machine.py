@@ -9,20 +9,20 @@ A machine is used by one thread, one request at a time. It is not reused: it is 
 from __future__ import annotations
 
 import io
+import os
 import re
 import secrets
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kernelproof.vm.completed import Completed, read_completed
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import GuestError
-from kernelproof.vm.guest.commands import OUTPUT_LIMIT
 from kernelproof.vm.guest.frames import (
     BYTES,
     JSON,
@@ -49,35 +49,6 @@ _CHUNK = 1024 * 1024
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """A command that ended.
-
-    Args:
-        arguments: What was run.
-        returncode: Its exit status, or minus the number of the signal that killed it.
-        stdout_bytes: What it wrote, at most 8 MiB.
-        stderr_bytes: Likewise.
-        cut_bytes: How many bytes of both were left out for being too many.
-    """
-
-    arguments: tuple[str, ...]
-    returncode: int
-    stdout_bytes: bytes
-    stderr_bytes: bytes
-    cut_bytes: int
-
-    @property
-    def stdout(self) -> str:
-        """What it wrote, as text; bytes that are no UTF-8 are backslash escapes. Not yet safe to show at a terminal."""
-        return self.stdout_bytes.decode("utf-8", "backslashreplace")
-
-    @property
-    def stderr(self) -> str:
-        """As `stdout`."""
-        return self.stderr_bytes.decode("utf-8", "backslashreplace")
-
-
 class Machine:
     """A running guest whose agent answers. Made by `Template.clone` and `SessionTemplate.clone`.
 
@@ -87,10 +58,18 @@ class Machine:
         paused: The guest stands still: it loaded a template.
         virtual: Its time is virtual: it stands still between requests, or its clock would race.
         woken: It is no clone, and keeps the time and entropy that it has.
+        restart: Makes a machine of the same template whose discs hold what it is given.
     """
 
     def __init__(
-        self, running: Running, facts: Mapping[str, Plain], *, paused: bool, virtual: bool, woken: bool = False
+        self,
+        running: Running,
+        facts: Mapping[str, Plain],
+        *,
+        paused: bool,
+        virtual: bool,
+        woken: bool = False,
+        restart: Callable[[Mapping[str, int]], Machine] | None = None,
     ) -> None:
         self.facts = facts
         self.seed = secrets.randbits(63)
@@ -98,6 +77,7 @@ class Machine:
         self._paused = paused
         self._virtual = virtual
         self._woken = woken
+        self._restart = restart
         self._busy = False
         self._budget = MAX_CONVERSATION
 
@@ -144,7 +124,7 @@ class Machine:
             if answer["kind"] == "exec-result":
                 streams = [self._receive_bytes(deadline) for _ in range(2)]
         _raise_guest_error("exec", answer)
-        return _completed(tuple(arguments), answer, streams)
+        return read_completed(tuple(arguments), answer, streams)
 
     def call(self, function: str, *arguments: Plain, timeout: float = 60.0, **keywords: Plain) -> Plain:
         """Call a function in the guest.
@@ -268,16 +248,41 @@ class Machine:
             answer, _ = self._receive_answer("hello", time.monotonic() + timeout)
         return answer
 
-    def save(self, state: int) -> None:
+    def power_cut(self) -> Machine:
+        """Cut the power: this machine is gone, and a new clone finds its discs as they survived.
+
+        A disc that loses has what was flushed and nothing else (profile `disk`: `/dev/disc/scratch`); other discs are
+        as in the template, which is the machine that the clone is otherwise.
+
+        Raises:
+            RuntimeError: a request is under way, the machine is closed, or no disc of it loses anything.
+            MachineLost: kind "qemu", and what `Template.clone` raises.
+        """
+        if self._busy or self._running.closed:
+            raise RuntimeError("the machine is closed" if self._running.closed else "a request is under way")
+        if self._restart is None or not self._running.discs.lose:
+            raise RuntimeError("no disc of this machine loses what is not flushed: the profile `disk` has one")
+        survivors = self._running.cut_power()
+        try:
+            return self._restart(survivors)
+        finally:
+            for descriptor in survivors.values():
+                os.close(descriptor)
+
+    def save(self, state: int) -> dict[str, int]:
         """Stop the guest and save its device state; the machine is only good to be closed after.
 
         Args:
             state: Descriptor of an empty file; the caller closes it.
 
+        Returns:
+            Descriptors of what its discs hold, by name; the caller closes them.
+
         Raises:
             MachineLost: kind "load".
         """
         self._running.save(state)
+        return self._running.discs.contents()
 
     def log(self) -> str:
         """The end of the kernel log as the console showed it since this machine started, safe to show."""
@@ -356,14 +361,6 @@ def _raise_guest_error(kind: str, answer: Mapping[str, Plain]) -> None:
     if answer["kind"] == "error":
         text = escape_text(str(answer["text"]))
         raise GuestError(kind, escape_text(str(answer["type"])), text)
-
-
-def _completed(arguments: tuple[str, ...], answer: Mapping[str, Plain], streams: Sequence[bytes]) -> Completed:
-    total = sum(int(str(answer[name])) for name in ("stdout_bytes", "stderr_bytes"))
-    stdout, stderr = (stream[:OUTPUT_LIMIT] for stream in streams)
-    return Completed(
-        arguments, int(str(answer["returncode"])), stdout, stderr, max(0, total - len(stdout) - len(stderr))
-    )
 
 
 def _pack(tree: Path) -> bytes:

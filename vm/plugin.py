@@ -15,6 +15,8 @@ from kernelproof.vm import hookspecs
 if TYPE_CHECKING:
     from kernelproof.vm.host import Host
 
+pytest_plugins = ("kernelproof.vm.guest.fixtures",)  # listed here; they work in a machine
+
 HOST = "kernelproof-host"  # under this name the host is registered; a plugin that brings its own machines may be first
 FACTS = "kernelproof_facts"  # in what an xdist worker hands to its controller
 NO_KERNEL = "runs in a machine, and no kernel is chosen: --kernel 6.12 or kernelproof_kernel in the ini file"

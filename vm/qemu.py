@@ -7,8 +7,10 @@ between them is the `Role`, and nothing else may: the device state of one must l
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+
+from kernelproof.vm.discs import Disc, disc_arguments, plan_files
 
 Version = tuple[int, int, int]
 
@@ -56,6 +58,7 @@ class MachineSpec:
         kernel_digest: SHA-256 of the uncompressed kernel.
         initrd_digests: SHA-256 of the cpio archives, in their order.
         host_cpu: Identity of the host's CPU where the guest sees it (KVM), else empty.
+        discs: Its discs.
     """
 
     qemu_version: Version
@@ -70,6 +73,7 @@ class MachineSpec:
     kernel_digest: str
     initrd_digests: tuple[str, ...]
     host_cpu: str = ""
+    discs: tuple[Disc, ...] = ()
 
     def __post_init__(self) -> None:
         if self.accelerator not in ("tcg", "kvm"):
@@ -90,6 +94,7 @@ class Wiring:
         agent: Descriptor of the agent's socket in QEMU.
         kernel: Path of the uncompressed kernel; used to boot only.
         initrd: Path of the initramfs; used to boot only.
+        discs: Paths of the files of the discs, in the order of `plan_files`.
     """
 
     executable: str
@@ -99,6 +104,7 @@ class Wiring:
     agent: int
     kernel: str = ""
     initrd: str = ""
+    discs: tuple[str, ...] = ()
 
 
 SYMBOLIC = Wiring(
@@ -116,6 +122,7 @@ def qemu_command(spec: MachineSpec, role: Role, wiring: Wiring) -> tuple[str, ..
         *_memory_arguments(spec, role, wiring),
         *_channel_arguments(wiring),
         *_device_arguments(),
+        *disc_arguments(spec.discs, wiring.discs),
         *_start_arguments(spec, role, wiring),
     )
 
@@ -166,7 +173,8 @@ def _escape(value: str) -> str:
 
 def template_record(spec: MachineSpec) -> dict[str, object]:
     """The one record whose digest is the key of the base template: the spec, and every command line made of it."""
-    commands = {role.value: list(qemu_command(spec, role, SYMBOLIC)) for role in Role}
+    wiring = replace(SYMBOLIC, discs=tuple(f"DISC-{file.name}" for file in plan_files(spec.discs)))
+    commands = {role.value: list(qemu_command(spec, role, wiring)) for role in Role}
     return {"format": 1, "spec": asdict(spec), "commands": commands}
 
 

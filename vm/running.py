@@ -7,6 +7,7 @@ What is said between host and guest is not known here: that is `kernelproof.vm.m
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from kernelproof.vm.channel import Channel, DeadlineMissed, Ended
 from kernelproof.vm.console import Console, escape_text
+from kernelproof.vm.disc_files import DiscFiles
 from kernelproof.vm.errors import ChannelError, MachineLost
 from kernelproof.vm.lost import judge_end, lost
 from kernelproof.vm.process import Child, Spawner, Usage
@@ -62,15 +64,27 @@ class Running:
         console: Its serial line.
         errors: What QEMU itself prints.
         road: As `migration_road` says.
+        discs: The files of its discs; closed with it.
     """
 
-    def __init__(self, name: str, child: Child, channel: Channel, console: Console, errors: Console, road: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        child: Child,
+        channel: Channel,
+        console: Console,
+        errors: Console,
+        road: str,
+        discs: DiscFiles,
+    ) -> None:
         self.name = name
         self.child = child
         self.channel = channel
         self.console = console
         self._errors = errors
         self._road = road
+        self.discs = discs
+        self._frozen = False
         self._usage: Usage | None = None
         self._log = ""
         self._stderr = b""
@@ -84,6 +98,7 @@ class Running:
         memory: int,
         spawner: Spawner,
         boot: BootFiles | None = None,
+        discs: DiscFiles | None = None,
     ) -> Running:
         """Start QEMU and wait for its greeting. The guest stands still, unless it boots.
 
@@ -94,18 +109,21 @@ class Running:
             memory: Descriptor of the memory file; owned by the caller, who keeps it open.
             spawner: Forks the process.
             boot: For the role BOOT.
+            discs: The files of its discs; owned from here on.
 
         Raises:
             MachineLost: kind "qemu", it ended or did not greet.
             OSError: no descriptors, no processes, no memory.
             ProvisionError: setpriv(1) is absent.
         """
+        discs = DiscFiles() if discs is None else discs
         console, errors = Console("console"), Console("stderr")
         ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
         try:
             control_end, agent_end = (end.fileno() for end in theirs)
             paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
-            wiring = Wiring(program.executable, _path(memory), console.path, control_end, agent_end, *paths)
+            places = (program.executable, _path(memory), console.path)
+            wiring = Wiring(*places, control_end, agent_end, *paths, discs=discs.paths())
             child = spawner.spawn(
                 qemu_command(spec, role, wiring),
                 descriptors=(control_end, agent_end),
@@ -113,14 +131,14 @@ class Running:
                 environment={"LC_ALL": "C", **dict(program.environment)},
             )
         except BaseException:
-            for closing in (*ours, console, errors):
+            for closing in (*ours, console, errors, discs):
                 closing.close()
             raise
         finally:
             for end in theirs:
                 end.close()
         channel = Channel(ours[1], ours[0], child.pidfd)
-        running = cls(role.value, child, channel, console, errors, migration_road(spec.qemu_version))
+        running = cls(role.value, child, channel, console, errors, migration_road(spec.qemu_version), discs)
         with running.losing("qemu"):
             deadline = time.monotonic() + START_SECONDS
             channel.wait_for_greeting(deadline)
@@ -149,6 +167,8 @@ class Running:
             MachineLost: kind "load".
         """
         with self.losing("load"):
+            if self._frozen:
+                self._thaw()
             self.channel.command("stop", deadline=time.monotonic() + LOAD_SECONDS)
             self._migrate("migrate", state)
 
@@ -179,11 +199,44 @@ class Running:
         Raises:
             QmpError, DeadlineMissed, Ended, ChannelError: inside `losing` they are a `MachineLost`.
         """
-        self.channel.command("cont", deadline=deadline)
+        if self._frozen:
+            self._thaw()
+        else:
+            self.channel.command("cont", deadline=deadline)
 
     def pause(self, deadline: float) -> None:
-        """Stop the guest and its clock; errors as for `go_on`."""
-        self.channel.command("stop", deadline=deadline)
+        """Stop the guest and its clock; errors as for `go_on`.
+
+        The monitor's `stop` flushes all discs, which a guest could not tell from a disc that keeps everything. Where
+        that matters the process is stopped instead.
+        """
+        if self.discs.lose:
+            signal.pidfd_send_signal(self.child.pidfd, signal.SIGSTOP)
+            self._frozen = True
+        else:
+            self.channel.command("stop", deadline=deadline)
+
+    def _thaw(self) -> None:
+        self._frozen = False
+        signal.pidfd_send_signal(self.child.pidfd, signal.SIGCONT)
+
+    def cut_power(self) -> dict[str, int]:
+        """Kill the machine; returns what is on the discs that lose what was not flushed, for the caller to close.
+
+        Raises:
+            MachineLost: kind "qemu": it does not stop, or a disc was written to more often than its log holds.
+        """
+        with self.losing("qemu"):
+            extents = self.discs.extents()  # this is the moment; what is under way comes to its end after it
+            if self._frozen:
+                self._thaw()
+            self.channel.command("stop", deadline=time.monotonic() + LOAD_SECONDS)
+            try:
+                survivors = self.discs.survivors(extents)
+            except ValueError as error:
+                raise QmpError(str(error)) from error
+        self.close()
+        return survivors
 
     @contextmanager
     def losing(self, kind: str = "hang") -> Iterator[None]:
@@ -252,7 +305,7 @@ class Running:
             self._log = self.console.text()
             self._stderr = self._errors.read()
             self._usage = usage
-            for closing in (self.channel, self.console, self._errors):
+            for closing in (self.channel, self.console, self._errors, self.discs):
                 closing.close()
         return self._usage
 

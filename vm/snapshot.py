@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Self, TypeVar
 
+from kernelproof.vm.disc_files import DiscFiles
+from kernelproof.vm.discs import Disc
 from kernelproof.vm.errors import VmError
 from kernelproof.vm.machine import Machine
 from kernelproof.vm.memory import (
@@ -41,6 +43,7 @@ class Snapshot:
         state: Descriptor of the device state; likewise.
         facts: What the machine is, for headers.
         spawner: Forks its clones.
+        contents: Descriptors of what its discs hold, by name; likewise.
     """
 
     def __init__(
@@ -51,13 +54,15 @@ class Snapshot:
         state: int,
         facts: Mapping[str, Plain],
         spawner: Spawner,
+        contents: Mapping[str, int] | None = None,
     ) -> None:
         self.spec = spec
         self.facts = facts
         self._program = program
         self._memory, self._state = memory, state
         self._spawner = spawner
-        self._close = weakref.finalize(self, _close_files, (memory, state))
+        self._contents = dict(contents or {})
+        self._close = weakref.finalize(self, _close_files, (memory, state, *self._contents.values()))
 
     def clone(self) -> Machine:
         """A new machine that goes on from the snapshot at its first request. Close it, or use it in a `with`.
@@ -68,7 +73,7 @@ class Snapshot:
             OSError: EMFILE, EAGAIN, ENOMEM: no descriptors or processes left.
         """
         check_memory(HOST_SHARE_MIB * MIB, read_available())
-        return self._start(Role.CLONE, self._memory)
+        return self._start(Role.CLONE, self._memory, self._contents)
 
     def derive(self, prepare: Callable[[Machine], T]) -> tuple[SessionTemplate, T]:
         """Let `prepare` change a copy of the machine, and take a snapshot of what came of it.
@@ -82,21 +87,28 @@ class Snapshot:
         check_memory(os.fstat(self._memory).st_blocks * 512 + HOST_SHARE_MIB * MIB, read_available())
         memory = create_memory("session", 0)
         state = os.memfd_create("kernelproof-state", os.MFD_CLOEXEC)
+        contents: dict[str, int] = {}
         try:
             copy_sparse(self._memory, memory)
-            with self._start(Role.SESSION, memory) as machine:
+            with self._start(Role.SESSION, memory, self._contents) as machine:
                 made = prepare(machine)
-                machine.save(state)
+                contents |= machine.save(state)
             seal_memory(memory)
         except BaseException:
-            _close_files((memory, state))
+            _close_files((memory, state, *contents.values()))
             raise
-        return SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner), made
+        session = SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner, contents)
+        return session, made
 
-    def _start(self, role: Role, memory: int) -> Machine:
-        running = Running.start(self.spec, role, self._program, memory, self._spawner)
+    def _start(self, role: Role, memory: int, contents: Mapping[str, int]) -> Machine:
+        discs = DiscFiles(self.spec.discs, contents)
+        running = Running.start(self.spec, role, self._program, memory, self._spawner, discs=discs)
         running.load(self._state)
-        return Machine(running, self.facts, paused=True, virtual=self.spec.time == "virtual")
+        virtual = self.spec.time == "virtual"
+        return Machine(running, self.facts, paused=True, virtual=virtual, restart=self._restart)
+
+    def _restart(self, survivors: Mapping[str, int]) -> Machine:
+        return self._start(Role.CLONE, self._memory, {**self._contents, **survivors})
 
     def close(self) -> None:
         """Give the memory back; clones that run go on. A second call changes nothing."""
@@ -112,6 +124,7 @@ class SessionTemplate(Snapshot):
             "owner": os.getpid(),
             "memory": self._memory,
             "state": self._state,
+            "contents": dict(self._contents),
             "spec": asdict(self.spec),
             "executable": self._program.executable,
             "environment": [list(pair) for pair in self._program.environment],
@@ -127,10 +140,13 @@ class SessionTemplate(Snapshot):
             KeyError, TypeError, ValueError: not what `export` gives.
         """
         owner = int(str(exported["owner"]))
+        contents = exported["contents"]
+        if not isinstance(contents, dict):
+            raise TypeError("the contents of the exported template's discs are no record")
         files = []
         try:
-            for name in ("memory", "state"):
-                path = f"/proc/{owner}/fd/{int(str(exported[name]))}"
+            for number in (exported["memory"], exported["state"], *contents.values()):
+                path = f"/proc/{owner}/fd/{int(str(number))}"
                 files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             _close_files(tuple(files))
@@ -141,7 +157,8 @@ class SessionTemplate(Snapshot):
         if not isinstance(facts, dict) or not isinstance(environment, list):
             raise TypeError("facts or environment of the exported template are not plain")
         program = Program(str(exported["executable"]), tuple((str(name), str(value)) for name, value in environment))
-        return cls(_read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner())
+        discs = dict(zip(map(str, contents), files[2:], strict=True))
+        return cls(_read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner(), discs)
 
 
 def _read_spec(exported: object) -> MachineSpec:
@@ -150,6 +167,7 @@ def _read_spec(exported: object) -> MachineSpec:
     members: dict[str, Any] = {
         str(name): tuple(value) if isinstance(value, list) else value for name, value in exported.items()
     }
+    members["discs"] = tuple(Disc(**disc) for disc in members["discs"])
     return MachineSpec(**members)
 
 

@@ -168,7 +168,10 @@ def read_machine_type(qemu: Qemu) -> str:
 def plan_machine(
     made: Provisioned, profile: Profile, time: str, machine: str, accelerator: Choice, agent_digest: str
 ) -> MachineSpec:
-    """The machine for a profile and a kind of time, of what was provisioned. Pure; with KVM all time is real."""
+    """The machine for a profile and a kind of time, of what was provisioned. Pure.
+
+    With KVM all time is real, and where the profile has no other.
+    """
     return MachineSpec(
         qemu_version=made.qemu.version,
         qemu_arguments=made.qemu.arguments,
@@ -177,11 +180,12 @@ def plan_machine(
         cpu=accelerator.cpu,
         cpus=profile.cpus,
         memory_mib=profile.memory_mib,
-        time=time if accelerator.name == "tcg" else "real",
+        time=time if accelerator.name == "tcg" and time in profile.times else "real",
         words=profile.words,
         kernel_digest=made.kernel.digest,
         initrd_digests=(made.root.digest, made.kernel.digest, made.site.digest, agent_digest),
         host_cpu=accelerator.host_cpu,
+        discs=profile.discs,
     )
 
 

@@ -15,10 +15,11 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kernelproof.vm.guest import agent
 from kernelproof.vm.guest.frames import AGENT_DIED
+from kernelproof.vm.guest.mounting import mount
 
 PROFILE = Path("/usr/lib/kernelproof-agent/profile.json")
 
@@ -70,19 +71,6 @@ _UEVENT_PROTOCOL = 15
 _UEVENT_GROUP = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
-
-
-def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
-    """mount(2).
-
-    Raises:
-        OSError: as mount(2) refuses, with both paths.
-    """
-    encoded = [None if text is None else text.encode() for text in (source, target, fstype, data)]
-    if _libc.mount(encoded[0], encoded[1], encoded[2], flags, encoded[3]) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), source, None, target)
 
 
 def leave_initial_rootfs() -> None:
@@ -100,27 +88,51 @@ def leave_initial_rootfs() -> None:
     os.rmdir("/newroot")
 
 
-def prepare(modules: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Mount, load modules, bring the loopback up; returns the modules that this kernel lacks.
+def prepare(profile: Mapping[str, Any]) -> tuple[str, ...]:
+    """Mount, load modules, bring the loopback up, do what the profile says; returns the modules that this kernel lacks.
 
     Args:
-        modules: Each a name and its parameters.
+        profile: As the host wrote it: `init`, `modules`, `settings` and `commands` are used here.
 
     Raises:
         OSError: a mount or a write failed.
+        subprocess.CalledProcessError: a command failed.
     """
-    leave_initial_rootfs()
+    if profile["init"] != "agent-on-initial-ramfs":
+        leave_initial_rootfs()
     for source, target, fstype, flags, data in MOUNTS:
         os.makedirs(target, exist_ok=True)
         mount(source, target, fstype, flags, data)
     for link, target in DEVICE_LINKS:
         os.symlink(target, link)
     subprocess.run(["modprobe", "-a", *PORT_MODULES], check=True)
-    missing = tuple(module[0] for module in modules if subprocess.call(["modprobe", "-q", "--", *module]) != 0)
+    missing = load_modules(profile["modules"])
     _apply_sysctls()
     socket.sethostname("kernelproof")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    link_discs()
+    for path, text in profile["settings"]:
+        Path("/proc/sys", path).write_text(text)
+    for command in profile["commands"]:
+        subprocess.run(command, check=True)
     return missing
+
+
+def load_modules(modules: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Load kernel modules, each a name and its parameters; returns the names of those that this kernel lacks."""
+    return tuple(module[0] for module in modules if subprocess.call(["modprobe", "-q", "--", *module]) != 0)
+
+
+def link_discs(blocks: Path = Path("/sys/block"), links: Path = Path("/dev/disc")) -> None:
+    """Make `/dev/disc/NAME` for every virtio disc that the host named.
+
+    Raises:
+        OSError: as mkdir(2) and symlink(2) refuse.
+    """
+    for serial in sorted(blocks.glob("*/serial")):
+        if name := serial.read_text().strip():
+            links.mkdir(exist_ok=True)
+            (links / name).symlink_to(f"../{serial.parent.name}")
 
 
 def _apply_sysctls(root: Path = Path("/proc/sys")) -> None:
@@ -184,7 +196,7 @@ def main() -> None:
     os.environ.update(ENVIRONMENT)
     try:
         profile = json.loads(PROFILE.read_text())
-        missing = prepare(profile["modules"])
+        missing = prepare(profile)
         _use_console()
         if (child := os.fork()) == 0:
             _run_agent(profile, missing)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kernelproof.vm.cache import digest_record
+from kernelproof.vm.discs import Disc
 from kernelproof.vm.qemu import (
     SYMBOLIC,
     MachineSpec,
@@ -132,6 +133,7 @@ OTHER: dict[str, Any] = {
     "kernel_digest": "other",
     "initrd_digests": ("r", "m", "s", "other"),
     "host_cpu": "other",
+    "discs": (Disc("scratch", 64),),
 }
 
 

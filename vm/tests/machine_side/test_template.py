@@ -10,6 +10,7 @@ import pytest
 
 from kernelproof.vm.accelerator import WORD, Choice, make_init, pack_probe, probe_command, read_host_cpu
 from kernelproof.vm.agent_archive import pack_agent, read_agent
+from kernelproof.vm.discs import Disc
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.memory import create_memory
 from kernelproof.vm.process import Spawner
@@ -38,6 +39,19 @@ memory_mib = 512
 words = ["quiet"]
 modules = [["dummy", "numdummies=0"], ["tun"]]
 imports = ["json"]
+discs = [{ name = "scratch", mib = 64, loses = true }]
+settings = [["vm/nr_hugepages", "8"]]
+commands = [["swapon", "/dev/disc/swap"]]
+init = "agent"
+times = ["virtual", "real"]
+"""
+TWIN = """
+[q]
+about = "b"
+like = "p"
+packages = ["y"]
+memory_mib = 2048
+times = ["real"]
 """
 
 
@@ -46,6 +60,32 @@ def test_profile() -> None:
     profile = parse_profiles(ROW)["p"]
     assert profile.modules == (("dummy", "numdummies=0"), ("tun",))
     assert (profile.name, profile.packages, profile.cpus, profile.memory_mib) == ("p", ("x",), 1, 512)
+    assert profile.discs == (Disc("scratch", 64, loses=True),)
+
+
+def test_profile_like_another() -> None:
+    """A row that is like another one adds to its lists and replaces its other members."""
+    plain, twin = parse_profiles(ROW + TWIN).values()
+    assert (twin.packages, twin.memory_mib, twin.times) == (("x", "y"), 2048, ("real",))
+    assert replace(twin, name="p", about="a", packages=("x",), memory_mib=512, times=plain.times) == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        (("cpus = 1", "cpus = true"), "cpus: True is no number"),
+        (("cpus = 1", 'cpus = "1"'), "cpus: '1' is no number"),
+        (('packages = ["x"]', 'packages = "x"'), "packages: 'x' is no list"),
+        (('words = ["quiet"]', "words = [1]"), "words: 1 is no text"),
+        (('init = "agent"', 'init = "upstart"'), "init: 'upstart' is not one of agent"),
+        (("mib = 64", "mib = 0"), "discs: disc 'scratch'"),
+        (("[p]", '[p]\nlike = "q"'), "like 'q', which is not a row before it"),
+    ],
+)
+def test_profile_with_wrong_members(change: tuple[str, str], seen: str) -> None:
+    """A member of another type, or a row that is like none, is refused by name."""
+    with pytest.raises(ValueError, match=f"profile 'p'.*{seen}"):
+        parse_profiles(ROW.replace(*change))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +128,13 @@ def test_plan() -> None:
     assert (spec.time, spec.cpus, spec.memory_mib) == ("virtual", 2, 1024)
     kvm = plan_machine(MADE, find_profile("plain"), "virtual", "pc-q35-10.0", Choice("kvm", "host", "cpu"), "ad")
     assert (kvm.time, kvm.host_cpu) == ("real", "cpu")
+
+
+def test_plan_of_a_profile_without_virtual_time() -> None:
+    """Where a profile has no virtual time the machine's is real, whatever was asked for; its discs are its own."""
+    profile = replace(find_profile("disk"), times=("real",))
+    spec = plan_machine(MADE, profile, "virtual", "pc-q35-10.0", TCG, "ad")
+    assert (spec.time, [disc.name for disc in spec.discs]) == ("real", ["scratch", "swap"])
 
 
 def test_facts() -> None:

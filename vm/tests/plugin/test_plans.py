@@ -35,15 +35,16 @@ def test_options() -> None:
 
 
 def test_plugins() -> None:
-    """The guest loads the conformance plugin, the project's and the command line's, each once."""
+    """The guest loads our fixtures, the conformance plugin, the project's and the command line's, each once."""
     named = ["xdist", "mine", "no:logging", "no:terminal", "kernelproof.vm.plugin", "mine"]
     assert plan_plugins(named, ["theirs"], conformance=True) == [
+        "kernelproof.vm.guest.fixtures",
         "kernelproof.conformance.plugin",
         "theirs",
         "mine",
         "no:logging",
     ]
-    assert plan_plugins([], [], conformance=False) == []
+    assert plan_plugins([], [], conformance=False) == ["kernelproof.vm.guest.fixtures"]
 
 
 def test_path() -> None:

@@ -1,0 +1,35 @@
+"""mount(2) and umount2(2), for what runs in a machine before and beside the tests."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+DETACH = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2).
+
+    Raises:
+        OSError: as mount(2) refuses, with both paths.
+    """
+    encoded = [None if text is None else text.encode() for text in (source, target, fstype, data)]
+    if _libc.mount(encoded[0], encoded[1], encoded[2], flags, encoded[3]) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), source, None, target)
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """umount2(2).
+
+    Raises:
+        OSError: as umount2(2) refuses.
+    """
+    if _libc.umount2(target.encode(), flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
