@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
@@ -78,7 +80,7 @@ class Generations:
         self._busy = threading.Lock()
         self._serving = 0
         self._idle = threading.Condition()
-        self._exit_ends: list[socket.socket] = []  # kept as long as the process lives: their end tells the successor
+        self._exit_ends: list[int] = []  # open as long as the process lives: their end tells the successor
         self._socket = _inherited or listen(f"unixpacket:{control}", gate=Gate(is_open=True), mode=0o600)
         self._thread = threading.Thread(target=self._serve, daemon=True, name="hand-over")
         self._thread.start()
@@ -136,7 +138,7 @@ class Generations:
             ]
             descriptors = [theirs.fileno(), *(real_fileno(one) for one in sockets.values())]
             messages.send(connection, "sockets", descriptors, generation=self.generation, sockets=described)
-        self._exit_ends.append(ours)
+        self._exit_ends.append(ours.detach())
         messages.expect(connection, ["ready"], self._ready_seconds).close()
         self._pause()
         try:
@@ -290,7 +292,8 @@ class Taken:
     ) -> None:
         self._control = control
         self._connection = connection
-        self._predecessor = predecessor
+        self._predecessor = predecessor.detach()
+        self._let_go = weakref.finalize(self, os.close, self._predecessor)
         self._files = dict(files)
         self.generation = generation
         self.inherited = dict(found)
@@ -355,18 +358,16 @@ class Taken:
 
     def wait_until_predecessor_ended(self, timeout_seconds: float) -> bool:
         """Wait until the old generation's process is gone; return whether it is."""
-        self._predecessor.settimeout(timeout_seconds)
-        try:
-            return self._predecessor.recv(1) == b""
-        except TimeoutError:
-            return False
+        poll = select.poll()
+        poll.register(self._predecessor, select.POLLIN)
+        return bool(poll.poll(timeout_seconds * 1000))
 
     def abandon(self) -> None:
         """Give the sockets up; the predecessor goes on serving."""
         for listener in [*self.listeners.values(), self._control_listener]:
             listener.close()
         self._connection.close()
-        self._predecessor.close()
+        self._let_go()
 
 
 def take_over(control: str | None = None, *, timeout_seconds: float = 10.0) -> Taken:

@@ -17,7 +17,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -288,13 +288,17 @@ def _who_listens(address: Address) -> str | None:
     # For IP: find the socket's inode by its port, then the process that has it open, as far as we may look.
     inodes = _inodes_on_port(address)
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
-        try:
-            links = [os.readlink(entry) for entry in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if inodes & set(links):
+        if inodes & set(_read_links(process / "fd")):
             return f"in use by pid {process.name}{_command_of(int(process.name))}"
     return None
+
+
+def _read_links(directory: Path) -> Iterator[str]:
+    # Of what we may look at, and what is still there when we do.
+    with suppress(OSError):
+        for entry in os.listdir(directory):
+            with suppress(OSError):
+                yield os.readlink(directory / entry)
 
 
 def _inodes_on_port(address: Address) -> set[str]:
