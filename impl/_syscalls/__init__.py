@@ -2,11 +2,13 @@
 
     architecture   numbers of the calls that no libc names yet; an unknown machine is an error
     libc           `Call`: a prototype, the conversion of its arguments, the error it raises
+    filesystem     the type of a filesystem
     identity       host and domain name, users, groups, file system ids
     mount          the mount table and the mount API
     namespaces     unshare, setns, clone3
     ownership      fchownat by descriptor
     resolve        openat2
+    spawn          posix_spawn with a working directory
 
 This is the lowest layer. It checks only what would corrupt the message to the kernel (a NUL byte in a string, a
 number that its C type cannot hold) and leaves every refusal to the kernel. The packages above check meaning.

@@ -1,0 +1,175 @@
+"""A program on a terminal of its own: started without fork, waited for by descriptor.
+
+posix_spawn makes the child in a new session and opens the terminal as its first file, without O_NOCTTY: that makes it
+the controlling terminal, at its right size, with no Python in between and nothing that threads could break.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kernelproof.impl.term.calls import IS_LINUX
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Process:
+    """A child process; a context manager that closes its descriptor.
+
+    Attributes:
+        pid: its process id, which is also that of its session and its first process group.
+        pidfd: a descriptor that becomes readable when it ends, None where the system has no such thing.
+    """
+
+    __slots__ = ("_status", "pid", "pidfd")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        self._status: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor. The process is neither ended nor waited for."""
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, as far as `wait` has seen: its exit status, or 128 and the number of the signal."""
+        return self._status
+
+    def wait(self, timeout_seconds: float | None = None) -> int:
+        """Wait until it ends, and return its exit status, or 128 and the number of the signal that ended it.
+
+        Raises:
+            TimeoutError: it did not end in time.
+            OSError: ECHILD somebody else has waited for it.
+        """
+        if self._status is None:
+            deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+            self._wait_until_ended(deadline)
+            _, status = os.waitpid(self.pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            self._status = code if code >= 0 else 128 - code
+        return self._status
+
+    def _wait_until_ended(self, deadline: float | None) -> None:
+        if deadline is None:
+            return  # waitpid waits
+        left = max(0.0, deadline - time.monotonic())
+        if self.pidfd is not None:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            ended = bool(poll.poll(left * 1000))
+        else:
+            ended = _wait_by_kqueue(self.pid, left)
+        if not ended:
+            raise TimeoutError(f"process {self.pid} did not end in time")
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process. One that has ended takes none, and that is no error.
+
+        Raises:
+            OSError: EPERM; EINVAL no such signal.
+        """
+        if self._status is not None:
+            return
+        try:
+            if self.pidfd is not None and hasattr(signal, "pidfd_send_signal"):
+                signal.pidfd_send_signal(self.pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def _wait_by_kqueue(pid: int, seconds: float) -> bool:
+    bsd: Any = select  # what these systems have in it
+    if not hasattr(bsd, "kqueue"):
+        raise NotImplementedError("waiting with a timeout needs pidfd_open or kqueue")
+    queue = bsd.kqueue()
+    try:
+        flags = bsd.KQ_EV_ADD | bsd.KQ_EV_ONESHOT
+        event = bsd.kevent(pid, bsd.KQ_FILTER_PROC, flags, bsd.KQ_NOTE_EXIT)
+        return bool(queue.control([event], 1, seconds))
+    except ProcessLookupError:
+        return True
+    finally:
+        queue.close()
+
+
+def spawn_on(
+    terminal: str,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stderr: int | None = None,
+) -> Process:
+    """Start a program in a session of its own, with a terminal as controlling terminal, input and output.
+
+    Args:
+        terminal: path of the terminal; it is opened in the child.
+        argv: the program, looked up in the PATH of `env`, and its arguments.
+        env: its environment; None is this process's.
+        cwd: its working directory; None is this process's.
+        stderr: a descriptor for its errors; None is the terminal.
+
+    Raises:
+        ValueError: no program.
+        FileNotFoundError: it is not in the PATH.
+        OSError: what execve(2), open(2) and chdir(2) give.
+        NotImplementedError: this system's posix_spawn makes no session.
+    """
+    if not argv:
+        raise ValueError("no program to start")
+    env = os.environ if env is None else env
+    path = shutil.which(argv[0], path=env.get("PATH", os.defpath))
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    if cwd is not None:
+        return Process(_spawn_in(os.fspath(cwd), os.path.abspath(path), argv, env, terminal, stderr, signals))
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_DUP2, 0 if stderr is None else stderr, 2),
+    ]
+    pid = os.posix_spawn(path, list(argv), env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=signals)
+    return Process(pid)
+
+
+def _spawn_in(
+    cwd: str,
+    path: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    terminal: str,
+    stderr: int | None,
+    signals: set[signal.Signals] | set[int],
+) -> int:
+    if IS_LINUX:
+        # Linux only, and only with a directory.
+        from kernelproof.impl._syscalls.spawn import Duplicate, Open, spawn
+
+        actions = (Open(0, terminal, os.O_RDWR), Duplicate(0, 1), Duplicate(0 if stderr is None else stderr, 2))
+        return spawn(path, argv, env, cwd=cwd, file_actions=actions, default_signals=signals)
+    raise NotImplementedError("a working directory for the program: only on Linux")
