@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from kernelproof.vm.cpio import make_directory, make_file, write_newc
+from kernelproof.vm.cpio import Member, make_directory, make_file, make_link, write_newc
+from kernelproof.vm.guest.frames import AGENT_DIED
 from kernelproof.vm.profiles import Profile
 
 PLACE = "usr/lib/kernelproof-agent"
@@ -21,6 +22,33 @@ PLACE = "usr/lib/kernelproof-agent"
 INIT = f"""#!/bin/sh
 PYTHONHASHSEED=0 PYTHONPATH=/{PLACE} exec /usr/bin/python3 -P -c 'from kernelproof.vm.guest.init import main; main()'
 """
+
+# With systemd as init the agent is a service that starts when all others have, and whose end is that of the machine.
+HAND_OVER = INIT.replace("main", "hand_over")
+UNIT = f"""[Unit]
+Description=kernelproof's agent
+After=multi-user.target
+SuccessAction=poweroff-force
+FailureAction=poweroff-force
+
+[Service]
+Type=exec
+ExecStart=/usr/bin/python3 -P -c 'from kernelproof.vm.guest.init import serve_as_service; serve_as_service()'
+ExecStopPost=/bin/sh -c 'echo {AGENT_DIED} $EXIT_CODE $EXIT_STATUS'
+Environment=PYTHONHASHSEED=0 PYTHONPATH=/{PLACE}
+StandardOutput=file:/dev/console
+StandardError=file:/dev/console
+Delegate=yes
+TasksMax=infinity
+"""
+TARGET = """[Unit]
+Description=kernelproof's machine
+Requires=multi-user.target
+Wants=kernelproof-agent.service
+After=multi-user.target
+AllowIsolate=yes
+"""
+MACHINE_ID = "6b65726e656c70726f6f660000000001\n"  # the same in all machines, as their host name
 
 _GUEST = Path(__file__).with_name("guest")
 
@@ -49,8 +77,22 @@ def pack_agent(profile: Profile, modules: Mapping[str, bytes]) -> bytes:
         *(make_directory(f"{PLACE}{folder}") for folder in folders),
         *(make_file(f"{PLACE}/{name}", data) for name, data in modules.items()),
         make_file(f"{PLACE}/profile.json", json.dumps(settings).encode()),
-        make_file("init", INIT.encode(), 0o755),
+        *_init_members(profile.init),
     ]
     packed = io.BytesIO()
     write_newc(packed, members)
     return packed.getvalue()
+
+
+def _init_members(init: str) -> list[Member]:
+    if init != "systemd":
+        return [make_file("init", INIT.encode(), 0o755)]
+    place = "etc/systemd/system"
+    return [
+        make_file("init", HAND_OVER.encode(), 0o755),
+        make_file("etc/machine-id", MACHINE_ID.encode()),
+        make_file("etc/hostname", b"kernelproof\n"),
+        make_file(f"{place}/kernelproof-agent.service", UNIT.encode()),
+        make_file(f"{place}/kernelproof.target", TARGET.encode()),
+        make_link(f"{place}/default.target", "kernelproof.target"),
+    ]

@@ -20,7 +20,7 @@ from kernelproof.vm.guest.commands import call_function, run_command
 from kernelproof.vm.guest.files import send_pulled, store_pushed
 from kernelproof.vm.guest.frames import PROTOCOL, FrameError
 from kernelproof.vm.guest.port import Port
-from kernelproof.vm.guest.wake import apply_wake
+from kernelproof.vm.guest.wake import Waker, settle_on_first_cpu
 
 _OWN_PACKAGES = ("kernelproof", "kernelproof.vm")
 
@@ -92,7 +92,7 @@ def serve(descriptor: int, profile: Mapping[str, object], missing: tuple[str, ..
         profile: The machine's profile as the host wrote it: `imports` is used here.
         missing: The kernel modules that this kernel lacks, for the hello.
     """
-    port = Port(descriptor, apply_wake)
+    port = Port(descriptor, Waker(), settle_on_first_cpu)
     absent = []
     for name in cast("list[str]", profile["imports"]):
         try:

@@ -20,10 +20,18 @@ BYTES = b"B"
 MAX_PAYLOAD = 16 * 1024 * 1024
 
 _HEADER = struct.Struct("!Ic")
+# Made once: every clone pays for each piece of code that it runs for the first time.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder()
 
 
 class FrameError(ValueError):
     """The bytes are no frame, or the value does not fit into one."""
+
+
+def encode_header(kind: bytes, length: int) -> bytes:
+    """The first five bytes of a frame; of no frame at all if `length` is negative."""
+    return _HEADER.pack(length, kind) if length >= 0 else b""
 
 
 def encode_frame(kind: bytes, payload: bytes) -> bytes:
@@ -38,7 +46,7 @@ def encode_frame(kind: bytes, payload: bytes) -> bytes:
     """
     if len(payload) > MAX_PAYLOAD:
         raise FrameError(f"payload of {len(payload)} bytes, a frame holds at most {MAX_PAYLOAD}")
-    return _HEADER.pack(len(payload), kind) + payload
+    return encode_header(kind, len(payload)) + payload
 
 
 def encode_message(message: Mapping[str, object]) -> bytes:
@@ -48,22 +56,25 @@ def encode_message(message: Mapping[str, object]) -> bytes:
         FrameError: it holds what JSON has no word for, or is too long.
     """
     try:
-        text = json.dumps(message, separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode(message)
     except (TypeError, ValueError, RecursionError) as error:
         raise FrameError(f"not plain data: {error}") from error
     return encode_frame(JSON, text.encode("ascii"))
 
 
 def decode_message(payload: bytes) -> dict[str, object]:
-    """The object in the payload of a `J` frame.
+    """The object in the payload of a `J` frame, without white space around it.
 
     Raises:
         FrameError: not UTF-8, not JSON, nested too deeply, or not an object.
     """
     try:
-        message = json.loads(payload.decode("utf-8"))
+        text = payload.decode("utf-8")
+        message, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise FrameError(f"no JSON object in UTF-8: {error}") from error
+    if end != len(text):
+        raise FrameError(f"{len(text) - end} characters behind the object")
     if not isinstance(message, dict):
         raise FrameError(f"a JSON {type(message).__name__}, not an object")
     return message

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kernelproof.vm.guest import agent
+from kernelproof.vm.guest.boot_words import BOOT_FAILED, NO_CONSOLE
 from kernelproof.vm.guest.frames import AGENT_DIED
 from kernelproof.vm.guest.mounting import mount
 
 PROFILE = Path("/usr/lib/kernelproof-agent/profile.json")
+SYSTEMD = "/usr/lib/systemd/systemd"
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -49,6 +51,7 @@ MOUNTS = (
 
 # The way to the host; built in since 6.12, modules before. There is no udev that would load them.
 PORT_MODULES = ("virtio_pci", "virtio_console")
+PORTS = Path("/sys/class/virtio-ports")
 
 # What devtmpfs leaves to user space.
 DEVICE_LINKS = (
@@ -58,12 +61,13 @@ DEVICE_LINKS = (
     ("/dev/stderr", "/proc/self/fd/2"),
 )
 
-# A panic (the host's NMI at a deadline is one) shows all tasks; messages of every level reach the console.
+# A panic (the host's NMI at a deadline is one) shows all tasks. Warnings and worse reach the console, and all that an
+# oops or a panic says; what is less stays in the kernel's buffer, because each line costs a clone some milliseconds.
 # Of each row the first that this kernel has is written: (path below /proc/sys, text).
 SYSCTLS = (
     (("kernel/unknown_nmi_panic", "1"),),
     (("kernel/panic_sys_info", "tasks"), ("kernel/panic_print", "1")),
-    (("kernel/printk", "8"),),
+    (("kernel/printk", "5"),),
 )
 
 _POWER_OFF = 0x4321FEDC
@@ -105,11 +109,22 @@ def prepare(profile: Mapping[str, Any]) -> tuple[str, ...]:
         mount(source, target, fstype, flags, data)
     for link, target in DEVICE_LINKS:
         os.symlink(target, link)
-    subprocess.run(["modprobe", "-a", *PORT_MODULES], check=True)
-    missing = load_modules(profile["modules"])
-    _apply_sysctls()
     socket.sethostname("kernelproof")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    return set_up(profile)
+
+
+def set_up(profile: Mapping[str, Any]) -> tuple[str, ...]:
+    """What every init has to do for the agent and the profile: all of `prepare` that is not a matter of init's.
+
+    Raises:
+        As `prepare`, and LookupError: the kernel has no virtio console, so no way to the host.
+    """
+    subprocess.run(["modprobe", "-q", "-a", *PORT_MODULES], check=False)  # they may be built in, or not known by name
+    if not PORTS.is_dir():
+        raise LookupError(NO_CONSOLE)
+    missing = load_modules(profile["modules"])
+    _apply_sysctls()
     link_discs()
     for path, text in profile["settings"]:
         Path("/proc/sys", path).write_text(text)
@@ -143,7 +158,7 @@ def _apply_sysctls(root: Path = Path("/proc/sys")) -> None:
                 break
 
 
-def find_port(name: str, classes: Path = Path("/sys/class/virtio-ports")) -> str | None:
+def find_port(name: str, classes: Path = PORTS) -> str | None:
     """The device node of the virtio port called `name`, or None."""
     for entry in classes.glob("*/name"):
         if entry.read_text().strip() == name:
@@ -204,6 +219,33 @@ def main() -> None:
             pass
         print(AGENT_DIED, dead[1], flush=True)
     finally:
-        if (error := sys.exc_info()[1]) is not None:
-            traceback.print_exception(error)
+        _tell_failure()
         _power_off()
+
+
+def _tell_failure() -> None:
+    if (error := sys.exc_info()[1]) is not None:
+        traceback.print_exception(error)
+        print(BOOT_FAILED, f"{type(error).__name__}: {error}", flush=True)
+
+
+def hand_over() -> None:
+    """Be PID 1 for a moment: leave the initial rootfs and become systemd, which mounts all else itself."""
+    try:
+        leave_initial_rootfs()
+        os.execve(SYSTEMD, [SYSTEMD], ENVIRONMENT)
+    finally:
+        _tell_failure()
+        _power_off()
+
+
+def serve_as_service() -> None:
+    """Be the agent under another init; that one powers off when it ends."""
+    os.environ.update(ENVIRONMENT)
+    try:
+        profile = json.loads(PROFILE.read_text())
+        missing = set_up(profile)
+        agent.serve(wait_for_port("agent"), profile, missing)
+    except BaseException:
+        _tell_failure()
+        raise

@@ -16,6 +16,7 @@ from kernelproof.vm.guest.frames import (
     FrameReader,
     decode_message,
     encode_frame,
+    encode_header,
     encode_message,
 )
 
@@ -31,11 +32,18 @@ class Port:
         descriptor: Open for reading and writing; the caller closes it.
         on_wake: Called with the value of `wake` of a message that bears one, before the message is handed out: the
             first message to a clone carries the time and the entropy that make it a machine of its own.
+        on_wait: Called before each wait for a message.
     """
 
-    def __init__(self, descriptor: int, on_wake: Callable[[Mapping[str, object]], None] | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        on_wake: Callable[[Mapping[str, object]], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
         self._descriptor = descriptor
         self._on_wake = on_wake
+        self._on_wait = on_wait
         self._reader = FrameReader()
         self._owner = os.getpid()
 
@@ -64,6 +72,8 @@ class Port:
             EOFError: the host is gone.
             FrameError: not a message.
         """
+        if self._on_wait is not None:
+            self._on_wait()
         message = decode_message(self._receive_frame(JSON))
         wake = message.pop("wake", None)
         if self._on_wake is not None and isinstance(wake, dict):
@@ -84,6 +94,12 @@ class Port:
             data = os.read(self._descriptor, _READ_BYTES)
             if not data:
                 raise EOFError("the host closed the channel")
+            if (
+                len(data) < _READ_BYTES
+                and not self._reader.pending
+                and data[:5] == encode_header(wanted, len(data) - 5)
+            ):
+                return data[5:]  # one whole frame: what a clone reads first, with as little code as can be
             self._reader.feed(data)
         kind, payload = frame
         if kind != wanted:
@@ -95,6 +111,8 @@ class Port:
             os._exit(
                 FORKED
             )  # a child that a test forked ran past the end of its test: it must not answer for its parent
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        written = os.write(self._descriptor, data)
+        if written < len(data):
+            view = memoryview(data)[written:]
+            while view:
+                view = view[os.write(self._descriptor, view) :]

@@ -14,7 +14,7 @@ from kernelproof.vm.guest.frames import BYTES, JSON, FrameReader, decode_message
 AGENT = """
 import sys
 from kernelproof.vm.guest import agent
-agent.apply_wake = print
+agent.Waker = lambda: print
 agent.serve(int(sys.argv[1]), {"imports": ["json", "kernelproof_absent"]}, ("absent",))
 """
 

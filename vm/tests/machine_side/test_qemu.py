@@ -44,7 +44,7 @@ COMMON = (
     "-chardev socket,id=qmp,fd=3 -mon chardev=qmp,mode=control "
     "-device virtio-serial-pci -chardev socket,id=agent,fd=4 -device virtserialport,chardev=agent,name=agent "
     "-chardev file,id=console,path=CONSOLE,append=on -serial chardev:console "
-    "-device pvpanic-pci -device vmgenid,guid=auto -device virtio-rng-pci -action panic=none "
+    "-device pvpanic-pci -device virtio-rng-pci -action panic=none "
 )
 WORDS = (
     "console=ttyS0 quiet loglevel=4 panic=-1 rdinit=/init random.trust_cpu=on tsc=reliable no_timer_check "
