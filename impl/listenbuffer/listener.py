@@ -113,6 +113,7 @@ class GatedListener(socket.socket):
         self._timer: threading.Timer | None = None
         self.probes: set[object] = set()
         self.on_probe: Callable[[socket.socket, object], None] | None = None
+        self._kind = (int(self.family), int(self.type), self.proto)
         super().settimeout(0.0)
         found = self.queue() if self.type in STREAMS else None
         self.effective_backlog = None if found is None else found.limit
@@ -134,7 +135,7 @@ class GatedListener(socket.socket):
             OSError: As for `socket.accept`; EBADF after close.
         """
         while True:
-            connection, peer = self._through(super().accept)
+            connection, peer = self._through(self._accept_once)
             if not self.probes:
                 return connection, peer
             origin = peer[:2] if isinstance(peer, tuple) else peer
@@ -143,6 +144,12 @@ class GatedListener(socket.socket):
             self.probes.discard(origin)
             if self.on_probe is not None:
                 self.on_probe(connection, peer)
+
+    def _accept_once(self) -> tuple[socket.socket, Any]:
+        # As the standard method does it, without reading family and type as enumerations each time: that pays for
+        # the look at the gate.
+        descriptor, peer = self._accept()  # type: ignore[attr-defined]
+        return socket.socket(*self._kind, fileno=descriptor), peer
 
     def recv(self, *arguments: Any) -> bytes:
         """Receive, once the gate is open; errors as for `accept`."""
