@@ -117,7 +117,8 @@ def figure_accept() -> bool:
     ours.sort()
     other.sort()
     best, median = (min(ours), min(other)), (ours[20], other[20])
-    note = f"ours {best[0] * 1e6:.2f} us, plain {best[1] * 1e6:.2f} us; medians {median[0] * 1e6:.2f}, {median[1] * 1e6:.2f}"
+    pairs = ", ".join(f"{one * 1e6:.2f} / {two * 1e6:.2f} us" for one, two in (best, median))
+    note = f"ours / plain, best and median: {pairs}"
     met = line("accept behind an open gate / plain accept", best[0] / best[1], "x", 1.03, note)
     return line("what the gate adds to an accept", (best[0] - best[1]) * 1e6, "us", 2.0) & met
 
@@ -258,9 +259,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.here:
         return 0 if crowd_here() else 1
-    print(
-        f"# python {sys.version.split()[0]}, Linux {os.uname().release}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    )
+    system = f"Linux {os.uname().release}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+    print(f"# python {sys.version.split()[0]}, {system}")
     return 0 if all([FIGURES[name]() for name in given.names or FIGURES]) else 1
 
 
