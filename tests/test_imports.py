@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,8 +94,14 @@ def target(parts: tuple[str, ...]) -> str:
     return parts[0]
 
 
-def read_imports(path: Path) -> Iterator[Import]:
+@cache
+def read_imports(path: Path) -> tuple[Import, ...]:
     """Every import of a file."""
+    return tuple(find_imports(path))
+
+
+def find_imports(path: Path) -> Iterator[Import]:
+    """Parse a file and walk over it."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     guarded: set[ast.AST] = set()
