@@ -186,3 +186,13 @@ def describe(bound: socket.socket, protocol: str) -> Address:
         path = os.fsdecode(name)
         return Address(protocol, path=path)
     return Address(protocol, str(name[0]), int(name[1]))
+
+
+def protocol_of(bound: socket.socket) -> str | None:
+    """The word for a socket's protocol; None for a family that is not ours."""
+    if bound.family == socket.AF_UNIX:
+        words = {socket.SOCK_STREAM: "unix", socket.SOCK_DGRAM: "unixgram", socket.SOCK_SEQPACKET: "unixpacket"}
+        return words.get(socket.SocketKind(bound.type))
+    if bound.family in (socket.AF_INET, socket.AF_INET6):
+        return {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}.get(socket.SocketKind(bound.type))
+    return "vsock" if bound.family == getattr(socket, "AF_VSOCK", None) else None

@@ -55,7 +55,7 @@ def read_somaxconn(path: str | os.PathLike[str] = SOMAXCONN) -> int | None:
         ValueError: The file holds no number.
     """
     try:
-        return int(Path(path).read_text(encoding="ascii"))
+        return int(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

@@ -36,8 +36,10 @@ from kernelproof.impl.listenbuffer.address import Address, parse_address
 from kernelproof.impl.listenbuffer.errors import HandOverFailed, HandOverRefused, WrongDescriptor
 from kernelproof.impl.listenbuffer.gate import Gate
 from kernelproof.impl.listenbuffer.inherit import Inherited, look_at, real_fileno
-from kernelproof.impl.listenbuffer.listener import GatedListener, Owned
+from kernelproof.impl.listenbuffer.listener import GatedListener
 from kernelproof.impl.listenbuffer.listening import listen
+from kernelproof.impl.listenbuffer.probes import make_probe, read_origin, target_of, write_origin
+from kernelproof.impl.listenbuffer.socketfile import Owned
 
 CONTROL: Final = "\0control"
 """The name of the control among the sockets: none that a caller can give."""
@@ -172,12 +174,12 @@ class Generations:
     def _probe(self, connection: socket.socket, name: str, listener: GatedListener) -> None:
         # Connect through the shared socket from an address that the successor is told before.
         word = secrets.token_hex(16)
-        with _make_probe(listener) as probe:
-            messages.send(connection, "probe", name=name, origin=_write_origin(probe), word=word)
+        with make_probe(listener) as probe:
+            messages.send(connection, "probe", name=name, origin=write_origin(probe), word=word)
             messages.expect(connection, ["expecting"], PROBE_SECONDS).close()
             probe.settimeout(PROBE_SECONDS)
             try:
-                probe.connect(_target(listener))
+                probe.connect(target_of(listener))
                 answer = probe.recv(64)
             except OSError as error:
                 raise HandOverFailed(f"the successor did not answer at {name}: {error}") from error
@@ -241,34 +243,6 @@ class Generations:
         with self._idle:
             ended.set()
             self._idle.notify_all()
-
-
-def _make_probe(listener: GatedListener) -> socket.socket:
-    probe = socket.socket(listener.family, listener.type)
-    if listener.family == socket.AF_UNIX:
-        probe.bind("")  # a free abstract name
-    elif listener.family in (socket.AF_INET, socket.AF_INET6):
-        probe.bind((str(_target(listener)[0]), 0))
-    return probe
-
-
-def _target(listener: GatedListener) -> tuple[object, ...] | str:
-    if listener.family == socket.AF_UNIX:
-        return listener.address.path
-    name = listener.getsockname()
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    return (anywhere.get(name[0], name[0]), *name[1:])
-
-
-def _write_origin(probe: socket.socket) -> list[object]:
-    name = probe.getsockname()
-    return [os.fsdecode(name)] if probe.family == socket.AF_UNIX else list(name[:2])
-
-
-def _read_origin(listener: GatedListener, origin: object) -> object:
-    if not isinstance(origin, list) or not origin:
-        raise HandOverRefused("the other side's probe has no origin")
-    return os.fsencode(origin[0]) if listener.family == socket.AF_UNIX else tuple(origin)
 
 
 class Taken:
@@ -352,7 +326,7 @@ class Taken:
                 connection.sendall(word)
 
         listener.on_probe = answer
-        listener.probes.add(_read_origin(listener, message.fields.get("origin")))
+        listener.probes.add(read_origin(listener, message.fields.get("origin")))
         messages.send(self._connection, "expecting")
         return True
 

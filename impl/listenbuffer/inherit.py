@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from kernelproof.impl.listenbuffer.address import Address, describe
+from kernelproof.impl.listenbuffer.address import Address, describe, protocol_of
 from kernelproof.impl.listenbuffer.errors import WrongDescriptor
 from kernelproof.impl.listenbuffer.gate import Gate
-from kernelproof.impl.listenbuffer.listener import GatedListener, protocol_of
+from kernelproof.impl.listenbuffer.listener import GatedListener
 
 FIRST: Final = 3
 """The descriptor at which systemd's sockets begin."""

@@ -25,37 +25,17 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from kernelproof.impl.listenbuffer import backlog
-from kernelproof.impl.listenbuffer.address import STREAMS, Address, describe
+from kernelproof.impl.listenbuffer.address import STREAMS, Address, describe, protocol_of
 from kernelproof.impl.listenbuffer.backlog import Queue
+from kernelproof.impl.listenbuffer.doorman import Doorman
 from kernelproof.impl.listenbuffer.errors import ActivationTimeout, GateClosed
 from kernelproof.impl.listenbuffer.gate import Gate
+from kernelproof.impl.listenbuffer.socketfile import Owned
 from kernelproof.impl.listenbuffer.wake import Wake
 
 T = TypeVar("T")
 
 _HAS_EPOLL: Final = hasattr(select, "epoll")
-
-
-class Owned:
-    """A unix socket's file, as it was when it was bound; the last owner removes it, if it is still that one."""
-
-    def __init__(self, path: str, identity: tuple[int, int] | None = None) -> None:
-        self.path = path
-        if identity is None:
-            status = os.stat(path)
-            identity = (status.st_dev, status.st_ino)
-        self.identity = identity
-
-    def remove(self) -> bool:
-        """Remove the file if it is still the same; return whether it was."""
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        if (status.st_dev, status.st_ino) != self.identity:
-            return False
-        os.unlink(self.path)
-        return True
 
 
 class GatedListener(socket.socket):
@@ -111,6 +91,7 @@ class GatedListener(socket.socket):
         self._ended: Exception | None = None
         self._change = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._doorman: Doorman | None = None
         self.probes: set[object] = set()
         self.on_probe: Callable[[socket.socket, object], None] | None = None
         self._kind = (int(self.family), int(self.type), self.proto)
@@ -148,6 +129,8 @@ class GatedListener(socket.socket):
     def _accept_once(self) -> tuple[socket.socket, Any]:
         # As the standard method does it, without reading family and type as enumerations each time: that pays for
         # the look at the gate.
+        if self._doorman is not None and (kept := self._doorman.take()) is not None:
+            return kept
         descriptor, peer = self._accept()  # type: ignore[attr-defined]
         return socket.socket(*self._kind, fileno=descriptor), peer
 
@@ -286,7 +269,7 @@ class GatedListener(socket.socket):
         with self._change:
             if self._shown is None:
                 self._shown = real
-                if _HAS_EPOLL and not self.gate.is_open:
+                if _HAS_EPOLL and (self._doorman is not None or not self.gate.is_open):
                     self._epoll = select.epoll()
                     self._shown = self._epoll.fileno()
         self._follow_gate()
@@ -305,16 +288,47 @@ class GatedListener(socket.socket):
                 self._wake.clear()
             else:
                 self._wake.set()
+            self._tell_doorman()
             if self._epoll is None or self._epoll.closed or real < 0:
                 return
             # Open: the socket. Closed for good: what is always readable, so that loops come and see. Paused: nothing.
             watched = {real: self.gate.is_open, self._wake.descriptor: self.gate.is_closed}
+            if self._doorman is not None:
+                watched[self._doorman.filled.descriptor] = self.gate.is_open
             for descriptor, wanted in watched.items():
                 with suppress(FileExistsError, FileNotFoundError):  # it is so already
                     if wanted:
                         self._epoll.register(descriptor, select.EPOLLIN)
                     else:
                         self._epoll.unregister(descriptor)
+
+    # --- the limit ---------------------------------------------------------------------------------------------------
+
+    def refuse_beyond(self, limit: int) -> None:
+        """While the gate is shut, keep that many connections and reset those who come beyond; see `doorman`.
+
+        Raises:
+            ValueError: The limit is negative, or this is no listener for connections.
+            RuntimeError: It has a limit already, or a selector watches it already.
+        """
+        if limit < 0 or self.type not in STREAMS:
+            raise ValueError("a limit is a number of connections of a stream listener")
+        if self._doorman is not None or self._shown is not None:
+            raise RuntimeError("the limit is set once, before a selector watches the listener")
+        self._doorman = Doorman(super().fileno(), super().accept, limit)
+        self._follow_gate()
+
+    def refused(self) -> int:
+        """How many connections were reset because they came beyond the limit."""
+        return 0 if self._doorman is None else self._doorman.refused
+
+    def _tell_doorman(self) -> None:
+        if self._doorman is None or self.gate.is_closed:
+            return
+        if self.gate.is_open:
+            self._doorman.end()
+        else:
+            self._doorman.begin()
 
     # --- what the kernel tells ---------------------------------------------------------------------------------------
 
@@ -334,7 +348,7 @@ class GatedListener(socket.socket):
     def pending(self) -> int | None:
         """How many connections wait (for datagrams, bytes); None where the kernel cannot tell."""
         found = self.queue()
-        return None if found is None else found.length
+        return None if found is None else found.length + (0 if self._doorman is None else len(self._doorman))
 
     def dropped(self) -> int | None:
         """How many connections or datagrams the kernel has dropped here; None where it cannot tell."""
@@ -367,6 +381,8 @@ class GatedListener(socket.socket):
         self.gate.close()  # those who wait leave before the descriptor's number can be another's
         self.gate.unwatch(self._follow_gate)
         with self._change:
+            if self._doorman is not None:
+                self._doorman.close()
             if self._epoll is not None:
                 self._epoll.close()
             if self.owned is not None:
@@ -381,13 +397,3 @@ class GatedListener(socket.socket):
     def release(self) -> None:
         """Give up the unix socket's file: another process has the socket now, and will remove it."""
         self.owned = None
-
-
-def protocol_of(bound: socket.socket) -> str | None:
-    """The word for a socket's protocol; None for a family that is not ours."""
-    if bound.family == socket.AF_UNIX:
-        words = {socket.SOCK_STREAM: "unix", socket.SOCK_DGRAM: "unixgram", socket.SOCK_SEQPACKET: "unixpacket"}
-        return words.get(socket.SocketKind(bound.type))
-    if bound.family in (socket.AF_INET, socket.AF_INET6):
-        return {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}.get(socket.SocketKind(bound.type))
-    return "vsock" if bound.family == getattr(socket, "AF_VSOCK", None) else None

@@ -24,7 +24,8 @@ from typing import Final, NamedTuple
 from kernelproof.impl.listenbuffer.address import Address, describe, make_address, parse_address, resolve
 from kernelproof.impl.listenbuffer.backlog import effective_backlog, read_somaxconn
 from kernelproof.impl.listenbuffer.gate import Gate, follow
-from kernelproof.impl.listenbuffer.listener import GatedListener, Owned
+from kernelproof.impl.listenbuffer.listener import GatedListener
+from kernelproof.impl.listenbuffer.socketfile import Owned
 
 IP_FREEBIND: Final = getattr(socket, "IP_FREEBIND", 15)
 _UCRED: Final = struct.Struct("3i")
@@ -66,6 +67,7 @@ def listen(
     mode: int | None = None,
     owner: int | None = None,
     group: int | None = None,
+    at_limit: str = "wait",
     activate_within_seconds: float | None = None,
 ) -> GatedListener:
     """Listen at once; accept when the gate is open.
@@ -81,24 +83,33 @@ def listen(
         mode: Permissions of the unix socket's file, written in octal.
         owner: User id of that file.
         group: Group id of that file.
+        at_limit: What becomes of those who come beyond the backlog while the gate is shut: `wait` is what the kernel
+            does (TCP clients try again and again, unix ones are told to), `refuse` resets them at once.
         activate_within_seconds: After this time without the gate's opening the listener is closed.
 
     Raises:
         InvalidAddress: The address cannot be one.
+        ValueError: The backlog is negative, or `at_limit` is unknown.
         OSError: What the kernel refused: EADDRINUSE (a note says by whom, where it can be seen), EACCES (a port below
             `ip_unprivileged_port_start`, a directory), EADDRNOTAVAIL, ENOENT (a unix socket's directory).
         socket.gaierror: The host name has no address.
     """
+    if at_limit not in ("wait", "refuse"):
+        raise ValueError(f"at_limit={at_limit!r}: choose wait or refuse")
     where = parse_address(address) if isinstance(address, str) else address
+    limit = choose_backlog(backlog)
     choices = Choices(backlog, reuse_port, freebind, dual_stack, unlink_stale, mode, owner, group)
     bound, owned = bind(where, choices)
     try:
         if where.is_stream:
-            bound.listen(choose_backlog(backlog))
+            bound.listen(limit if at_limit == "wait" else choose_backlog(None))
         at = where if where.path else describe(bound, where.protocol)
-        return GatedListener.adopt(
+        listener = GatedListener.adopt(
             bound, gate or Gate(), address=at, owned=owned, activate_within_seconds=activate_within_seconds
         )
+        if at_limit == "refuse":
+            listener.refuse_beyond(limit)
+        return listener
     except BaseException:
         bound.close()
         if owned is not None:
@@ -306,7 +317,7 @@ def _inodes_on_port(address: Address) -> set[str]:
     inodes = set()
     for name in (table, f"{table}6"):
         try:
-            lines = Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]
+            lines = Path(f"/proc/net/{name}").read_text(encoding="utf-8").splitlines()[1:]
         except OSError:
             continue
         for line in lines:

@@ -479,3 +479,35 @@ def test_a_full_queue_holds_tcp_clients_and_turns_unix_ones_away(tmp_path: Path)
         late.setblocking(False)
         with pytest.raises(BlockingIOError):
             late.connect(listener.address.path)
+
+
+def test_beyond_the_limit_clients_are_refused_when_asked() -> None:
+    """Told to refuse, those beyond the places are reset at once; the others are served in the order they came."""
+    with listen("tcp://127.0.0.1:0", backlog=3, at_limit="refuse") as listener, ExitStack() as stack:
+        clients = [stack.enter_context(client_of(listener, b"%d" % number)) for number in range(6)]
+        for late in clients[3:]:
+            with pytest.raises(ConnectionResetError):
+                late.recv(10)
+        assert (listener.pending(), listener.refused()) == (3, 3)
+        assert not select.select([listener], [], [], 0)[0]
+        listener.activate()
+        listener.settimeout(5)
+        assert select.select([listener], [], [], 5)[0]
+        clients.append(stack.enter_context(client_of(listener, b"6")))
+        words = []
+        for _ in range(4):
+            connection, _ = listener.accept()
+            with connection:
+                words.append(connection.recv(10))
+        assert words == [b"0", b"1", b"2", b"6"]
+        listener.gate.pause()
+        extra = [stack.enter_context(client_of(listener)) for _ in range(4)]
+        with pytest.raises(ConnectionResetError):
+            extra[3].recv(10)
+        listener.close()
+        with pytest.raises(ConnectionResetError):
+            extra[0].recv(10)
+    with pytest.raises(ValueError, match="choose wait or refuse"):
+        listen("tcp://127.0.0.1:0", at_limit="drop")
+    with listen("udp://127.0.0.1:0") as datagrams, pytest.raises(ValueError, match="stream"):
+        datagrams.refuse_beyond(3)
