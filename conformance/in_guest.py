@@ -39,13 +39,27 @@ class GuestSide:
     def __init__(self) -> None:
         guest = json.loads(os.environ["KERNELPROOF_GUEST"])
         self._probes = Probes(profile=guest.get("profile", "plain"))
+        self._log: KernelLog | None = None
+        self._no_log = ""
 
     def pytest_collection_finish(self) -> None:
-        """Read the kernel's configuration before the snapshot, so that no clone has to."""
+        """Read the kernel's configuration and open its log before the snapshot, so that no clone has to.
+
+        What is logged from here on is judged: by the first item of a machine, then by each next one.
+        """
+        try:
+            self._log = KernelLog()
+        except OSError as error:
+            self._no_log = str(error)  # told by every item
         try:
             self._probes.read_config()
         except MachineLacks:
             return  # told by the first item that needs it
+
+    def pytest_unconfigure(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_kernelproof_item(self, item: pytest.Item, data: Mapping[str, Any]) -> None:
@@ -54,9 +68,12 @@ class GuestSide:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Mark the kernel's log, then probe what the item needs."""
+        """Probe what the item needs."""
         state = item.stash.setdefault(_STATE, _State({}))
-        state.open_log()
+        state.log = self._log
+        if self._log is None:
+            text = f"the kernel's log can't be judged: {self._no_log}; give the test CAP_SYSLOG"
+            pytest.fail(text, pytrace=False)
         if item.get_closest_marker("behaviour") is None:
             return
         _refuse_marks(item)
@@ -93,22 +110,15 @@ class _State:
         self.not_applicable: str | None = None
         self.call_report: pytest.TestReport | None = None
         self.answer: dict[str, Any] = {"outcome": None, "seen": None, "reason": None, "log": None}
-        self._log: KernelLog | None = None
-
-    def open_log(self) -> None:
-        try:
-            self._log = KernelLog()
-        except OSError as error:
-            pytest.fail(f"the kernel's log can't be judged: {error}; give the test CAP_SYSLOG", pytrace=False)
+        self.log: KernelLog | None = None
 
     def judge_log(self, item: pytest.Item) -> tuple[str, str]:
         # Returns the log and what is wrong in it.
-        if self._log is None:
+        if self.log is None:
             return "", ""
-        records = self._log.read_new()
+        records = self.log.read_new()
         patterns = [pattern for mark in item.iter_markers("expect_log") for pattern in mark.args]
-        verdict = judge(records, self._log.new_taints(), patterns)
-        self._log.close()
+        verdict = judge(records, self.log.new_taints(), patterns)
         return "\n".join(str(record) for record in records[-_LOG_LINES:]), verdict.describe()
 
 

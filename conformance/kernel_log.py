@@ -20,6 +20,8 @@ TAINTED = "/proc/sys/kernel/tainted"
 
 _RECORD_BYTES = 16384  # at least CONSOLE_EXT_LOG_MAX of any kernel; a smaller buffer gives EINVAL
 
+_TAINT_BYTES = 64  # a 64-bit number and its newline fit
+
 _LOST = "WARNING: records were lost: more was logged than the kernel keeps"
 
 # First lines of trouble; each report has one, its other lines say nothing new.
@@ -149,7 +151,9 @@ def name_taints(bits: int) -> tuple[str, ...]:
 
 
 class KernelLog:
-    """The log from the moment of its making on. Owns a file descriptor until `close`.
+    """The log from the moment of its making on. Owns two file descriptors until `close`.
+
+    Both files are opened once: what a test does to mounts, limits and its own rights takes nothing from its judge.
 
     Args:
         kmsg: The log's device.
@@ -160,9 +164,13 @@ class KernelLog:
     """
 
     def __init__(self, kmsg: str = KMSG, tainted: str = TAINTED) -> None:
-        self._tainted = tainted
-        self._taints = self._read_taints()
         self._descriptor = os.open(kmsg, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._tainted = os.open(tainted, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        self._taints = self._read_taints()
         os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def read_new(self) -> list[Record]:
@@ -187,7 +195,7 @@ class KernelLog:
     def close(self) -> None:
         """Close the log."""
         os.close(self._descriptor)
+        os.close(self._tainted)
 
     def _read_taints(self) -> int:
-        with open(self._tainted, "rb") as file:
-            return int(file.read())
+        return int(os.pread(self._tainted, _TAINT_BYTES, 0))
