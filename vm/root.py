@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from kernelproof.vm.apt import Apt
@@ -35,16 +36,22 @@ _DROPPED = (
     *(f"usr/share/{name}/" for name in _SHARE),
     *("var/lib/apt/", "var/lib/dpkg/", "var/cache/", "boot/", "usr/lib/apt/", "etc/apt/", "etc/cron"),
     *("usr/lib/x86_64-linux-gnu/gconv/", "usr/lib/x86_64-linux-gnu/perl", "usr/lib/udev/hwdb.d/"),
-    *("usr/lib/systemd/", "usr/lib/udev/", "usr/lib/valgrind/", "usr/lib/tmpfiles.d/", "usr/lib/sysusers.d/"),
+    *("usr/lib/udev/", "usr/lib/valgrind/"),
 )
+_SYSTEMD = ("usr/lib/systemd/", "usr/lib/tmpfiles.d/", "usr/lib/sysusers.d/")  # of no use under another init
 
 
-def is_wanted(path: str) -> bool:
-    """Whether a path of a package goes into the guest: no documents, translations, package state."""
+def is_wanted(path: str, *, systemd: bool = False) -> bool:
+    """Whether a path of a package goes into the guest: no documents, translations, package state.
+
+    Args:
+        path: Without a leading slash.
+        systemd: Whether the guest has systemd as init.
+    """
     parts = path.split("/")
     if len(parts) > 3 and parts[:2] == ["usr", "lib"] and parts[2].startswith("python3.") and parts[3] in _PYTHON:
         return False
-    return not f"{path}/".startswith(_DROPPED)
+    return not f"{path}/".startswith(_DROPPED if systemd else (*_DROPPED, *_SYSTEMD))
 
 
 def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -> Root:
@@ -63,7 +70,7 @@ def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -
 
     def build(work: Path, debs: Sequence[Path], names: Sequence[str]) -> None:
         context.progress.step("build guest root")
-        _build(work, debs, tools, names)
+        _build(work, debs, tools, names, systemd="systemd" in wanted)
 
     request = {"packages": wanted, "suites": SUITES, "recipe": RECIPE, "tools": tools.digest}
     entry = context.provide("root", request, make)
@@ -71,9 +78,9 @@ def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -
     return Root(entry.folder / "root.cpio", entry.digest, facts["python"], tuple(facts["packages"]))
 
 
-def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str]) -> None:
-    tree = read_packages(debs, is_wanted)
-    complete(tree)
+def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str], *, systemd: bool) -> None:
+    tree = read_packages(debs, partial(is_wanted, systemd=systemd))
+    complete(tree, systemd=systemd)
     compile_python(tree, tools, work, "usr/lib/python3")
     with (work / "root.cpio").open("wb") as file:
         write_newc(file, tree.members())
@@ -81,8 +88,13 @@ def _build(work: Path, debs: Sequence[Path], tools: Tools, names: Iterable[str])
     (work / "facts.json").write_text(json.dumps(facts), "utf-8")
 
 
-def complete(tree: Tree) -> None:
-    """Add what maintainer scripts would have made: accounts, links, mount points, the first device nodes."""
+def complete(tree: Tree, *, systemd: bool = False) -> None:
+    """Add what maintainer scripts would have made: accounts, links, mount points, the first device nodes.
+
+    Args:
+        tree: The unpacked packages.
+        systemd: Whether the guest has systemd as init: its services are enabled, and its names looked up.
+    """
     tree.add(make_directory("."))  # else the root is as open as /tmp
     for name in ("bin", "sbin", "lib", "lib64"):
         tree.add(make_link(name, f"usr/{name}"))
@@ -91,11 +103,11 @@ def complete(tree: Tree) -> None:
     tree.add(make_directory("root", 0o700))
     for path in ("tmp", "var/tmp"):
         tree.add(make_directory(path, 0o1777))
-    for path, target in _LINKS:
+    for path, target in (*_LINKS, *(_SYSTEMD_LINKS if systemd else ())):
         tree.add_missing(make_link(path, target))
     tree.add(make_character_device("dev/console", 5, 1))
     tree.add(make_character_device("dev/null", 1, 3, 0o666))
-    for path, text in _FILES:
+    for path, text in (*(_SYSTEMD_FILES if systemd else ()), *_FILES):
         tree.add_missing(make_file(path, text.encode("ascii")))
     _add_accounts(tree)
 
@@ -106,6 +118,16 @@ _LINKS = (
     ("var/run", "/run"),
     ("var/lock", "/run/lock"),
     ("etc/mtab", "../proc/self/mounts"),
+)
+_UNITS = "etc/systemd/system"
+_SYSTEMD_LINKS = (
+    (f"{_UNITS}/dbus-org.freedesktop.home1.service", "/usr/lib/systemd/system/systemd-homed.service"),
+    (f"{_UNITS}/multi-user.target.wants/systemd-homed.service", "/usr/lib/systemd/system/systemd-homed.service"),
+    (f"{_UNITS}/sockets.target.wants/systemd-userdbd.socket", "/usr/lib/systemd/system/systemd-userdbd.socket"),
+)
+_NAMES = "files [SUCCESS=merge] systemd"
+_SYSTEMD_FILES = (
+    ("etc/nsswitch.conf", f"passwd: files systemd\ngroup: {_NAMES}\nshadow: files systemd\nhosts: files\n"),
 )
 _FILES = (
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"),

@@ -17,16 +17,16 @@ _REMEDY = "ask for the profile that has it: @pytest.mark.machine(profile='disk')
 def hierarchy(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mount a cgroup hierarchy: `hierarchy("v1", "memory")`, `hierarchy("v1", "name=x")`, `hierarchy("v2")`.
 
-    Returns its mount point. A kernel that lacks it skips the test with that reason.
+    Returns its mount point, a new folder or what `at=` names. A kernel that lacks it skips the test with that reason.
     """
     # Imported here: a pytest that asks for no machine must not pay for ctypes.
     from kernelproof.vm.guest.hierarchies import NoSuchHierarchy, mount_hierarchy, unmount_hierarchy
 
     mounted: list[Path] = []
 
-    def mount_one(version: str, *controllers: str) -> Path:
+    def mount_one(version: str, *controllers: str, at: Path | None = None) -> Path:
         try:
-            place = mount_hierarchy(version, controllers, tmp_path / f"hierarchy-{len(mounted)}")
+            place = mount_hierarchy(version, controllers, at or tmp_path / f"hierarchy-{len(mounted)}")
         except NoSuchHierarchy as reason:
             pytest.skip(f"not applicable: {reason}")
         mounted.append(place)

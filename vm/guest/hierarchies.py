@@ -18,7 +18,7 @@ class NoSuchHierarchy(LookupError):
 
 
 def mount_hierarchy(version: str, controllers: tuple[str, ...], place: Path) -> Path:
-    """Mount a hierarchy at `place`, which is made.
+    """Mount a hierarchy at `place`, which is made if it is not there.
 
     Args:
         version: "v1" or "v2".
@@ -29,19 +29,19 @@ def mount_hierarchy(version: str, controllers: tuple[str, ...], place: Path) -> 
     Raises:
         NoSuchHierarchy: the kernel lacks a controller, or the version; the text is the reason.
         ValueError: another version, or v1 without controllers.
-        OSError: as mkdir(2) and mount(2) refuse: EBUSY, a controller is in use in the other version.
+        OSError: as mkdir(2) and mount(2) refuse: EBUSY, a controller is in use in the other version, or one of the
+            named controllers is in another hierarchy of version 1.
         RuntimeError: what was mounted is something else.
     """
     if version not in VERSIONS or (version == "v1" and not controllers):
         raise ValueError(f"hierarchy{(version, *controllers)}: a version, v1 or v2, and for v1 its controllers")
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     try:
         if version == "v2":
             mount("cgroup2", str(place), "cgroup2")
         else:
             mount("cgroup", str(place), "cgroup", 0, _format_data(controllers))
     except OSError as error:
-        place.rmdir()
         if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENODEV):
             named = " ".join((version, *controllers))
             raise NoSuchHierarchy(f"the kernel has no cgroup hierarchy {named}: {error.strerror}") from error
@@ -49,7 +49,7 @@ def mount_hierarchy(version: str, controllers: tuple[str, ...], place: Path) -> 
     try:
         _prove(version, controllers, place)
     except BaseException:
-        unmount_hierarchy(place)
+        unmount(str(place), DETACH)
         raise
     return place
 
@@ -73,10 +73,9 @@ def _prove(version: str, controllers: tuple[str, ...], place: Path) -> None:
 
 
 def unmount_hierarchy(place: Path) -> None:
-    """Unmount it and remove the mount point.
+    """Unmount it; its cgroups stay while something is in them, and with them its controllers.
 
     Raises:
-        OSError: as umount2(2) and rmdir(2) refuse.
+        OSError: as umount2(2) refuses.
     """
     unmount(str(place), DETACH)
-    place.rmdir()

@@ -48,7 +48,6 @@ def test_absent(tmp_path: Path, asked: tuple[str, str]) -> None:
     """A controller that the kernel lacks is told by name, and nothing stays mounted."""
     with pytest.raises(NoSuchHierarchy, match="nonesuch"):
         mount_hierarchy(asked[0], asked[1:], tmp_path / "place")
-    assert not (tmp_path / "place").exists()
     assert "cgroup" not in Path("/proc/self/mounts").read_text()
 
 
