@@ -6,6 +6,7 @@ The lines go to a memory file without a name, so nothing is left behind however 
 from __future__ import annotations
 
 import os
+import weakref
 
 LIMIT = 8 * 1024 * 1024  # bytes held; the older part is forgotten
 TAIL = 256 * 1024  # bytes shown with an error: a panic with all tasks takes about 60 KiB
@@ -38,6 +39,7 @@ class Console:
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(f"kernelproof-{name}", os.MFD_CLOEXEC)
         self._forgotten = False
+        self._close = weakref.finalize(self, os.close, self.descriptor)
 
     @property
     def path(self) -> str:
@@ -61,5 +63,5 @@ class Console:
             self._forgotten = True
 
     def close(self) -> None:
-        """Give the memory back."""
-        os.close(self.descriptor)
+        """Give the memory back; a console that is forgotten does so too. A second call changes nothing."""
+        self._close()

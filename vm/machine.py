@@ -46,6 +46,7 @@ from kernelproof.vm.running import Running
 
 _FIRST_BYTES = 65536  # a first message up to this long fits into the socket and is sent before the guest goes on
 _CHUNK = 1024 * 1024
+_PAUSE_SECONDS = 5.0  # at least, after an answer that came just in time; 0.001 s measured
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -98,7 +99,7 @@ class Machine:
         directory: str | None = None,
         timeout: float = 60.0,
     ) -> Completed:
-        """Run a command in the guest and wait for its end.
+        """Run a command in the guest and wait for its end, and for that of all that holds its output open.
 
         Args:
             arguments: Argument vector; the first is looked up in the guest's PATH.
@@ -308,7 +309,7 @@ class Machine:
             self._woken = True
             yield deadline
             if self._virtual:  # an idle guest's clock would race
-                self._running.pause(deadline)
+                self._running.pause(max(deadline, time.monotonic() + _PAUSE_SECONDS))
                 self._paused = True
         self._running.console.trim()
         self._busy = False

@@ -20,7 +20,7 @@ mkdir /mnt/dirty; mount -t tmpfs dirty /mnt/dirty; echo dirty > /etc/dirty; echo
 mount -t cgroup2 none /sys/fs/cgroup; mkdir /sys/fs/cgroup/dirty
 ip netns add dirty; useradd dirty; echo dirty > /dev/kmsg; date -s '2001-01-01'; rm -rf /usr/share
 dd if=/dev/urandom of=/run/fill bs=1M count=64 2>/dev/null
-sleep 1000 & setsid sleep 1000 &
+sleep 1000 > /dev/null 2>&1 & setsid sleep 1000 > /dev/null 2>&1 &
 """
 
 LOOK = """

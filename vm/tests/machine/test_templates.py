@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shlex
@@ -140,6 +141,20 @@ def test_boot_that_fails(template: Template, tmp_path: Path) -> None:
     broken = replace(ingredients, agent=b"", archives=(), spec=replace(ingredients.spec, words=("broken",)))
     with pytest.raises(ProvisionError, match="Kernel panic - not syncing: VFS: Unable to mount root fs"):
         provide_base(broken, Cache(tmp_path), Told(), Spawner())
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
+
+
+def test_full_disk(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is too full for a template is told, and nothing is left on it."""
+
+    def refuse(source: int, target: int) -> int:
+        os.write(target, b"some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(base, "_boot", lambda *arguments: {})
+    monkeypatch.setattr(base, "copy_sparse", refuse)
+    with pytest.raises(ProvisionError, match=r"No space left on device\n  remedy: free space"):
+        provide(template, Cache(tmp_path))
     assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
 
 
