@@ -33,9 +33,8 @@ def reachable(connection: sqlite3.Connection, names: Names) -> frozenset[str]:
     """
     key = lookup.resolve(connection, names)
     on_a_cycle = connection.execute(f"{ABOVE} SELECT 1 FROM above WHERE key = ? LIMIT 1", (key, key)).fetchone()
-    rows = connection.execute(f"{BELOW} SELECT n.id FROM below JOIN node AS n USING (key)", (key,))
-    if not on_a_cycle:
-        next(rows)  # the path's own, which comes first
+    query = f"{BELOW} SELECT n.id FROM below JOIN node AS n USING (key) WHERE key <> ? OR ?"
+    rows = connection.execute(query, (key, key, on_a_cycle is not None))
     return frozenset(map(itemgetter(0), rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -21,6 +22,12 @@ from kernelproof.impl.graphdb import (
 )
 from kernelproof.impl.graphdb.batch import Delete, Move, Purge, Set
 from kernelproof.impl.graphdb.names import check_name, format_path, parse_path
+
+
+def execute(statement: str, connection: sqlite3.Connection) -> None:
+    """Run one statement, as a program that knows only the file."""
+    connection.execute(statement)
+
 
 # --- G8 ---------------------------------------------------------------------------------------------------------------
 
@@ -100,7 +107,7 @@ def test_the_schema_refuses_what_the_functions_do(graph: GraphDatabase) -> None:
     for row in ("0, ''", "0, '.'", "0, '..'", "0, 'a/b'", "0, 'a' || char(0)", "1, 'self'", "0, 'a'", "7, 'x'"):
         statement = f"INSERT INTO link (parent, name, child) VALUES ({row}, 1)"
         with pytest.raises((sqlite3.IntegrityError, sqlite3.OperationalError)):
-            graph.store.write(lambda connection, statement=statement: connection.execute(statement))
+            graph.store.write(partial(execute, statement))
     for statement in (
         "INSERT INTO node (id) VALUES ('')",
         "UPDATE node SET attributes = '[]'",
@@ -110,7 +117,7 @@ def test_the_schema_refuses_what_the_functions_do(graph: GraphDatabase) -> None:
         "DELETE FROM node WHERE id = '1'",
     ):
         with pytest.raises((sqlite3.IntegrityError, sqlite3.OperationalError)):
-            graph.store.write(lambda connection, statement=statement: connection.execute(statement))
+            graph.store.write(partial(execute, statement))
     assert graph.check().ok
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from kernelproof.impl.graphdb.journal import Journal, is_wal_repaired, parse_fst
 from kernelproof.impl.graphdb.opening import set_journal
 
 Plan = Callable[[str, tuple[int, int, int], str | None], Journal]
+
+
+def ask(pragma: str, connection: sqlite3.Connection) -> object:
+    """The answer of a pragma."""
+    return connection.execute(f"PRAGMA {pragma}").fetchone()
 
 
 def always_wal(asked: str, version: tuple[int, int, int], fstype: str | None) -> Journal:
@@ -81,8 +87,7 @@ def test_every_connection_has_the_planned_mode(file: Path, asked: str, mode: str
     with GraphDatabase.open(file, journal=asked) as graph:
         assert graph.journal.mode == mode
         for pragma, value in (("journal_mode", mode), ("synchronous", 2), ("foreign_keys", 1)):
-            query = f"PRAGMA {pragma}"
-            assert graph.store.read(lambda connection, query=query: connection.execute(query).fetchone()) == (value,)
+            assert graph.store.read(partial(ask, pragma)) == (value,)
 
 
 def test_auto_follows_this_library(file: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ from kernelproof.impl.graphdb import CycleError, GraphDatabase, GraphError, Name
 ids = st.sampled_from(["1", "2", "3", "4", "5"])
 names = st.sampled_from(["a", "b", "c", "\u00e4"])
 paths = st.lists(names, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+Entities = set[str]  # by a name of its own: the classes below have a method "set"
+
+
+def put(graph: GraphDatabase, path: str, entity: str) -> None:
+    """Set, and say nothing: the model has no entity objects to answer with."""
+    graph.set(path, entity)
 
 
 class Model:
@@ -76,9 +84,9 @@ class Model:
         self.entities.discard(entity)
         return len(gone)
 
-    def below(self, entity: str) -> set[str]:
+    def below(self, entity: str) -> Entities:
         """The entities that one step or more leads to."""
-        seen: set[str] = set()
+        seen: Entities = Entities()
         todo = [entity]
         while todo:
             one = todo.pop()
@@ -142,7 +150,7 @@ class GraphMachine(RuleBasedStateMachine):
     @rule(path=paths, entity=ids)
     def set(self, path: str, entity: str) -> None:
         """Set."""
-        self.both(lambda: self.graph.set(path, entity) and None, lambda: self.model.set(path, entity))
+        self.both(partial(put, self.graph, path, entity), lambda: self.model.set(path, entity))
 
     @rule(path=paths)
     def delete(self, path: str) -> None:
@@ -166,8 +174,7 @@ class GraphMachine(RuleBasedStateMachine):
         try:
             with self.graph.transaction():
                 for path, entity in steps:
-                    self.both(lambda p=path, e=entity: self.graph.set(p, e) and None,
-                              lambda p=path, e=entity: model.set(p, e))  # fmt: skip
+                    self.both(partial(put, self.graph, path, entity), partial(model.set, path, entity))
                 if not keep:
                     raise InterruptedError
         except InterruptedError:

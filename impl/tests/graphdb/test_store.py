@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,7 +97,9 @@ def deferred_transaction(graph: GraphDatabase) -> Iterator[None]:
 
 
 @pytest.mark.rule("G6", ours=GraphDatabase.transaction, wrong=deferred_transaction, raises=pytest.fail.Exception)
-def test_a_writer_is_one_from_the_start(file: Path, subject: Callable[[GraphDatabase], contextmanager[None]]) -> None:
+def test_a_writer_is_one_from_the_start(
+    file: Path, subject: Callable[[GraphDatabase], AbstractContextManager[None]]
+) -> None:
     """While a transaction has only read yet, no other writer comes between its reading and its writing."""
     with (
         GraphDatabase.open(file, journal="wal", timeout_seconds=0.1) as one,
