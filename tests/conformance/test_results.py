@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,7 @@ def test_same_results_with_workers(project: Project) -> None:
     assert project.results() == alone
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="not applicable: there is no git here")
 def test_suite_under_git(project: Project) -> None:
     """Under git the header has the commit, and whether the tree differs from it."""
     two(project)

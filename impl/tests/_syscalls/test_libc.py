@@ -76,10 +76,11 @@ def test_number_too_wide_is_refused(value: int, kind: object) -> None:
         call("/nonexistent", value)
 
 
-def test_nul_byte_is_refused() -> None:
+def test_nul_byte_is_refused(tmp_path: Path) -> None:
     """A path is never cut at a NUL byte."""
-    with pytest.raises(ValueError, match=r"chmod: path holds a NUL byte at 4: b'/etc\\x00/x'"):
-        _chmod("/etc\0/x", 0)
+    at = len(str(tmp_path))
+    with pytest.raises(ValueError, match=rf"chmod: path holds a NUL byte at {at}: b'.*\\x00/x'"):
+        _chmod(f"{tmp_path}\0/x", 0)
 
 
 @pytest.mark.parametrize("value", [7, bytearray(b"/etc"), memoryview(b"/etc")])

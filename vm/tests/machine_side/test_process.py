@@ -79,12 +79,15 @@ def test_usage() -> None:
     assert child.close() is usage
 
 
-def test_environment_and_session() -> None:
+def test_environment_and_session(tmp_path: Path) -> None:
     """A child has the environment it is given and nothing of ours, and a session of its own."""
-    child = spawn(Spawner())
-    assert Path(f"/proc/{child.pid}/environ").read_bytes() == b"A=b\0"
+    command = ("/bin/cat", "/proc/self/environ")  # it tells itself: seen from here, a program that starts has none yet
+    with (tmp_path / "said").open("wb") as said:
+        child = Spawner().spawn(command, descriptors=(), errors=said.fileno(), environment={"A": "b"})
     assert os.getsid(child.pid) == child.pid
+    assert has_ended(child, 30)
     child.close()
+    assert (tmp_path / "said").read_bytes() == b"A=b\0"
 
 
 def test_no_setpriv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

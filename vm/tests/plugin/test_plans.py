@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -140,6 +141,7 @@ def test_files_without_git(project: Path) -> None:
     }
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="not applicable: there is no git here")
 def test_files_with_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With git what it ignores stays, but for what pytest reads on the way to a test; what was deleted is no error."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
