@@ -11,15 +11,14 @@ from kernelproof.vm.tests.plugin.local_machines import LocalPlugin
 Run = Callable[..., pytest.RunResult]
 
 
-@pytest.fixture(autouse=True)
-def no_conformance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the plugin that judges the kernel's log after each item: here the log is the host's, and root's."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:kernelproof-conformance")
-
-
 @pytest.fixture
-def local() -> LocalPlugin:
-    """What the inner run's machines are made by."""
+def local(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> LocalPlugin:
+    """What the inner run's machines are made by.
+
+    Without the plugin that judges the kernel's log after each item: here the log is the host's, and root's. (Set after
+    pytester has cleared it.)
+    """
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:kernelproof-conformance")
     return LocalPlugin()
 
 
