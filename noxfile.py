@@ -41,14 +41,19 @@ def run_types(session: nox.Session) -> None:
 
 
 def run_behaviours(session: nox.Session, *arguments: str) -> None:
+    """Run pytest on the behaviours; `--quick`: one statement in each topic."""
     own_path = any(argument.startswith("conformance/") for argument in arguments)
     paths = () if own_path else ("conformance",)
-    run(session, "python", "-m", "pytest", *paths, "--kernel", DEFAULT_KERNEL, *arguments)
+    words = ["--behaviours=quick" if argument == "--quick" else argument for argument in arguments]
+    run(session, "python", "-m", "pytest", *paths, "--kernel", DEFAULT_KERNEL, *words)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Lint, types, unit tests, machine tests and all behaviours on the default kernel; `--smoke`: a short round."""
+    """Lint, types, unit tests, machine tests, all behaviours, a quick round on the oldest and newest kernel.
+
+    `--smoke`: lint, types, unit tests and one machine.
+    """
     smoke = session.posargs == ["--smoke"]
     if session.posargs and not smoke:
         session.error(f"tests takes --smoke or nothing, not {' '.join(session.posargs)}: name the session you mean")
@@ -62,12 +67,12 @@ def tests(session: nox.Session) -> None:
     machine = ("-m", MACHINE, "-n", "auto", "--kernel", DEFAULT_KERNEL)
     run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, *machine)
     run_behaviours(session, "-n", "auto")
-    # The quick round on the oldest and the newest kernel goes here once --quick is an option.
+    run_behaviours(session, "--quick", "--kernel", "oldest,newest", "-n", "auto")
 
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """Every behaviour that has a test, each in a machine of its own; takes pytest's arguments and --kernel."""
+    """Every behaviour that has a test, each in a machine of its own; takes --quick, --kernel, pytest's arguments."""
     set_up(session)
     run_behaviours(session, *session.posargs)
 
