@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -261,7 +262,9 @@ def test_what_may_activate(tcp: GatedListener) -> None:
     future: concurrent.futures.Future[None] = concurrent.futures.Future()
     gate = Gate()
     event = threading.Event()
-    for activate, trigger in ((future, lambda: future.set_result(None)), (gate, gate.open), (event, event.set)):
+    by_future: Callable[[], object] = partial(future.set_result, None)
+    pairs: list[tuple[Any, Callable[[], object]]] = [(future, by_future), (gate, gate.open), (event, event.set)]
+    for activate, trigger in pairs:
         with new_listen_buffer("tcp4", "127.0.0.1:0", activate) as listener:
             assert not listener.gate.is_open
             trigger()

@@ -117,10 +117,10 @@ def test_the_environment_of_systemd() -> None:
         with pytest.raises(WrongDescriptor, match="promised and is not open"):
             inherit(environment={"LISTEN_FDS": "2", "LISTEN_PID": own})
     finally:
-        for number, copy in zip((3, 4), saved, strict=True):
-            if copy is not None:
-                os.dup2(copy, number)
-                os.close(copy)
+        for number, kept_copy in zip((3, 4), saved, strict=True):
+            if kept_copy is not None:
+                os.dup2(kept_copy, number)
+                os.close(kept_copy)
             elif is_open(number):
                 os.close(number)
 

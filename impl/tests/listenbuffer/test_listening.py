@@ -211,7 +211,8 @@ def test_of_many_starters_one_replaces_a_stale_file(tmp_path: Path) -> None:
             os.unlink(path)
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
-        barrier, won = threading.Barrier(8), []
+        barrier = threading.Barrier(8)
+        won: list[GatedListener] = []
 
         def start(barrier: threading.Barrier = barrier, won: list[GatedListener] = won) -> None:
             barrier.wait()
