@@ -40,7 +40,7 @@ ANSWERS: dict[str, bytes | Callable[[], bytes]] = {
     "wrong-kind": message(kind="collected", nodeids=[]),
     "deep": frame(b"J", b'{"kind":"pong","x":' + b"[" * 200 + b"]" * 200 + b"}"),
     "nan": frame(b"J", b'{"kind":"pong","x":NaN}'),
-    "unasked": PONG + bytes(5) * 4_000_000,
+    "unasked": PONG + frame(b"B", bytes(1024 * 1024)) * 30,
     "endless": lambda: message(kind="report", data={"x": "y" * 15_000_000}) * 5,
     "traversal": pulled("../../escaped"),
     "absolute": pulled("/tmp/escaped"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.vm.errors import GuestError, MachineLost
+from kernelproof.vm.errors import ChannelError, GuestError, MachineLost
 from kernelproof.vm.machine import Machine
 from kernelproof.vm.memory import create_memory
 from kernelproof.vm.process import Spawner
@@ -96,10 +96,18 @@ def test_guest_that_never_stops(open_machine: Open) -> None:
 
 
 def test_guest_that_speaks_unasked(open_machine: Open) -> None:
-    """What nobody asked for is not read into memory without bound: the next answer is out of step."""
+    """What nobody asked for is not read into memory without bound, however long the host waits for something else."""
     machine = open_machine("unasked")
     ping(machine)
-    with pytest.raises(MachineLost) as caught:
+    with pytest.raises(ChannelError, match="nothing asked for"):
+        machine._running.channel.wait_until_ended(time.monotonic() + 10)
+
+
+def test_answer_out_of_step(open_machine: Open) -> None:
+    """What came unasked is no answer to the next request."""
+    machine = open_machine("unasked")
+    ping(machine)
+    with pytest.raises(MachineLost, match="where b'J' was due") as caught:
         ping(machine)
     assert caught.value.kind == "protocol"
 
