@@ -1,0 +1,101 @@
+"""Next hop objects: ways that many routes share, and groups of them.
+
+Source: include/uapi/linux/nexthop.h; ip-nexthop(8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+from kernelproof.impl.netlink.errors import WireError
+from kernelproof.impl.netlink.requests import CREATE, EXCL, REPLACE, Request
+from kernelproof.impl.netlink.routes import ONLINK
+from kernelproof.impl.netlink.spaces import NEXTHOP
+from kernelproof.impl.netlink.values import INET, check_index, encode_ip, parse_ip
+from kernelproof.impl.netlink.wire import U32, Attribute, Message, number, pack, parse_attributes
+
+NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
+
+
+class NextHopObject(NamedTuple):
+    """A next hop object, or a group of them: pairs of an id and a weight."""
+
+    id: int
+    gateway: str = ""
+    oif: int = 0
+    group: tuple[tuple[int, int], ...] = ()
+    blackhole: bool = False
+    protocol: int = 0
+    scope: int = 0
+    flags: int = 0
+    family: int = INET
+    rest: tuple[tuple[int, bytes], ...] = ()
+
+
+_NEXTHOP: Final = Struct("=BBBxI")
+_MEMBER: Final = Struct("=IBBH")
+
+
+def add_nexthop(nexthop: NextHopObject, *, replace: bool = False) -> Request:
+    """Add a next hop object: RTM_NEWNEXTHOP.
+
+    Raises:
+        ValueError: no address, or a weight that is not 1 to 256.
+    """
+    family = nexthop.family
+    attributes: list[Attribute] = [(1, pack(U32, nexthop.id, "id"))] if nexthop.id else []
+    if nexthop.group:
+        if any(not 1 <= weight <= 256 for _, weight in nexthop.group):
+            raise ValueError(f"next hop {nexthop.id}: a weight is 1 to 256")
+        family = 0
+        attributes.append((2, b"".join(_MEMBER.pack(each, weight - 1, 0, 0) for each, weight in nexthop.group)))
+    if nexthop.gateway:
+        family, data = encode_ip(nexthop.gateway)
+        attributes.append((6, data))
+    if nexthop.oif:
+        attributes.append((5, U32.pack(check_index(nexthop.oif))))
+    if nexthop.blackhole:
+        attributes.append((4, b""))
+    header = _NEXTHOP.pack(family, 0, nexthop.protocol, nexthop.flags & ONLINK)
+    how = CREATE | (REPLACE if replace else EXCL)
+    return Request.of(NEWNEXTHOP, how, header, [*attributes, *nexthop.rest], NEXTHOP, f"add next hop {nexthop.id}")
+
+
+def delete_nexthop(identifier: int) -> Request:
+    """Remove a next hop object, and with it the routes that use it."""
+    attributes: Sequence[Attribute] = [(1, pack(U32, identifier, "id"))]
+    return Request.of(DELNEXTHOP, 0, _NEXTHOP.pack(0, 0, 0, 0), attributes, NEXTHOP, f"delete next hop {identifier}")
+
+
+def list_nexthops() -> Request:
+    """Ask for all next hop objects."""
+    return Request.of(GETNEXTHOP, 0, _NEXTHOP.pack(0, 0, 0, 0), (), NEXTHOP, "list next hops")
+
+
+def parse_nexthop(message: Message) -> NextHopObject:
+    """Return the next hop object of an RTM_NEWNEXTHOP.
+
+    Raises:
+        WireError: the message is too short, or an attribute lies.
+    """
+    if len(message.payload) < _NEXTHOP.size:
+        raise WireError(f"next hop message of {len(message.payload)} bytes")
+    family, scope, protocol, flags = _NEXTHOP.unpack_from(message.payload)
+    found = parse_attributes(message.payload, _NEXTHOP.size)
+    members = found.get(2, b"")
+    if len(members) % _MEMBER.size:
+        raise WireError(f"NHA_GROUP of {len(members)} bytes")
+    return NextHopObject(
+        number(found[1], U32, "NHA_ID") if 1 in found else 0,
+        parse_ip(found[6]) if 6 in found else "",
+        number(found[5], U32, "NHA_OIF") if 5 in found else 0,
+        tuple((each, weight + 1) for each, weight, _, _ in _MEMBER.iter_unpack(members)),
+        4 in found,
+        protocol,
+        scope,
+        flags,
+        family,
+        tuple((place, data) for place, data in found.items() if place not in {1, 2, 3, 4, 5, 6}),
+    )
