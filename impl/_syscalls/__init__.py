@@ -4,6 +4,7 @@
     libc           `Call`: a prototype, the conversion of its arguments, the error it raises
     filesystem     the type of a filesystem
     identity       host and domain name, users, groups, file system ids
+    inotify        watches on files and directories
     mount          the mount table and the mount API
     namespaces     unshare, setns, clone3
     ownership      fchownat by descriptor

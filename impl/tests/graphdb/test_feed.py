@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelproof.impl._syscalls.inotify import Event, inotify_add_watch, inotify_init1
 from kernelproof.impl.graphdb import GraphDatabase, NameTaken, Resync
 from kernelproof.impl.graphdb.feed import Change
 
@@ -182,3 +183,23 @@ def test_a_wait_ends_with_its_time(graph: GraphDatabase) -> None:
         assert 0.1 <= time.monotonic() - began < 2
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.mark.rule("G+1")
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_inotify_wakes_the_waiter(graph: GraphDatabase) -> None:
+    """With inotify on the file's directory as descriptor, another process's commit ends the wait without polling."""
+    graph.set("/a", "x")
+    watch = inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        assert graph.path is not None
+        inotify_add_watch(watch, graph.path.parent, Event.MODIFY)
+        since = graph.sequence
+        arguments = [sys.executable, "-c", WRITER, str(graph.path)]
+        with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdin is not None
+            writer.stdin.write("b\n")
+            writer.stdin.close()
+            assert graph.wait_until_changed(since, 20, wake=watch) == since + 1
+    finally:
+        os.close(watch)
