@@ -32,8 +32,8 @@ _BRIDGE = """forward_delay 1 u32, hello_time 2 u32, max_age 3 u32, ageing_time 4
     mcast_membership_intvl 31 u64, mcast_querier_intvl 32 u64, mcast_query_intvl 33 u64,
     mcast_query_response_intvl 34 u64, mcast_startup_query_intvl 35 u64, nf_call_iptables 36 u8,
     nf_call_ip6tables 37 u8, nf_call_arptables 38 u8, vlan_default_pvid 39 u16, vlan_stats_enabled 41 u8,
-    mcast_stats_enabled 42 u8, mcast_igmp_version 43 u8, mcast_mld_version 44 u8, vlan_stats_per_port 45 u8, multi_boolopt 46 pair,
-    fdb_n_learned 48 u32, fdb_max_learned 49 u32"""
+    mcast_stats_enabled 42 u8, mcast_igmp_version 43 u8, mcast_mld_version 44 u8, vlan_stats_per_port 45 u8,
+    multi_boolopt 46 pair, fdb_n_learned 48 u32, fdb_max_learned 49 u32"""
 _BRIDGE_PORT = """state 1 u8, priority 2 u16, cost 3 u32, mode 4 u8, guard 5 u8, protect 6 u8, fast_leave 7 u8,
     learning 8 u8, unicast_flood 9 u8, proxyarp 10 u8, learning_sync 11 u8, proxyarp_wifi 12 u8, root_id 13 id,
     bridge_id 14 id, designated_port 15 u16, designated_cost 16 u16, id 17 u16, no 18 u16, topology_change_ack 19 u8,
