@@ -4,6 +4,12 @@ A unix socket's path that exists is replaced only if nobody answers there (conne
 bound beside it and renamed over it, under a lock on the directory, so that two that start at once do not take each
 other for dead. A path that is no socket is never replaced.
 
+What a client sees while the gate is shut: it is connected, may send, and its bytes wait in the socket's buffer; it has
+no answer before an accept. Beyond the backlog (plus one) a TCP client's SYN is ignored, so that it tries again after 1,
+3, 7 ... seconds and is connected as soon as there is a place, or gives up by its own timeout; a blocking unix client
+waits, a non-blocking one gets EAGAIN; datagrams beyond the buffer are dropped and counted. With `at_limit="refuse"` who
+comes beyond the backlog is reset at once. When the listener is closed, all who wait are reset.
+
 Sources: bind(2), listen(2), unix(7) (pathname sockets, NOTES), ip(7) (IP_FREEBIND), ipv6(7) (IPV6_V6ONLY), socket(7)
 (SO_REUSEADDR, SO_REUSEPORT), flock(2).
 """
