@@ -176,18 +176,6 @@ def template_record(spec: MachineSpec) -> dict[str, object]:
     return {"format": 1, "spec": asdict(spec), "commands": commands}
 
 
-def parse_version(text: str) -> Version:
-    """The version in the first line of `qemu-system-x86_64 --version`.
-
-    Raises:
-        ValueError: there is none.
-    """
-    found = re.match(r"QEMU emulator version (\d+)\.(\d+)\.(\d+)", text)
-    if found is None:
-        raise ValueError(f"not the version of a QEMU: {text[:80]!r}")
-    return (int(found[1]), int(found[2]), int(found[3]))
-
-
 def parse_newest_q35(text: str) -> str:
     """The newest versioned q35 in the output of `-machine help`: an alias would change under a template's key.
 

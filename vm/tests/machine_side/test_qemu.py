@@ -17,7 +17,6 @@ from kernelproof.vm.qemu import (
     Wiring,
     migration_road,
     parse_newest_q35,
-    parse_version,
     qemu_command,
     template_record,
 )
@@ -165,14 +164,6 @@ def test_record_names_no_place_of_this_host() -> None:
     assert "/opt/qemu" in qemu_command(SPEC, Role.BOOT, wiring)
     assert "/opt/qemu" not in str(template_record(SPEC))
     assert "/proc" not in str(template_record(SPEC))
-
-
-def test_version() -> None:
-    """QEMU's version is read from its first line."""
-    text = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright (c) 2003-2022"
-    assert parse_version(text) == (7, 2, 22)
-    with pytest.raises(ValueError, match="not the version"):
-        parse_version("qemu: not found")
 
 
 def test_newest_machine_type() -> None:
