@@ -107,7 +107,8 @@ def test_systemd_socket_activation_by_its_own_tool() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program = "from kernelproof.impl.listenbuffer.inherit import inherit; print(inherit()[0].address)"
-    command = [tool, "-l", f"127.0.0.1:{port}", sys.executable, "-c", program]
+    kept = ["-E", "PYTHONPATH"] if "PYTHONPATH" in os.environ else []  # the tool clears the environment
+    command = [tool, *kept, "-l", f"127.0.0.1:{port}", sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as manager:
         assert manager.stderr is not None
         manager.stderr.readline()
