@@ -37,7 +37,13 @@ class Duplicate(NamedTuple):
     fd: int
 
 
-FileAction: TypeAlias = Open | Duplicate
+class Close(NamedTuple):
+    """Close a descriptor."""
+
+    fd: int
+
+
+FileAction: TypeAlias = Open | Duplicate | Close
 
 
 def spawn(
@@ -111,8 +117,10 @@ def _add_actions(library: ctypes.CDLL, actions: _Buffer, cwd: str, file_actions:
     for action in file_actions:
         if isinstance(action, Open):
             number = library.posix_spawn_file_actions_addopen(actions, action.fd, _encode(action.path), action.flags, 0)
-        else:
+        elif isinstance(action, Duplicate):
             number = library.posix_spawn_file_actions_adddup2(actions, action.source, action.fd)
+        else:
+            number = library.posix_spawn_file_actions_addclose(actions, action.fd)
         _check(f"{prefix}add: {action}", number)
 
 

@@ -1,4 +1,4 @@
-"""Terminals on Linux, macOS and the BSDs: modes that come back, pseudoterminals, programs on them, copies and recordings.
+"""Terminals on Linux, macOS and the BSDs: modes that come back, pseudoterminals, programs on them, copies, recordings.
 
     states      the attributes of a terminal as a value: saved, changed, compared, printed, set
     window      window sizes, in rows, columns and pixels

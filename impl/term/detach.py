@@ -203,13 +203,21 @@ class EscapeProxy(io.RawIOBase):
         self._is_detached = fed.detached
 
     def _is_readable_in_time(self) -> bool:
-        fileno = getattr(self._reader, "fileno", None)
         deadline = self._matcher.deadline()
-        if not callable(fileno) or deadline is None:
+        fd = _descriptor(self._reader)
+        if fd is None or deadline is None:
             return True
         poll = select.poll()
-        poll.register(fileno(), select.POLLIN)
+        poll.register(fd, select.POLLIN)
         return bool(poll.poll(max(0.0, deadline - self._clock()) * 1000))
+
+
+def _descriptor(reader: Reader) -> int | None:
+    try:
+        fileno = getattr(reader, "fileno", None)
+        return int(fileno()) if callable(fileno) else None
+    except io.UnsupportedOperation:
+        return None
 
 
 new_escape_proxy = EscapeProxy  # the name of 2014

@@ -147,21 +147,23 @@ class PseudoterminalPair:
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         stderr: int | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Process:
         """Start a program with the peer as its controlling terminal, input and output; as spawn_on.
 
-        It leads a session and the foreground group. Only descriptors that are made inheritable go with it.
+        It leads a session and the foreground group, and has no other descriptors than it is given.
 
         Raises:
             OSError, NotPseudoterminalError, ValueError, NotImplementedError: as peer and spawn_on.
         """
         if not IS_LINUX:
-            return spawn_on(self.name, argv, env=env, cwd=cwd, stderr=stderr)
+            return spawn_on(self.name, argv, env=env, cwd=cwd, stderr=stderr, pass_fds=pass_fds)
         peer = self.peer()
         try:
             # The child's own copy of the descriptor: not a path that somebody could have put something else at.
             path = f"/proc/self/fd/{peer}"
-            return spawn_on(path if os.path.exists(path) else self.name, argv, env=env, cwd=cwd, stderr=stderr)
+            path = path if os.path.exists(path) else self.name
+            return spawn_on(path, argv, env=env, cwd=cwd, stderr=stderr, pass_fds=pass_fds)
         finally:
             os.close(peer)
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def spawn_on(
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     stderr: int | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Process:
     """Start a program in a session of its own, with a terminal as controlling terminal, input and output.
 
@@ -132,12 +134,13 @@ def spawn_on(
         env: its environment; None is this process's.
         cwd: its working directory; None is this process's.
         stderr: a descriptor for its errors; None is the terminal.
+        pass_fds: descriptors above 2 that it is to have, which must be inheritable; it has no others.
 
     Raises:
         ValueError: no program.
         FileNotFoundError: it is not in the PATH.
         OSError: what execve(2), open(2) and chdir(2) give.
-        NotImplementedError: this system's posix_spawn makes no session.
+        NotImplementedError: this system's posix_spawn makes no session, or enters no directory.
     """
     if not argv:
         raise ValueError("no program to start")
@@ -146,30 +149,36 @@ def spawn_on(
     if path is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
     signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    if cwd is not None:
-        return Process(_spawn_in(os.fspath(cwd), os.path.abspath(path), argv, env, terminal, stderr, signals))
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0),
-        (os.POSIX_SPAWN_DUP2, 0, 1),
-        (os.POSIX_SPAWN_DUP2, 0 if stderr is None else stderr, 2),
-    ]
-    pid = os.posix_spawn(path, list(argv), env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=signals)
-    return Process(pid)
+    copies = [(0, 1), (0 if stderr is None else stderr, 2)]
+    closed = [fd for fd in _inheritable() if fd not in pass_fds]
+    if cwd is None:
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0),
+            *((os.POSIX_SPAWN_DUP2, source, fd) for source, fd in copies),
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in closed),
+        ]
+        pid = os.posix_spawn(path, list(argv), env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=signals)
+        return Process(pid)
+    if not IS_LINUX:
+        raise NotImplementedError("a working directory for the program: only on Linux")
+    # Linux only, and only with a directory.
+    from kernelproof.impl._syscalls.spawn import Close, Duplicate, FileAction, Open, spawn
+
+    file_actions: list[FileAction] = [Open(0, terminal, os.O_RDWR)]
+    file_actions += (Duplicate(source, fd) for source, fd in copies)
+    file_actions += (Close(fd) for fd in closed)
+    directory = os.fspath(cwd)
+    return Process(
+        spawn(os.path.abspath(path), argv, env, cwd=directory, file_actions=file_actions, default_signals=signals)
+    )
 
 
-def _spawn_in(
-    cwd: str,
-    path: str,
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    terminal: str,
-    stderr: int | None,
-    signals: set[signal.Signals] | set[int],
-) -> int:
-    if IS_LINUX:
-        # Linux only, and only with a directory.
-        from kernelproof.impl._syscalls.spawn import Duplicate, Open, spawn
-
-        actions = (Open(0, terminal, os.O_RDWR), Duplicate(0, 1), Duplicate(0 if stderr is None else stderr, 2))
-        return spawn(path, argv, env, cwd=cwd, file_actions=actions, default_signals=signals)
-    raise NotImplementedError("a working directory for the program: only on Linux")
+def _inheritable() -> list[int]:
+    """Return the descriptors above 2 that a program would get: what this process inherited or made inheritable."""
+    found = []
+    for name in os.listdir("/dev/fd"):
+        fd = int(name) if name.isdecimal() else 0
+        with suppress(OSError):  # the directory itself, closed by now
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+    return found

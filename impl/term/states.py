@@ -140,14 +140,16 @@ def from_attributes(attributes: Attributes) -> TermState:
     Raises:
         InvalidStateError: it is no such list.
     """
-    try:
-        iflag, oflag, cflag, lflag, input_speed, output_speed, characters = attributes
-        assert isinstance(characters, list)
-        numbers = tuple(each if isinstance(each, int) else each[0] for each in characters)
-        flags = tuple(each for each in (iflag, oflag, cflag, lflag, input_speed, output_speed) if isinstance(each, int))
-        return TermState._make((*flags, numbers))
-    except (AssertionError, IndexError, TypeError, ValueError):
-        raise InvalidStateError(f"{attributes!r} is not what tcgetattr gives") from None
+    *numbers, characters = attributes or [0]
+    codes = tuple(ord(each) if isinstance(each, bytes) and len(each) == 1 else each for each in _items(characters))
+    flat = (*numbers, *codes)
+    if len(numbers) != 6 or not codes or not all(isinstance(each, int) for each in flat):
+        raise InvalidStateError(f"{attributes!r} is not what tcgetattr gives")
+    return TermState._make((*numbers, codes))
+
+
+def _items(characters: object) -> list[bytes | int]:
+    return characters if isinstance(characters, list) else []
 
 
 def save(fd: int) -> TermState:
