@@ -252,6 +252,7 @@ _SETTINGS: Final[Mapping[str, tuple[int, Struct]]] = {
     "proto_down": (39, U8),
     "new_index": (49, U32),
 }
+LATE: Final = ("alias", "carrier", "proto_down", "new_name")  # what the kernel leaves out when it makes a link
 _FLAGS: Final[Mapping[str, int]] = {
     "up": 0x1,
     "arp": 0x80,
@@ -303,13 +304,16 @@ def add_link(
         options: of the kind, see `kinds`.
         raw: further attributes of IFLA_INFO_DATA.
         index: the ifindex it is to have, 0 for the next.
-        peer: of a veth: `name` and settings of the other end.
+        peer: of a veth: `name`, settings of the other end, and its `index` (which counts only if index is given too).
         replace: change the link if there is one.
-        settings: mtu, mac, master, parent, up, alias, group, namespace_fd …
+        settings: mtu, mac, master, parent, up, group, namespace_fd …
 
     Raises:
         ValueError: a name, option or setting that cannot be one.
     """
+    late = [key for key in LATE if settings.get(key) is not None or (peer or {}).get(key) is not None]
+    if late:
+        raise ValueError(f"the kernel takes {', '.join(late)} of a link that is there already: set it afterwards")
     attributes, flags, change = _settings(settings)
     if name:
         attributes.insert(0, (3, encode_text(check_name(name))))

@@ -110,16 +110,27 @@ class Rtnl:
         return links.parse_link(answer.messages[0]).ifindex
 
     def link_add(self, name: str, kind: str, **settings: Any) -> Link:
-        """Make a link and return it; arguments as for links.add_link, where master and parent may be any link.
+        """Make a link in this namespace and return it; arguments as for links.add_link, and alias.
+
+        Master and parent may be any link. Where the link cannot be set as told, it is removed again.
 
         A name that the kernel chose is looked for among the kind's links, so that two who do this at once may mix
         their links up; give a name where that can be.
         """
-        before = {each.ifindex for each in self.links(kind=kind)} if not name or "%" in name else set()
-        self.request(links.add_link(name, kind, **self._resolved(settings)))
-        if not before and name and "%" not in name:
-            return self.link(name)
-        return next(each for each in self.links(kind=kind) if each.ifindex not in before)
+        resolved = self._resolved(settings)
+        late = {key: resolved.pop(key) for key in links.LATE if key in resolved}
+        chosen = not name or "%" in name
+        before = {each.ifindex for each in self.links(kind=kind)} if chosen else set()
+        self.request(links.add_link(name, kind, **resolved))
+        link = next(each for each in self.links(kind=kind) if each.ifindex not in before) if chosen else self.link(name)
+        if not late:
+            return link
+        try:
+            self.link_set(link, **late)
+        except NetlinkError:
+            self.link_delete(link)
+            raise
+        return self.link(link)
 
     def link_set(self, link: Which, **settings: Any) -> None:
         """Change a link in one request; arguments as for links.set_link."""
