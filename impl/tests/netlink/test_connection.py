@@ -114,7 +114,7 @@ def test_dump_says_how_often_it_was_asked_for() -> None:
 def test_streamed_dump_tells_at_its_end() -> None:
     """A stream yields what comes and then raises; one that is left early leaves nothing behind."""
     connection = Connection(socket=names_of_dump(1))
-    got = []
+    got: list[bytes] = []
     with pytest.raises(DumpInterruptedError):
         got.extend(connection.stream(LIST, payload))
     assert got == [] or got == [b"one"]
