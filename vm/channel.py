@@ -14,12 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from kernelproof.vm.guest.frames import MAX_PAYLOAD, FrameError, FrameReader
-from kernelproof.vm.messages import broken
+from kernelproof.vm.guest.frames import FrameError, FrameReader
+from kernelproof.vm.messages import MAX_CONVERSATION, broken
 from kernelproof.vm.qmp import QmpReader, encode_command, read_answer
 
 _CHUNK = 256 * 1024
-_FLOOD = MAX_PAYLOAD + 2 * _CHUNK  # unread bytes of the agent's: more than a frame means that it speaks unasked
+_FLOOD = MAX_CONVERSATION + 2 * _CHUNK  # unread bytes of the agent's: more than all that any request may be answered
 _EVENTS = 256  # events kept: a guest can make QEMU send any number (RTC_CHANGE)
 
 

@@ -90,8 +90,7 @@ def test_lie(open_machine: Open, lie: str, seen: str) -> None:
 def test_guest_that_never_stops(open_machine: Open) -> None:
     """Answers without end are refused when they are more than a conversation may be."""
     stream = open_machine("endless").stream({"kind": "item", "nodeid": "x"}, timeout=60)
-    # All of it, or what is not read yet, whichever grows faster.
-    with pytest.raises(MachineLost, match=r"more than (67108864|17301504) bytes"):
+    with pytest.raises(MachineLost, match="more than 67108864 bytes"):
         for _ in stream:
             pass
 
@@ -106,7 +105,7 @@ def test_guest_that_speaks_unasked(open_machine: Open) -> None:
 
 def test_answer_out_of_step(open_machine: Open) -> None:
     """What came unasked is no answer to the next request."""
-    machine = open_machine("unasked")
+    machine = open_machine("out-of-step")
     ping(machine)
     with pytest.raises(MachineLost, match="where b'J' was due") as caught:
         ping(machine)
