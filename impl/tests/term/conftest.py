@@ -15,7 +15,7 @@ import pytest
 
 from kernelproof.impl.term import Process, PseudoterminalPair, TermState, WindowSize, save
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[3]
 SIZE = WindowSize(24, 80)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import termios
@@ -145,6 +146,7 @@ def test_typed_before_is_dropped_when_asked(peer: int) -> None:
     with PseudoterminalPair.open() as pair:
         fd = pair.peer()
         os.write(pair.master, b"early\n")
+        assert select.select([fd], [], [], 30)[0]
         with no_echo(fd, when=FLUSH):
             os.write(pair.master, b"secret\n")
             assert os.read(fd, 100) == b"secret\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 import termios
 from collections.abc import Callable, Iterator
@@ -112,6 +113,7 @@ def test_flush_drops_input_and_drain_keeps_it() -> None:
         restore(fd, make_raw_state(save(fd)))
         for when, kept in ((DRAIN, True), (FLUSH, False)):
             os.write(pair.master, b"x")
+            assert select.select([fd], [], [], 30)[0]  # it takes a moment to arrive, and only then can be dropped
             restore(fd, save(fd), when)
             os.set_blocking(fd, False)
             try:
