@@ -6,8 +6,6 @@ message has NLM_F_CAPPED), and directly behind the 4-byte code in NLMSG_DONE.
 Source: Documentation/userspace-api/netlink/intro.rst, Ext ACKs; struct nlmsgerr in include/uapi/linux/netlink.h.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kernelproof.impl.netlink.errors import NetlinkError, Policy, WireError
@@ -52,7 +50,7 @@ class Acknowledged(NamedTuple):
     missing_nest: int | None = None
 
 
-def parse_acknowledgement(message: Message) -> Acknowledged:
+def parse_acknowledgement(message: "Message") -> Acknowledged:
     """Return what an NLMSG_ERROR or NLMSG_DONE says.
 
     Raises:
@@ -70,7 +68,7 @@ def parse_acknowledgement(message: Message) -> Acknowledged:
     return _with_attributes(code, parse_attributes(payload, _attributes_at(message)))
 
 
-def _attributes_at(message: Message) -> int:
+def _attributes_at(message: "Message") -> int:
     if message.type == DONE:
         return 4
     if len(message.payload) < 4 + HEADER_BYTES:
@@ -113,7 +111,7 @@ def _policy(payload: bytes) -> Policy:
     )
 
 
-def error_of(ended: Acknowledged, request: Request, sent: bytes) -> NetlinkError:
+def error_of(ended: Acknowledged, request: "Request", sent: bytes) -> NetlinkError:
     """Return the error of a refused request, with attributes named through the request that was sent."""
     path = missing = None
     if request.space is not None:

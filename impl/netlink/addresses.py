@@ -3,8 +3,6 @@
 Source: rtnetlink(7), RTM_NEWADDR; include/uapi/linux/if_addr.h.
 """
 
-from __future__ import annotations
-
 from enum import IntFlag
 from struct import Struct
 from typing import Final, NamedTuple
@@ -84,7 +82,7 @@ class Address(NamedTuple):
         return f"{self.address}/{self.prefix_length}"
 
 
-def parse_address(message: Message, splitter: Splitter | None = None) -> Address:
+def parse_address(message: Message, splitter: "Splitter | None" = None) -> Address:
     """Return the address of an RTM_NEWADDR or RTM_DELADDR.
 
     Raises:
@@ -130,9 +128,9 @@ def add_address(
     index: int,
     address: Prefix,
     *,
-    peer: Ip | None = None,
-    broadcast: Ip | None = None,
-    anycast: Ip | None = None,
+    peer: "Ip | None" = None,
+    broadcast: "Ip | None" = None,
+    anycast: "Ip | None" = None,
     label: str = "",
     scope: int = 0,
     flags: int = 0,
@@ -178,7 +176,7 @@ def add_address(
     return Request.of(NEWADDR, how, header, attributes, ADDRESS, f"add address {address} to link {index}")
 
 
-def delete_address(index: int, address: Prefix, *, peer: Ip | None = None) -> Request:
+def delete_address(index: int, address: Prefix, *, peer: "Ip | None" = None) -> Request:
     """Remove an address from a link: RTM_DELADDR, EADDRNOTAVAIL if it is not there.
 
     Raises:

@@ -3,8 +3,6 @@
 Source: include/uapi/linux/if_bridge.h; bridge(8).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -24,7 +22,7 @@ _AF_BRIDGE: Final = 7
 _VLAN_INFO: Final = Struct("=HH")
 
 
-def set_bridge_port(port: int, options: Mapping[str, Option]) -> Request:
+def set_bridge_port(port: int, options: "Mapping[str, Option]") -> Request:
     """Change a link as a port of its bridge: `mode` 1 is hairpin; see `kinds`, "port of bridge"."""
     attributes: list[Attribute] = [(12, table_of("port of bridge").encode(options))]
     header = HEADER.pack(_AF_BRIDGE, 0, check_index(port), 0, 0)

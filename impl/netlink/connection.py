@@ -4,8 +4,6 @@ This is the lowest layer through which refusals go: it sends what it is given, a
 message. A connection may be used by several threads; each exchange is whole. It is not for notifications (`monitor`).
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,7 +69,7 @@ class Dump(tuple[T, ...], Generic[T]):
     filtered: bool
 
     @classmethod
-    def of(cls, records: Iterable[T], *, consistent: bool, retries: int, filtered: bool) -> Self:
+    def of(cls, records: Iterable[T], *, consistent: bool, retries: int, filtered: bool) -> "Self":
         """Make a dump of records."""
         made = cls(records)
         made.consistent, made.retries, made.filtered = consistent, retries, filtered
@@ -102,7 +100,7 @@ class Connection:
         self,
         protocol: int = ROUTE,
         *,
-        netns: Where | None = None,
+        netns: "Where | None" = None,
         strict: bool = True,
         receive_buffer_bytes: int = 1 << 20,
         timeout_seconds: float | None = 60.0,
@@ -119,7 +117,7 @@ class Connection:
         self._recorder = recorder
         self.timeout_seconds = timeout_seconds
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:

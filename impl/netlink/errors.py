@@ -12,8 +12,6 @@
 A name that no link has is a NetlinkError with ENODEV, as the kernel says it.
 """
 
-from __future__ import annotations
-
 import os
 from errno import EACCES, EEXIST, ENOENT, EPERM, ESRCH, ETIMEDOUT
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,7 +71,7 @@ class NetlinkError(OSError):
     policy: Policy | None
     request: str
 
-    def __new__(cls, errno: int, *_: object, **__: object) -> Self:
+    def __new__(cls, errno: int, *_: object, **__: object) -> "Self":
         chosen = _CLASSES.get(errno, cls) if cls is NetlinkError else cls
         made: Self = super().__new__(chosen, errno, os.strerror(errno))  # type: ignore[assignment]
         return made

@@ -5,8 +5,6 @@ Requests are values (see `requests`); nothing here opens a socket. A link is nam
 Source: rtnetlink(7), RTM_NEWLINK; include/uapi/linux/if_link.h.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import IntFlag
 from struct import Struct
@@ -146,7 +144,7 @@ class Link(NamedTuple):
         """Whether somebody set it up."""
         return bool(self.flags & UP)
 
-    def option(self, name: str) -> Option | None:
+    def option(self, name: str) -> "Option | None":
         """Return an option of its kind, or None where the kernel did not tell it."""
         return next((value for key, value in self.options if key == name), None)
 
@@ -157,7 +155,7 @@ _EMPTY: Final = b"\0"
 _ZERO: Final = bytes(4)
 
 
-def parse_link(message: Message, splitter: Splitter | None = None) -> Link:
+def parse_link(message: Message, splitter: "Splitter | None" = None) -> Link:
     """Return the link of an RTM_NEWLINK or RTM_DELLINK.
 
     Raises:
@@ -289,7 +287,7 @@ def add_link(
     name: str,
     kind: str,
     *,
-    options: Mapping[str, Option] | None = None,
+    options: "Mapping[str, Option] | None" = None,
     raw: Mapping[int, bytes] | None = None,
     index: int = 0,
     peer: Mapping[str, Any] | None = None,
@@ -341,7 +339,7 @@ def set_link(
     link: Which,
     *,
     kind: str = "",
-    options: Mapping[str, Option] | None = None,
+    options: "Mapping[str, Option] | None" = None,
     raw: Mapping[int, bytes] | None = None,
     **settings: Any,
 ) -> Request:

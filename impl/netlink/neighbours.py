@@ -3,8 +3,6 @@
 Source: rtnetlink(7), RTM_NEWNEIGH; include/uapi/linux/neighbour.h.
 """
 
-from __future__ import annotations
-
 from enum import IntFlag
 from struct import Struct
 from typing import Final, NamedTuple
@@ -66,7 +64,7 @@ class Neighbour(NamedTuple):
     rest: tuple[tuple[int, bytes], ...] = ()
 
 
-def parse_neighbour(message: Message, splitter: Splitter | None = None) -> Neighbour:
+def parse_neighbour(message: Message, splitter: "Splitter | None" = None) -> Neighbour:
     """Return the neighbour of an RTM_NEWNEIGH or RTM_DELNEIGH.
 
     Raises:

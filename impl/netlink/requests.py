@@ -1,7 +1,5 @@
 """One request as a value: built without a socket, printed, sent alone or among many."""
 
-from __future__ import annotations
-
 from enum import IntFlag
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,7 +50,7 @@ class Request(NamedTuple):
     body: bytes
     words: str = ""
     header_bytes: int = 0
-    space: Space | None = None
+    space: "Space | None" = None
 
     @classmethod
     def of(
@@ -60,10 +58,10 @@ class Request(NamedTuple):
         kind: int,
         flags: int,
         header: bytes,
-        attributes: Iterable[Attribute],
-        space: Space | None,
+        attributes: "Iterable[Attribute]",
+        space: "Space | None",
         words: str = "",
-    ) -> Request:
+    ) -> "Request":
         """Build a request.
 
         Raises:

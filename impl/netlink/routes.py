@@ -6,8 +6,6 @@ kernel has it; `metrics` are the numbers of a path, such as its MTU.
 Source: rtnetlink(7), RTM_NEWROUTE; include/uapi/linux/rtnetlink.h and nexthop.h.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from enum import IntEnum
 from socket import inet_ntop
@@ -137,7 +135,7 @@ class Route(NamedTuple):
 _unpack_header = _HEADER.unpack_from
 
 
-def parse_route(message: Message, splitter: Splitter | None = None) -> Route:
+def parse_route(message: Message, splitter: "Splitter | None" = None) -> Route:
     """Return the route of an RTM_NEWROUTE or RTM_DELROUTE.
 
     Raises:
@@ -402,7 +400,7 @@ def list_routes(*, family: int = 0, table: int = 0, protocol: int = 0, oif: int 
 
 
 def look_up_route(
-    destination: Ip, *, source: Ip | None = None, oif: int = 0, iif: int = 0, mark: int = 0, fib_match: bool = False
+    destination: Ip, *, source: "Ip | None" = None, oif: int = 0, iif: int = 0, mark: int = 0, fib_match: bool = False
 ) -> Request:
     """Ask which way a packet would go; with fib_match, which route of the table says so.
 

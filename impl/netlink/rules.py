@@ -3,8 +3,6 @@
 Source: rtnetlink(7), RTM_NEWRULE; include/uapi/linux/fib_rules.h.
 """
 
-from __future__ import annotations
-
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -70,7 +68,7 @@ class Rule(NamedTuple):
     rest: tuple[tuple[int, bytes], ...] = ()
 
 
-def parse_rule(message: Message, splitter: Splitter | None = None) -> Rule:
+def parse_rule(message: Message, splitter: "Splitter | None" = None) -> Rule:
     """Return the rule of an RTM_NEWRULE or RTM_DELRULE.
 
     Raises:

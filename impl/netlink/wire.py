@@ -10,8 +10,6 @@ This is not for the meaning of attributes (see `spaces` for their names, and the
 Source: Documentation/userspace-api/netlink/intro.rst; netlink(7).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, error
@@ -83,7 +81,7 @@ def parse_messages(datagram: bytes) -> Iterator[Message]:
         position += (length + 3) & ~3
 
 
-def encode_attributes(attributes: Iterable[Attribute], space: Space | None = None) -> bytes:
+def encode_attributes(attributes: "Iterable[Attribute]", space: "Space | None" = None) -> bytes:
     """Return the bytes of attributes, nested ones with their flag set.
 
     Args:
@@ -116,7 +114,7 @@ def encode_attributes(attributes: Iterable[Attribute], space: Space | None = Non
     return b"".join(parts)
 
 
-def name_of(space: Space | None, kind: int) -> str:
+def name_of(space: "Space | None", kind: int) -> str:
     """Return the kernel's name of an attribute, or its number where none is known."""
     return space.name(kind & TYPE_MASK) if space else str(kind & TYPE_MASK)
 
@@ -253,7 +251,7 @@ def pack(form: Struct, value: int, what: str) -> bytes:
         raise WireError(f"{what}={value} does not fit {form.size * 8} bits") from None
 
 
-def locate(message: bytes, start: int, space: Space, offset: int) -> tuple[str, Space | None]:
+def locate(message: bytes, start: int, space: "Space", offset: int) -> "tuple[str, Space | None]":
     """Return the path of the attribute that an offset into an encoded request lies in, and the space inside it.
 
     Args:
