@@ -170,6 +170,7 @@ def create_namespace(name: str, *, directory: str = DIRECTORY) -> "Path":
     # libc's door is opened by those who make namespaces alone; pathlib costs 8 ms at import.
     from pathlib import Path
 
+    # As above.
     from kernelproof.impl._syscalls.mount import MountFlag, mount
     from kernelproof.impl._syscalls.namespaces import unshare
 
