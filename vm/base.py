@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernelproof.vm.boot_failures import explain_boot
 from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.disc_files import DiscFiles, open_contents, save_contents
 from kernelproof.vm.errors import MachineLost, ProvisionError
@@ -40,7 +41,7 @@ class Ingredients:
     Args:
         spec: The machine; it holds the digests of all below.
         program: The QEMU.
-        kernel: The uncompressed kernel.
+        kernel: The kernel: an uncompressed image, or a bzImage.
         archives: The cpio archives, in their order.
         agent: The archive behind them.
         label: What it is for people: "6.12 plain virtual".
@@ -135,9 +136,10 @@ def _boot(
 
 
 def _boot_error(label: str, error: MachineLost) -> ProvisionError:
+    meaning, remedy = explain_boot(error.log)
     console = "\n".join(error.log.splitlines()[-_TAIL_LINES:]) or "(nothing)"
-    detail = f"{error.detail}; the end of its console:\n{console}"
-    return ProvisionError("boot machine", label, detail, "try another --kernel, or KERNELPROOF_ACCELERATOR=tcg")
+    detail = f"{meaning or error.detail}; the end of its console:\n{console}"
+    return ProvisionError("boot machine", label, detail, remedy)
 
 
 @contextmanager

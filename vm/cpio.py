@@ -1,6 +1,6 @@
-"""Writes cpio archives in the `newc` format, the one an initramfs is made of.
+"""Writes and reads cpio archives in the `newc` format, the one an initramfs is made of.
 
-Not a reader, and not for archives of more than 4 GiB a member: the format has no place for that.
+Not for archives of more than 4 GiB a member: the format has no place for that.
 Several archives one after the other are one initramfs; later members replace earlier ones of the same path.
 
 Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
@@ -9,8 +9,8 @@ Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 ALIGNMENT = 512  # of a whole archive: the kernel wants 4, other tools read blocks of 512
@@ -120,3 +120,60 @@ def _format_header(member: Member, inode: int) -> bytes:
     )
     head = b"070701" + "".join(f"{field:08X}" for field in fields).encode("ascii") + name
     return head + bytes(-len(head) % 4)
+
+
+_HEADER_SIZE = 110
+_FIELDS = 13
+
+
+def read_newc(data: bytes) -> Iterator[Member]:
+    """The members of all archives in `data`, one behind the other, as the kernel would take them.
+
+    Of hard links the last bears the content, and all get it.
+
+    Raises:
+        ValueError: it is no such archive, is torn, or a path leaves the root.
+    """
+    links: dict[tuple[int, int, int], list[Member]] = {}
+    at = 0
+    while at < len(data):
+        if not data[at]:
+            at += 4 - at % 4
+            continue
+        fields, name, content, at = _read_member(data, at)
+        if name == _TRAILER:
+            yield from _share_content(links)
+            links = {}
+            continue
+        path = name.removeprefix("./").strip("/") or "."
+        check_path(path)
+        member = Member(path, fields[1], content, fields[2], fields[3], (fields[9], fields[10]))
+        if fields[4] > 1 and stat.S_ISREG(member.mode):
+            links.setdefault((fields[0], fields[7], fields[8]), []).append(member)
+        else:
+            yield member
+    yield from _share_content(links)
+
+
+def _read_member(data: bytes, at: int) -> tuple[list[int], str, bytes, int]:
+    head = data[at : at + _HEADER_SIZE]
+    if head[:6] not in (b"070701", b"070702"):
+        raise ValueError(f"no cpio archive of the format newc at byte {at}")
+    try:
+        fields = [int(head[6 + 8 * number : 14 + 8 * number], 16) for number in range(_FIELDS)]
+    except ValueError as error:
+        raise ValueError(f"a torn cpio archive: no header at byte {at}") from error
+    size, length = fields[6], fields[11]
+    start = at + _HEADER_SIZE + length
+    start += -start % 4
+    if start + size > len(data):
+        raise ValueError(f"a torn cpio archive: it ends at byte {len(data)}, within a member")
+    name = data[at + _HEADER_SIZE : at + _HEADER_SIZE + length - 1].decode("utf-8", "surrogateescape")
+    end = start + size
+    return fields, name, data[start:end], end + -end % 4
+
+
+def _share_content(links: dict[tuple[int, int, int], list[Member]]) -> Iterator[Member]:
+    for members in links.values():
+        content = next((member.data for member in reversed(members) if member.data), b"")
+        yield from (replace(member, data=content) for member in members)

@@ -87,6 +87,12 @@ HOST_OPTIONS = frozenset(
         "usepdb_cls",
         "trace",
         "kernel",
+        "kernel_image",
+        "modules",
+        "kernel_tree",
+        "guest_root",
+        "append",
+        "package",
         "vm_timeout",
         # distribution
         "numprocesses",

@@ -12,26 +12,24 @@ import json
 import lzma
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from kernelproof.vm.apt import Apt
 from kernelproof.vm.apt_output import version_key
 from kernelproof.vm.cache import digest_file
-from kernelproof.vm.cpio import Member, make_directory, make_file, write_newc
+from kernelproof.vm.cpio import Member, make_file, write_newc
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel_image import Payload, check_vmlinux, find_payload
+from kernelproof.vm.kernel_modules import MODULES, index_modules, plan_modules
 from kernelproof.vm.kernel_select import KernelRow, KernelTable
 from kernelproof.vm.provision_context import Entry, Provisioning
 from kernelproof.vm.provision_tools import Tools, describe_packages
 from kernelproof.vm.provision_types import Kernel
-from kernelproof.vm.provision_unpack import WORKERS, Tree, lay_down, read_packages
+from kernelproof.vm.provision_unpack import Tree, read_packages
 
 RECIPE = 2  # raised when what is made of the same packages changes
-MODULES = "usr/lib/modules"
 _DEPENDENCY = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]*)\s*\(=\s*(?P<version>[^)\s]+)\s*\)")
 
 
@@ -160,9 +158,9 @@ def _build(work: Path, debs: Sequence[Path], tools: Tools, facts: dict[str, str]
     check_vmlinux(vmlinux, payload.size)
     (work / "vmlinux").write_bytes(vmlinux)
     (work / "config").write_bytes(config.data)
-    modules = plan_modules(tree, release)
+    modules = plan_modules(tree, release, tools, work)
     modules.add(make_file(f"boot/config-{release}", config.data))
-    _run_depmod(modules, tools, release, work)
+    index_modules(modules, tools, release, work)
     with (work / "modules.cpio").open("wb") as file:
         write_newc(file, modules.members())
     facts |= {"release": release, "config_digest": digest_file(work / "config")}
@@ -246,41 +244,3 @@ def decompress(payload: Payload, tools: Tools, subject: str) -> bytes:
                 return tools.run(name, ["-dc", "-"], data=payload.data, step="decompress kernel", subject=subject)
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise ValueError(f"the image can't be decompressed: {error}") from error
-
-
-def plan_modules(tree: Tree, release: str) -> Tree:
-    """The modules of `release`, uncompressed, without the image, the symbols and links into source trees.
-
-    Raises:
-        ValueError: a module can't be decompressed.
-    """
-    dropped = {f"{MODULES}/{release}/{name}" for name in ("vmlinuz", "config", "System.map", "build", "source")}
-    wanted = [member for member in tree.members() if f"{member.path}/".startswith(f"{MODULES}/{release}/")]
-    modules = Tree()
-    modules.add(make_directory(f"{MODULES}/{release}"))
-    with ThreadPoolExecutor(WORKERS) as pool:  # lzma lets go of the interpreter's lock
-        for member in pool.map(_uncompress, [member for member in wanted if member.path not in dropped]):
-            modules.add(member)
-    return modules
-
-
-def _uncompress(member: Member) -> Member:
-    if not member.path.endswith(".ko.xz"):
-        if member.path.endswith((".ko.zst", ".ko.gz")):
-            raise ValueError(f"{member.path}: modules compressed like this are not known")
-        return member
-    try:
-        return replace(member, path=member.path.removesuffix(".xz"), data=lzma.decompress(member.data))
-    except lzma.LZMAError as error:
-        raise ValueError(f"{member.path}: {error}") from error
-
-
-def _run_depmod(modules: Tree, tools: Tools, release: str, place: Path) -> None:
-    # Adds modules.dep and its kin, which no package has; the guest's own kmod makes them.
-    with TemporaryDirectory(dir=place) as name:
-        scratch = Path(name)
-        lay_down(modules.members(), scratch)
-        (scratch / "lib").symlink_to("usr/lib")
-        tools.run("depmod", ["-b", str(scratch), release], step="index modules", subject=release)
-        for path in sorted((scratch / MODULES / release).glob("modules.*")):
-            modules.add(make_file(str(path.relative_to(scratch)), path.read_bytes()))

@@ -6,7 +6,8 @@ What makes machines is imported when there is an item for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,11 +15,30 @@ from kernelproof.vm import hookspecs
 
 if TYPE_CHECKING:
     from kernelproof.vm.host import Host
+    from kernelproof.vm.wishes import Wishes
 
 pytest_plugins = ("kernelproof.vm.guest.fixtures",)  # listed here; they work in a machine
 
 HOST = "kernelproof-host"  # under this name the host is registered; a plugin that brings its own machines may be first
 FACTS = "kernelproof_facts"  # in what an xdist worker hands to its controller
+_WISHES: dict[str, dict[str, Any]] = {  # as vm.wishes.read_wishes takes them
+    "--kernel-image": {"metavar": "PATH", "help": "run on this kernel: a bzImage or vmlinux of your own"},
+    "--modules": {"metavar": "DIR", "help": "where the modules of --kernel-image were installed"},
+    "--kernel-tree": {"metavar": "DIR", "help": "run on the kernel that was built in this tree, with its modules"},
+    "--guest-root": {"metavar": "PATH", "help": "a root for machines, in place of Debian's: a folder, tar or cpio"},
+    "--append": {
+        "metavar": "WORDS",
+        "action": "append",
+        "default": [],
+        "help": "words for the kernel's command line; more than once adds more",
+    },
+    "--package": {
+        "metavar": "NAME",
+        "action": "append",
+        "default": [],
+        "help": "a Debian package for machines beside those of their profile; more than once adds more",
+    },
+}
 NO_KERNEL = "runs in a machine, and no kernel is chosen: --kernel 6.12 or kernelproof_kernel in the ini file"
 
 
@@ -28,12 +48,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--kernel`, `--vm-timeout` and the ini name `kernelproof_kernel`."""
+    """Add `--kernel`, `--vm-timeout`, what machines are made of, and the ini name `kernelproof_kernel`."""
     group = parser.getgroup("kernelproof", "tests in machines of their own")
     text = "run items marked 'machine' on these kernels: 6.12, 5.10,newest, all; a comma between several"
     group.addoption("--kernel", metavar="KERNELS", help=text)
     text = "wall seconds after which an item's machine is given up, with all stacks in its report (default: 60)"
     group.addoption("--vm-timeout", metavar="SECONDS", type=float, default=60.0, help=text)
+    for name, settings in _WISHES.items():
+        group.addoption(name, **settings)
     parser.addini("kernelproof_kernel", "kernels to run on where --kernel is not given", default="")
 
 
@@ -50,21 +72,34 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def chosen_kernels(config: pytest.Config) -> str:
-    """What the option or the ini file says, or an empty text."""
+    """What the option or the ini file says, or an empty text. The ini file does not add to a kernel of one's own."""
     option = config.getoption("kernel")
+    if option is None and own_kernel(config) is not None:
+        return ""
     return str(config.getini("kernelproof_kernel") if option is None else option).strip()
+
+
+def own_kernel(config: pytest.Config) -> str | None:
+    """The path of the image or the tree of a kernel of the user's own, None if there is none."""
+    option = config.getoption("kernel_image") or config.getoption("kernel_tree")
+    return None if option is None else str(option)
+
+
+def wants_machines(config: pytest.Config) -> bool:
+    """Whether any kernel is chosen."""
+    return bool(chosen_kernels(config) or own_kernel(config))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say which kernels are chosen; accelerator and time follow when the first machine is made."""
-    kernels = chosen_kernels(config)
-    return f"kernelproof: kernel {kernels}" if kernels else None
+    kernels = [name for name in (chosen_kernels(config), own_kernel(config)) if name]
+    return f"kernelproof: kernel {', '.join(kernels)}" if kernels else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give every marked item its kind of machine."""
-    if chosen_kernels(config) and any(item.get_closest_marker("machine") for item in items):
+    if wants_machines(config) and any(item.get_closest_marker("machine") for item in items):
         _host(config).take(items)
 
 
@@ -73,7 +108,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Run marked items in machines, never here."""
     if item.get_closest_marker("machine") is None:
         return None
-    if chosen_kernels(item.config):
+    if wants_machines(item.config):
         _host(item.config).run(item, nextitem)
     else:
         _skip(item)
@@ -97,9 +132,21 @@ def _host(config: pytest.Config) -> Host:
         from kernelproof.vm.host import Host
         from kernelproof.vm.provider import QemuProvider
 
-        host = Host(config, QemuProvider())
+        host = Host(config, QemuProvider(partial(_read_wishes, config)))
         config.pluginmanager.register(host, HOST)
     return host
+
+
+def _read_wishes(config: pytest.Config) -> Wishes:
+    # Imported here for the same reason.
+    from kernelproof.vm.wishes import read_wishes
+
+    folder = config.invocation_params.dir
+    named = ("kernel_image", "modules", "kernel_tree", "guest_root")
+    paths = {name: config.getoption(name) for name in named}
+    image, modules, tree, root = (None if path is None else folder / path for path in paths.values())
+    append, packages = config.getoption("append"), config.getoption("package")
+    return read_wishes(image=image, modules=modules, tree=tree, guest_root=root, append=append, packages=packages)
 
 
 def _skip(item: pytest.Item) -> None:

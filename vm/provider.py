@@ -11,20 +11,32 @@ from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.selection import MachineKey
 from kernelproof.vm.sessions import SessionMachine
 from kernelproof.vm.template import SessionTemplate, Template
+from kernelproof.vm.wishes import NO_WISHES, Wishes
 
 T = TypeVar("T")
 
 
 class QemuProvider:
-    """Makes machines under QEMU, each kind from a template of its own."""
+    """Makes machines under QEMU, each kind from a template of its own.
+
+    Args:
+        read_wishes: Says what the user wants beside; asked once, when the kernels are chosen.
+    """
+
+    def __init__(self, read_wishes: Callable[[], Wishes] = Wishes) -> None:
+        self._read_wishes = read_wishes
+        self._wishes = NO_WISHES
 
     def select(self, text: str) -> Sequence[str]:
-        """The kernels that a user's words mean.
+        """The kernels that a user's words mean; the wishes' own kernel comes last.
 
         Raises:
-            ProvisionError: an unknown word; lists what there is.
+            ProvisionError: an unknown word; lists what there is. Or wishes that can't be.
         """
-        return select_kernels(text)
+        self._wishes = self._read_wishes()
+        own = self._wishes.kernel
+        chosen = () if own is not None and not text.strip() else select_kernels(text)
+        return chosen if own is None else (*chosen, own.name)
 
     def open(
         self,
@@ -39,7 +51,14 @@ class QemuProvider:
         Raises:
             VmError: something can't be had, or the machine was lost on the way.
         """
-        with Template(key.series, profile=key.profile, time=key.time, progress=progress, project=project) as base:
+        with Template(
+            key.series,
+            profile=key.profile,
+            time=key.time,
+            progress=progress,
+            project=project,
+            wishes=self._wishes,
+        ) as base:
             facts = base.facts
             session, prepared = base.session(lambda machine: prepare(machine, facts))
         return session, facts, prepared

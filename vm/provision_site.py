@@ -163,25 +163,32 @@ def copy_distribution(distribution: importlib.metadata.Distribution) -> Iterable
         yield make_file(f"{PLACE}/{path.as_posix()}", data)
 
 
-def provide_site(context: Provisioning, tools: Tools, project: Path | None) -> Site:
+def provide_site(context: Provisioning, tools: Tools, project: Path | None, python: str) -> Site:
     """The guest's Python packages, from the cache or made.
+
+    Args:
+        context: The provisioning.
+        tools: Make bytecode, if their Python is the guest's.
+        project: The folder whose `pyproject.toml` says which; None for our own.
+        python: The guest's: `3.13`.
 
     Raises:
         ProvisionError: a package could not be had, is compiled for another machine, or is not what the lock says.
     """
     lock = read_lock(project)
-    distributions = find_distributions(FROM_HOST, tools.python)
+    distributions = find_distributions(FROM_HOST, python)
     record = {
         "copied": [f"{item.metadata['Name']}=={item.version}" for item in distributions],
         "records": [sha256((item.read_text("RECORD") or "").encode()).hexdigest() for item in distributions],
         "lock": lock.text,
         "recipe": RECIPE,
         "tools": tools.digest,
+        **({} if python == tools.python else {"python": python}),
     }
 
     def make(work: Path) -> None:
         context.progress.step("build the guest's Python packages")
-        _build(work, distributions, lock, tools, context)
+        _build(work, distributions, lock, tools, context, python)
 
     entry = context.provide("site", record, lambda _: context.build("site", record, make))
     facts = json.loads((entry.folder / "facts.json").read_text("utf-8"))
@@ -194,20 +201,22 @@ def _build(
     lock: GuestLock,
     tools: Tools,
     context: Provisioning,
+    python: str,
 ) -> None:
     tree = Tree()
     for distribution in distributions:
         for member in copy_distribution(distribution):
             tree.add(member)
     target = work / "target"
-    _install_locked(lock, target, tools.python, context)
+    _install_locked(lock, target, python, context)
     _check_no_second(target, distributions, lock)
     for path in sorted(target.rglob("*")):
         inside = path.relative_to(target)
         if path.is_file() and inside.parts[0] != "bin" and path.suffix != ".pyc":
             tree.add(make_file(f"{PLACE}/{inside.as_posix()}", path.read_bytes()))
     shutil.rmtree(target)
-    compile_python(tree, tools, work, f"{PLACE}/")
+    if python == tools.python:
+        compile_python(tree, tools, work, f"{PLACE}/")
     with (work / "site.cpio").open("wb") as file:
         write_newc(file, tree.members())
     facts = {"packages": sorted(_describe(tree))}

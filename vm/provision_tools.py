@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 
 from kernelproof.vm.apt import Apt
@@ -86,6 +87,41 @@ class Tools:
     def python(self) -> str:
         """The version of the Python in it: `3.13`."""
         return os.readlink(self.folder / "usr/bin/python3").removeprefix("python")
+
+
+@dataclass(frozen=True, slots=True)
+class HostTools(Tools):
+    """Programs of this machine, where it is not one of the distribution's. It has no guest's Python."""
+
+    def run(
+        self,
+        name: str,
+        words: Sequence[str] = (),
+        *,
+        data: bytes = b"",
+        step: str,
+        subject: str,
+        statuses: tuple[int, ...] = (0,),
+    ) -> bytes:
+        """Run the program of that name, with errors as of `Tools.run`."""
+        program = which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        if program is None:
+            raise ProvisionError(step, subject, f"{name}: not found", f"install the program {name}")
+        done = subprocess.run([program, *words], input=data, capture_output=True, check=False)
+        if done.returncode not in statuses:
+            detail = done.stderr.decode(errors="replace").strip()[-500:] or f"exit status {done.returncode}"
+            raise ProvisionError(step, subject, f"{name}: {detail}", f"install a newer {name}")
+        return done.stdout
+
+    @property
+    def python(self) -> str:
+        """Empty: the guest's Python is not here."""
+        return ""
+
+
+def find_host_tools() -> Tools:
+    """The programs of this machine."""
+    return HostTools(Path("/"), "host")
 
 
 def _remedy(error: OSError) -> str:

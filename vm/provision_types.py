@@ -58,19 +58,20 @@ class Qemu:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A distribution's kernel, ready to be booted by PVH.
+    """A kernel, ready to be booted.
 
     Args:
-        series: The row of `kernels.toml`: `6.12`.
+        series: The row of `kernels.toml`, or the first two numbers of the release: `6.12`.
         release: What `uname -r` says.
-        package: The package that its image came from.
-        build: That package's Debian version.
-        vmlinux: The uncompressed ELF image.
-        config: The configuration it was built with.
+        package: The package that its image came from; empty for one of the user's own.
+        build: That package's Debian version; what `uname -v` says for one of the user's own.
+        vmlinux: The uncompressed ELF image with a PVH entry, or a bzImage.
+        config: The configuration it was built with, None if that is not known.
         modules_cpio: Its modules, uncompressed, with `modules.dep`, and `/boot/config-RELEASE`; an archive to be
             put behind the root's.
         digest: Of the packages and of the recipe that made this.
-        config_digest: SHA-256 of `config`.
+        config_digest: SHA-256 of `config`, empty if that is not known.
+        name: What results are filed under, where that is not the series: `image-RELEASE`.
     """
 
     series: str
@@ -78,10 +79,11 @@ class Kernel:
     package: str
     build: str
     vmlinux: Path
-    config: Path
+    config: Path | None
     modules_cpio: Path
     digest: str
     config_digest: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ from kernelproof.vm.provision_types import Progress, Qemu
 from kernelproof.vm.qemu import OLDEST, MachineSpec, parse_newest_q35
 from kernelproof.vm.running import Program
 from kernelproof.vm.snapshot import SessionTemplate, Snapshot
+from kernelproof.vm.wishes import NO_WISHES, Wishes
 
 __all__ = ["SessionTemplate", "Template"]
 
@@ -52,6 +54,7 @@ class Template:
         progress: Is told what is done.
         project: The folder whose pyproject.toml says which Python packages the guest needs.
         accelerator: "tcg" or "kvm" to force one; by default $KERNELPROOF_ACCELERATOR, else what a real boot proves.
+        wishes: A kernel or a root of one's own, more packages, more kernel words.
 
     Raises:
         ValueError: not a kind of time.
@@ -68,6 +71,7 @@ class Template:
         progress: Progress | None = None,
         project: Path | None = None,
         accelerator: str | None = None,
+        wishes: Wishes = NO_WISHES,
     ) -> None:
         if time not in ("virtual", "real"):
             raise ValueError(f"time {time!r}: not virtual or real")
@@ -75,6 +79,7 @@ class Template:
         self._cache = Cache() if cache is None else cache
         self._progress = SilentProgress() if progress is None else progress
         self._project = project
+        self._wishes = wishes
         self._accelerator = accelerator or os.environ.get("KERNELPROOF_ACCELERATOR")
         self._spawner = Spawner()
 
@@ -126,7 +131,12 @@ class Template:
     @cached_property
     def _ingredients(self) -> Ingredients:
         made = provision(
-            self._kernel, self._profile.packages, cache=self._cache, progress=self._progress, project=self._project
+            self._kernel,
+            self._profile.packages,
+            cache=self._cache,
+            progress=self._progress,
+            project=self._project,
+            wishes=self._wishes,
         )
         program = Program(str(made.qemu.executable), made.qemu.environment)
         machine = read_machine_type(made.qemu)
@@ -134,14 +144,15 @@ class Template:
             made, machine, self._accelerator, cache=self._cache, spawner=self._spawner, progress=self._progress
         )
         agent = pack_agent(self._profile, read_agent())
-        spec = plan_machine(made, self._profile, self._time, machine, chosen, hashlib.sha256(agent).hexdigest())
+        profile = replace(self._profile, words=(*self._profile.words, *self._wishes.words))
+        spec = plan_machine(made, profile, self._time, machine, chosen, hashlib.sha256(agent).hexdigest())
         return Ingredients(
             spec=spec,
             program=program,
             kernel=made.kernel.vmlinux,
             archives=(made.root.cpio, made.kernel.modules_cpio, made.site.cpio),
             agent=agent,
-            label=f"{made.kernel.series} {self._profile.name} {spec.time}",
+            label=f"{made.kernel.name or made.kernel.series} {self._profile.name} {spec.time}",
             facts=describe(made, spec),
         )
 
@@ -196,12 +207,12 @@ def describe(made: Provisioned, spec: MachineSpec) -> Mapping[str, Plain]:
     versions = dict(package.replace("==", "=", 1).split("=", 1) for package in packages)
     return {
         "kernel": {
-            "name": kernel.series,
+            "name": kernel.name or kernel.series,
             "series": kernel.series,
             "release": kernel.release,
-            "package": kernel.package,
-            "build": kernel.build,
-            "config_digest": kernel.config_digest,
+            "package": kernel.package or None,
+            "build": kernel.build or None,
+            "config_digest": kernel.config_digest or None,
         },
         "guest": {
             "root_digest": made.root.digest,

@@ -151,7 +151,7 @@ def test_full_disk(template: Template, tmp_path: Path, monkeypatch: pytest.Monke
         os.write(target, b"some")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(base, "_boot", lambda *arguments: {})
+    monkeypatch.setattr(base, "_boot", lambda *arguments: ({}, {}))
     monkeypatch.setattr(base, "copy_sparse", refuse)
     with pytest.raises(ProvisionError, match=r"No space left on device\n  remedy: free space"):
         provide(template, Cache(tmp_path))

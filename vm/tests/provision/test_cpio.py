@@ -6,6 +6,8 @@ import io
 import stat
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernelproof.vm.cpio import (
     ALIGNMENT,
@@ -16,6 +18,7 @@ from kernelproof.vm.cpio import (
     make_link,
     write_newc,
 )
+from kernelproof.vm.cpio import read_newc as read_members
 
 
 def read_newc(data: bytes) -> list[dict[str, object]]:
@@ -133,3 +136,41 @@ def test_member_too_large_for_the_format_is_refused() -> None:
 
     with pytest.raises(ValueError, match="don't fit"):
         write(Member("a", stat.S_IFREG, Huge()))
+
+
+members = st.builds(
+    Member,
+    path=st.from_regex(r"[a-z]{1,3}(/[a-z]{1,3}){0,2}", fullmatch=True),
+    mode=st.sampled_from([stat.S_IFREG | 0o4711, stat.S_IFLNK | 0o777, stat.S_IFREG]),
+    data=st.binary(max_size=20),
+    uid=st.integers(0, 0xFFFFFFFF),
+    gid=st.integers(0, 0xFFFFFFFF),
+)
+
+
+@given(st.lists(members, max_size=5), st.lists(members, max_size=3))
+def test_what_was_written_is_read(first: list[Member], second: list[Member]) -> None:
+    """Whatever is written comes back, over several archives one behind the other."""
+    assert list(read_members(write(*first) + write(*second))) == [*first, *second]
+
+
+def test_hard_links_share_content() -> None:
+    """Of files with one inode number the last bears the content; all get it."""
+    data = write(make_file("a", b""), make_file("b", b"both"))
+    linked = data.replace(b"00000002000081A4", b"00000001000081A4").replace(b"0000000100000000", b"0000000200000000")
+    assert [member.data for member in read_members(linked)] == [b"both", b"both"]
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (b"no archive", "no cpio archive of the format newc at byte 0"),
+        (write(make_file("a", b"content"))[:115], "torn cpio archive: it ends at byte 115"),
+        (write(make_file("a", b"content"))[:50], "torn cpio archive: no header at byte 0"),
+        (write(make_file("aaaa", b"x")).replace(b"aaaa", b"../a"), "not a path"),
+    ],
+)
+def test_what_is_no_archive(data: bytes, seen: str) -> None:
+    """What is torn, is none, or leaves the root is told, with the place."""
+    with pytest.raises(ValueError, match=seen):
+        list(read_members(data))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernelproof.vm.kernel_image import check_vmlinux, find_payload
-from kernelproof.vm.tests.provision.images import make_bzimage, make_vmlinux
+from kernelproof.vm.kernel_image import Banner, check_vmlinux, find_config, find_payload, read_banner
+from kernelproof.vm.tests.provision.images import make_bzimage, make_ikconfig, make_vmlinux
 
 PAYLOAD = b"\x28\xb5\x2f\xfd" + b"compressed"
 
@@ -80,3 +80,39 @@ def test_size_that_was_not_promised_is_told() -> None:
     image = make_vmlinux()
     with pytest.raises(ValueError, match=f"{len(image)} bytes came out, 7 were promised"):
         check_vmlinux(image, 7)
+
+
+def test_banner_of_a_compressed_image() -> None:
+    """A bzImage says its release and build in its header."""
+    assert read_banner(make_bzimage(PAYLOAD)) == Banner("9.1.7-own", "#3 SMP Tue Nov 24")
+
+
+def test_banner_of_an_uncompressed_image() -> None:
+    """A vmlinux says them in the line that it prints first."""
+    line = b"Linux version 6.12.117+deb13 (me@here) (gcc (Debian 14.2) 14.2.0, GNU ld 2.44) #1 SMP Debian 6.12\n\0"
+    assert read_banner(make_vmlinux(behind=line)) == Banner("6.12.117+deb13", "#1 SMP Debian 6.12")
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (b"", "no boot sector"),
+        (make_bzimage(PAYLOAD, banner=b"../../etc (x) #1"), "no release that can be: '../../etc'"),
+        (make_bzimage(PAYLOAD, banner=b"9"), "no release that can be: '9'"),
+        (make_bzimage(PAYLOAD, banner=b"9.1\x1b[2J (x) #1"), "no release that can be"),
+        (make_vmlinux(), "without the banner"),
+    ],
+)
+def test_image_without_a_release(image: bytes, words: str) -> None:
+    """What names no release, or one that can't be a file's name, is told."""
+    with pytest.raises(ValueError, match=words):
+        read_banner(image)
+
+
+def test_config_in_an_image() -> None:
+    """The configuration that an image carries is found; a torn one, or one of other things, is none."""
+    text = b"#\n# Linux\n#\nCONFIG_X=y\n"
+    assert find_config(make_vmlinux(behind=make_ikconfig(text))) == text
+    assert find_config(make_vmlinux()) is None
+    assert find_config(make_vmlinux(behind=make_ikconfig(b"something else"))) is None
+    assert find_config(make_vmlinux(behind=make_ikconfig(text)).replace(b"\x1f\x8b\x08", b"\x1f\x8b\xff")) is None

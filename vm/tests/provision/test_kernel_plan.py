@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,11 @@ from kernelproof.vm.kernel import (
     find_release,
     parse_own_parts,
     plan_candidates,
-    plan_modules,
 )
+from kernelproof.vm.kernel_modules import plan_modules
 from kernelproof.vm.provision_unpack import Tree
 from kernelproof.vm.tests.provision.recorded import read_recorded
+from kernelproof.vm.tests.provision.stand_ins import TOOLS
 
 
 class Archive:
@@ -124,11 +127,11 @@ def make_tree(*, split: bool, release: str = "7.3.4") -> Tree:
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_both_layouts_are_understood(split: bool) -> None:
+def test_both_layouts_are_understood(split: bool, tmp_path: Path) -> None:
     """Image, configuration and modules are found in /boot and /lib, or all in /usr/lib/modules."""
     tree = make_tree(split=split)
     assert (find_release(tree), find_image(tree).data, find_config(tree).data) == ("7.3.4", b"image", b"config")
-    modules = plan_modules(tree, "7.3.4")
+    modules = plan_modules(tree, "7.3.4", TOOLS, tmp_path)
     assert [member.path for member in modules.members() if member.data] == [
         "usr/lib/modules/7.3.4/kernel/a.ko",
         "usr/lib/modules/7.3.4/modules.order",
@@ -148,9 +151,31 @@ def test_what_is_missing_is_named(lost: str, words: str) -> None:
         find_release(tree), find_image(tree), find_config(tree)
 
 
-def test_torn_module_is_told() -> None:
+def test_every_compression_of_modules(tmp_path: Path) -> None:
+    """Modules come out uncompressed, whatever the distribution packs them with."""
+    tree = make_tree(split=True)
+    folder = "usr/lib/modules/7.3.4/kernel/deep"
+    tree.add(make_file(f"{folder}/b.ko.zst", b"zstd.B"))
+    tree.add(make_file(f"{folder}/c.ko.gz", gzip.compress(b"C")))
+    tree.add(make_file(f"{folder}/d.ko", b"D"))
+    modules = plan_modules(tree, "7.3.4", TOOLS, tmp_path)
+    found = {member.path.rpartition("/")[2]: member.data for member in modules.members() if ".ko" in member.path}
+    assert found == {"a.ko": b"A", "b.ko": b"B", "c.ko": b"C", "d.ko": b"D"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "data"), [("b.ko.zst", b"torn"), ("b.ko.gz", b"torn"), ("b.ko.gz", b"\x1f\x8b\x08")])
+def test_torn_module_of_each_compression(name: str, data: bytes, tmp_path: Path) -> None:
+    """A module that can't be uncompressed is named."""
+    tree = make_tree(split=True)
+    tree.add(make_file(f"usr/lib/modules/7.3.4/kernel/{name}", data))
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        plan_modules(tree, "7.3.4", TOOLS, tmp_path)
+
+
+def test_torn_module_is_told(tmp_path: Path) -> None:
     """A module that can't be decompressed is named."""
     tree = make_tree(split=True)
     tree.add(make_file("usr/lib/modules/7.3.4/kernel/b.ko.xz", b"\xfd7zXZ\0torn"))
     with pytest.raises(ValueError, match=r"b\.ko\.xz"):
-        plan_modules(tree, "7.3.4")
+        plan_modules(tree, "7.3.4", TOOLS, tmp_path)

@@ -7,7 +7,7 @@ import json
 import lzma
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,42 +21,14 @@ from kernelproof.vm.kernel import provide_kernel
 from kernelproof.vm.kernel_select import KernelRow, KernelTable
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_progress import SilentProgress
-from kernelproof.vm.provision_tools import Tools
 from kernelproof.vm.provision_types import Kernel
 from kernelproof.vm.provision_unpack import Tree
 from kernelproof.vm.root import PACKAGES, SUITES, complete, is_wanted, provide_root
 from kernelproof.vm.tests.provision.archive import Archive
 from kernelproof.vm.tests.provision.images import make_kernel
+from kernelproof.vm.tests.provision.stand_ins import TOOLS
 from kernelproof.vm.tests.provision.test_cpio import read_newc
 
-
-@dataclass(frozen=True, slots=True)
-class StandInTools(Tools):
-    """Tools that need not be unpacked: no bytecode, and an index of modules that says it is none."""
-
-    def run(
-        self,
-        name: str,
-        words: object = (),
-        *,
-        data: bytes = b"",
-        step: str,
-        subject: str,
-        statuses: tuple[int, ...] = (0,),
-    ) -> bytes:
-        """Do as depmod would; nothing for others."""
-        assert isinstance(words, list)
-        if name == "depmod":
-            (Path(words[1]) / "lib/modules" / words[2] / "modules.dep").write_text("stand-in\n")
-        return b""
-
-    @property
-    def python(self) -> str:
-        """A version."""
-        return "3.13"
-
-
-TOOLS = StandInTools(Path("/none"), "tools")
 TABLE = KernelTable("cloud-amd64", "9.1", (), (KernelRow("9.1", (("new",), ("old",)), "made for a test"),))
 RELEASE = "9.1.7-cloud-amd64"
 IMAGE = f"linux-image-{RELEASE}"
@@ -105,6 +77,7 @@ def test_kernel_is_made(archive: Archive, open_context: Open) -> None:
     kernel = get_kernel(open_context())
     assert (kernel.series, kernel.release, kernel.package, kernel.build) == ("9.1", RELEASE, IMAGE, "9.1.7-1")
     assert kernel.vmlinux.read_bytes().startswith(b"\x7fELF")
+    assert kernel.config is not None
     assert kernel.config.read_bytes() == b"CONFIG_X=y\n"
     members = {str(member["name"]): member["data"] for member in read_newc(kernel.modules_cpio.read_bytes())}
     assert members[f"usr/lib/modules/{RELEASE}/kernel/a.ko"] == b"A"
