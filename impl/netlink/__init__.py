@@ -5,6 +5,8 @@
     links, bridges, kinds, addresses, routes, nexthops, neighbours, rules: records, and requests as values
     connection  requests, dumps and batches over a socket; endpoint is the socket, acknowledge the end of an answer
     wire        bytes of messages and attributes; spaces: what attributes are called; values: addresses and names
+    monitor     events, and a view that is never stale
+    topology    what is to be there, the steps to it, and back
     netns       sockets and calls in other network namespaces, and named ones as `ip netns` has them
     recorder    what passed over a socket, kept and played back
     errors      what can go wrong
@@ -70,6 +72,12 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.links import Link as Link
     from kernelproof.impl.netlink.links import LinkFlag as LinkFlag
     from kernelproof.impl.netlink.links import Statistics as Statistics
+    from kernelproof.impl.netlink.monitor import Event as Event
+    from kernelproof.impl.netlink.monitor import Monitor as Monitor
+    from kernelproof.impl.netlink.monitor import Overrun as Overrun
+    from kernelproof.impl.netlink.monitor import wait_until_link as wait_until_link
+    from kernelproof.impl.netlink.monitor import wait_until_link_gone as wait_until_link_gone
+    from kernelproof.impl.netlink.monitor import wait_until_link_up as wait_until_link_up
     from kernelproof.impl.netlink.neighbours import Neighbour as Neighbour
     from kernelproof.impl.netlink.neighbours import NeighbourFlag as NeighbourFlag
     from kernelproof.impl.netlink.neighbours import NeighbourState as NeighbourState
@@ -92,6 +100,9 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.routes import Scope as Scope
     from kernelproof.impl.netlink.rtnl import Rtnl as Rtnl
     from kernelproof.impl.netlink.rules import Rule as Rule
+    from kernelproof.impl.netlink.topology import LinkWanted as LinkWanted
+    from kernelproof.impl.netlink.topology import Topology as Topology
+    from kernelproof.impl.netlink.topology import applied as applied
 
 # Module -> its public names.
 _HOMES = {
@@ -112,6 +123,7 @@ _HOMES = {
         "NotThereError Policy TimedOutError WireError"
     ),
     "links": "Link LinkFlag Statistics",
+    "monitor": "Event Monitor Overrun wait_until_link wait_until_link_gone wait_until_link_up",
     "neighbours": "Neighbour NeighbourFlag NeighbourState",
     "netns": "Pid create_namespace delete_namespace list_namespaces open_namespace run_in",
     "nexthops": "NextHopObject",
@@ -120,6 +132,7 @@ _HOMES = {
     "routes": "Encapsulation NextHop Route RouteType Scope",
     "rtnl": "Rtnl",
     "rules": "Rule",
+    "topology": "LinkWanted Topology applied",
 }
 
 

@@ -138,6 +138,7 @@ class Monitor:
         groups = {group for kind in {*wanted, *self._told} for group in _KINDS[kind].groups}
         self._clock = clock
         self._closed = False
+        self._on_close: list[Callable[[], object]] = []
         self._reading = threading.Lock()  # nobody reads a descriptor that was given back
         self._count = 0
         self._due: float | None = None
@@ -177,6 +178,8 @@ class Monitor:
         """Close the sockets; whoever iterates in another thread is done. Closing twice is nothing."""
         if not self._closed:
             self._closed = True
+            for tell in self._on_close:
+                tell()
             self._socket.wake()
             with self._reading:
                 self._socket.close()
@@ -234,18 +237,26 @@ class Monitor:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        self._on_close.append(lambda: loop.call_soon_threadsafe(ready.set))
+        fd = self.fileno()
         while not self._closed:
             for event in self.pending():
                 yield event
-            ready = asyncio.Event()
-            loop.add_reader(self.fileno(), ready.set)
+            if self._is_closed():
+                return
+            ready.clear()
+            loop.add_reader(fd, ready.set)
             try:
                 left = None if self._due is None else max(0.0, self._due - self._clock())
                 await asyncio.wait_for(ready.wait(), left)
             except TimeoutError:
                 continue
             finally:
-                loop.remove_reader(self.fileno())
+                loop.remove_reader(fd)
+
+    def _is_closed(self) -> bool:
+        return self._closed  # a method, since whoever got an event may have closed it
 
     def _drain(self) -> None:
         while True:

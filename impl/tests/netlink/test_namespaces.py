@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -371,6 +372,39 @@ def test_events_make_the_view(namespace: int) -> None:
         assert monitor.overruns > 0
         with Monitor(netns=namespace) as fresh:
             assert {kind: set(fresh.view(kind)) for kind in kinds} == folded
+
+
+@pytest.mark.long
+@pytest.mark.rule("N+1")
+def test_burst_while_nobody_reads(namespace: int, full_number: Callable[[int], int]) -> None:
+    """Changes in a burst, with a buffer as it is by default and a consumer that sleeps, end in a fresh dump's view."""
+    count = full_number(50_000)
+    with Rtnl(namespace) as net, Monitor(netns=namespace) as monitor:
+        flap = [netlink.links.set_link(1, up=up) for up in (True, False)]
+        net.batch(netlink_addresses(20))
+        net.batch(flap * (count // 2))
+        for _ in monitor.events(timeout_seconds=0.1):
+            pass
+        with Monitor(netns=namespace) as fresh:
+            for kind in ("link", "address", "route"):
+                assert set(monitor.view(kind)) == set(fresh.view(kind))
+
+
+def test_events_in_asyncio(namespace: int) -> None:
+    """The same events come to an asynchronous iterator, and closing ends it."""
+
+    async def watch() -> list[str]:
+        seen = []
+        with Rtnl(namespace) as net, Monitor("link", netns=namespace) as monitor:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.01, lambda: net.link_set("lo", up=True))
+            async for event in monitor:
+                assert isinstance(event, Event)
+                seen.append(f"{event.what} {event.record.is_up}")  # type: ignore[union-attr]
+                monitor.close()
+        return seen
+
+    assert asyncio.run(asyncio.wait_for(watch(), 20)) == ["changed True"]
 
 
 def test_waiting_for_a_link(namespace: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -188,9 +187,11 @@ def parse_all(data: bytes) -> None:
                 parse(Message(16, 0, 0, 0, payload))
 
 
-def test_parsers_take_mutated_messages() -> None:
-    """Real messages with bytes changed are records or WireErrors; a million of them in the long session."""
-    count = 1_000_000 if os.environ.get("KERNELPROOF_LONG") else 10_000
+@pytest.mark.long
+@pytest.mark.rule("N5")
+def test_parsers_take_mutated_messages(full_number: Callable[[int], int]) -> None:
+    """Real messages with bytes changed are records or WireErrors."""
+    count = full_number(1_000_000)
     chance = random.Random(1)
     peer = {"name": "there", "mtu": 1400}
     seeds = [

@@ -1,0 +1,67 @@
+"""Links of every kind, in a machine whose kernel has them all; the article's example in full."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from kernelproof.impl import netlink
+from kernelproof.impl.netlink import Rtnl
+
+pytestmark = pytest.mark.machine(profile="plain")
+
+# Kind, options, and those of Rtnl.link_add besides; the link below is the dummy "low".
+KINDS: list[tuple[str, dict[str, Any], bool]] = [
+    ("dummy", {}, False),
+    ("bridge", {"ageing_time": 12300, "vlan_filtering": 1, "stp_state": 0}, False),
+    ("veth", {}, False),
+    ("vlan", {"id": 32, "protocol": 0x8100}, True),
+    ("macvlan", {"mode": 4}, True),
+    ("macvtap", {"mode": 1}, True),
+    ("ipvlan", {"mode": 1}, True),
+    ("vxlan", {"id": 77, "port": 4789, "local": "10.0.0.1", "learning": 0}, False),
+    ("geneve", {"id": 78, "remote": "10.0.0.2"}, False),
+    ("gre", {"local": "10.0.0.1", "remote": "10.0.0.2", "ttl": 64}, False),
+    ("ipip", {"local": "10.0.0.1", "remote": "10.0.0.2", "ttl": 64}, False),
+    ("sit", {"local": "10.0.0.1", "remote": "10.0.0.2", "ttl": 64}, False),
+    ("bond", {"mode": 1, "miimon": 100}, False),
+    ("vrf", {"table": 1001}, False),
+    ("ifb", {}, False),
+    ("wireguard", {}, False),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "above"), KINDS, ids=[kind for kind, _, _ in KINDS])
+def test_kind_comes_back(kind: str, options: dict[str, Any], above: bool) -> None:
+    """A link has the kind, options, parent and alias that it was made with, and `ip` sees the same kind."""
+    with Rtnl() as net:
+        low = net.link_add("low", "dummy", up=True)
+        settings: dict[str, Any] = {"parent": low} if above else {}
+        link = net.link_add("x0", kind, options=options, alias="of the test", **settings)
+        assert (link.kind, link.alias) == (kind, "of the test")
+        assert {name: link.option(name) for name in options} == options
+        assert link.parent == low.ifindex if above else True
+        done = subprocess.run(["ip", "-j", "-d", "link", "show", "x0"], check=True, capture_output=True)
+        (shown,) = json.loads(done.stdout)
+        assert shown["linkinfo"]["info_kind"] == kind
+        net.link_delete("x0")
+        assert net.find_link("x0") is None
+
+
+def test_example_of_2014_in_full() -> None:
+    """`ip a` of a machine that the article's example ran in."""
+    netlink.create_bridge("mydocker0", set_mac_address=False)
+    netlink.network_link_add_ip("mydocker0", "10.0.41.1/16")
+    netlink.network_link_up("mydocker0")
+    shown = subprocess.run(["ip", "-4", "a", "show", "mydocker0"], check=True, capture_output=True, text=True).stdout
+    index, text = shown.split(":", 1)
+    assert int(index) > 1
+    assert re.sub(r"state [A-Z]+", "state ANY", text) == (
+        " mydocker0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state ANY group default qlen 1000\n"
+        "    inet 10.0.41.1/16 scope global mydocker0\n"
+        "       valid_lft forever preferred_lft forever\n"
+    )
