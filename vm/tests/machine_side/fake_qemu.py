@@ -43,6 +43,7 @@ ANSWERS: dict[str, bytes | Callable[[], bytes]] = {
     "out-of-step": PONG + frame(b"B", bytes(1024)),
     "unasked": PONG + frame(b"B", bytes(1024 * 1024)) * 70,
     "endless": lambda: message(kind="report", data={"x": "y" * 15_000_000}) * 5,
+    "unfinished": message(kind="report", data={}) * 2,
     "traversal": pulled("../../escaped"),
     "absolute": pulled("/tmp/escaped"),
     "truncated": message(kind="pong")[:-1],

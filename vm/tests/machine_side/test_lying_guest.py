@@ -90,7 +90,8 @@ def test_lie(open_machine: Open, lie: str, seen: str) -> None:
 def test_guest_that_never_stops(open_machine: Open) -> None:
     """Answers without end are refused when they are more than a conversation may be."""
     stream = open_machine("endless").stream({"kind": "item", "nodeid": "x"}, timeout=60)
-    with pytest.raises(MachineLost, match="more than 67108864 bytes"):
+    # Counted as they are read, or while they wait to be: whichever is first too much.
+    with pytest.raises(MachineLost, match=r"more than (67108864|67633152) bytes"):
         for _ in stream:
             pass
 
@@ -179,7 +180,7 @@ def test_qemu_that_does_not_greet(open_machine: Open, monkeypatch: pytest.Monkey
 
 def test_stream_left_early(open_machine: Open) -> None:
     """A conversation that is left before its end closes the machine."""
-    machine = open_machine("endless")
+    machine = open_machine("unfinished")
     stream = machine.stream({"kind": "item", "nodeid": "x"}, timeout=60)
     assert next(stream)["kind"] == "report"
     with pytest.raises(RuntimeError, match="under way"):
