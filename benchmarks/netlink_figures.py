@@ -46,9 +46,10 @@ def start_up() -> None:
     def run(statement: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-c", statement], check=True, env=cached)
 
-    bare = best(run("pass"), 7)
+    best(run("import pyroute2; from kernelproof.impl.netlink import Rtnl"), 2)  # compiles
+    bare = best(run("pass"), 15)
     for statement in ("import kernelproof.impl.netlink", "from kernelproof.impl.netlink import Rtnl"):
-        ours = best(run(statement), 7) - bare
+        ours = best(run(statement), 15) - bare
         show(statement, ours, best(run("import pyroute2"), 3) - bare)
 
 
