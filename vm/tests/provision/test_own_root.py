@@ -144,6 +144,7 @@ def test_what_is_missing(members: tuple[Member, ...], seen: str, tmp_path: Path)
         (gzip.compress(b"still none"), "file could not be opened"),
         (b"070701 and nothing", "torn cpio archive"),
     ],
+    ids=["text", "gzip", "torn"],
 )
 def test_what_is_no_root(data: bytes, seen: str, tmp_path: Path) -> None:
     """A file that is no archive, or a torn one, is told."""
