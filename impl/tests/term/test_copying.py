@@ -459,11 +459,12 @@ def test_key_passes_with_one_wake_up_and_waiting_costs_nothing(run_script: Calla
         while fields()[0] != "S":
             assert time.monotonic() < deadline
 
-    wait_asleep()
-    used = fields()[11:13]
     for key in (b"a", b"b", b"c"):
         os.write(program.pair.master, key)
         threading.Event().wait(0.05)
+    wait_asleep()
+    used = fields()[11:13]
+    threading.Event().wait(0.3)
     assert fields()[11:13] == used
     os.write(program.pair.master, b"q")
     assert b"waits [1, 1, 1, 1] b'abc'" in program.read_until(b"\n").replace(b"\r", b"") + program.read_to_end()
@@ -483,6 +484,21 @@ def test_relay_alone(pair: PseudoterminalPair, local: Local) -> None:
     relay.stop()
     relay.stop("later")
     assert relay.ended == Ended(TIMED_OUT, 0, 0)
+
+
+@pytest.mark.rule("T7")
+def test_last_words_of_a_process_are_waited_for(pair: PseudoterminalPair, local: Local) -> None:
+    """When the process has ended and its output still waits, the copy ends after the output."""
+    peer = pair.peer()
+    os.write(peer, b"last")
+    assert select.select([pair.master], [], [], 30)[0]
+    relay = Relay(pair.master, local.stdin, local.stdout, pidfd=local.screen)
+    ends = []
+    for fd in (local.screen, pair.master):
+        relay.handle(fd, select.POLLIN, 0)
+        ends.append(relay.ended)
+    assert ends == [None, Ended(EXITED, 0, 4)]
+    os.close(peer)
 
 
 def test_copy_is_recorded(local: Local) -> None:

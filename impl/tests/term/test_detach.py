@@ -165,6 +165,16 @@ def test_what_comes_out_is_what_went_in(keys: bytes, typed: bytes, sizes: list[i
     assert (out, detached, rest) == naive(keys, typed)
 
 
+@pytest.mark.rule("T2")
+def test_sequence_over_the_border_of_a_long_piece() -> None:
+    """A sequence that ends in a long piece is found, and one that begins at its end is held."""
+    matcher = DetachMatcher(b"abc")
+    assert matcher.feed(b"xa", 0) == Fed(b"x", False)
+    assert matcher.feed(b"bc" + b"y" * 100, 0) == Fed(b"", True, b"y" * 100)
+    assert matcher.feed(b"y" * 100 + b"ab", 0) == Fed(b"y" * 100, False)
+    assert matcher.feed(b"x" * 100, 0) == Fed(b"ab" + b"x" * 100, False)
+
+
 @pytest.mark.rule("T+2")
 def test_time_is_linear_in_the_input() -> None:
     """Input made to mislead a matcher takes as long as any other of its length."""

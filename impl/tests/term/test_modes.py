@@ -412,9 +412,11 @@ def test_watcher_leaves_modes_and_lets_reads_wait_again() -> None:
 @pytest.mark.rule("T+1")
 def test_watcher_sees_a_death_that_the_pipe_does_not_tell(run_script: Run) -> None:
     """A forked child that holds the pipe open does not keep the terminal raw."""
-    child = "if os.fork() == 0: time.sleep(20); os._exit(0)"
+    # It would die with the session otherwise. And the watcher has time to start, else it finds the death at once.
+    child = "signal.signal(signal.SIGHUP, signal.SIG_IGN); os.fork() or (time.sleep(60), os._exit(0)); time.sleep(0.5)"
     program, before, _ = kill_in_raw_mode(run_script, "raw(0, guard=True)", child)
     wait_until(lambda: save(program.pair.master) == before)
+    os.killpg(program.process.pid, signal.SIGKILL)
 
 
 @pytest.mark.rule("T+1")

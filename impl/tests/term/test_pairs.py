@@ -149,7 +149,7 @@ def test_old_kernel_proves_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.rule("T+3")
 @pytest.mark.parametrize("kind", ["file", "null", "link", "missing", "other filesystem"])
-def test_multiplexer_that_is_none(kind: str, tmp_path: Path) -> None:
+def test_multiplexer_that_is_none(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A devpts directory whose ptmx is something else is refused before that is opened."""
     ptmx = tmp_path / "ptmx"
     expected: type[Exception] = NotPseudoterminalError
@@ -164,8 +164,17 @@ def test_multiplexer_that_is_none(kind: str, tmp_path: Path) -> None:
         tmp_path = Path("/dev")  # its ptmx is a device node or a link, and not on devpts
     else:
         expected = FileNotFoundError
+    opened: list[int] = []
+    real = os.open
+
+    def recorded(path: str, flags: int, *arguments: int, **keywords: int) -> int:
+        opened.append(flags & (os.O_RDWR | os.O_PATH))
+        return real(path, flags, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", recorded)
     with pytest.raises(expected):
         PseudoterminalPair.open(devpts=tmp_path)
+    assert set(opened) == {os.O_PATH}
 
 
 @pytest.mark.rule("T+3")

@@ -75,7 +75,8 @@ CLEARED = {
 
 def test_raw_clears_these_bits_and_no_others(peer: int) -> None:
     """Raw mode clears the bits of cfmakeraw, sets CS8, MIN 1 and TIME 0, and leaves every other bit."""
-    full = save(peer)._replace(iflag=0xFFFFFFFF, oflag=0xFFFFFFFF, cflag=0xFFFFFFFF, lflag=0xFFFFFFFF)
+    nines = (9,) * len(save(peer).characters)
+    full = TermState(0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 15, 15, nines)
     made = make_raw_state(full)
     for field, names in CLEARED.items():
         cleared = sum(getattr(termios, name) for name in names)
