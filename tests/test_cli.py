@@ -17,8 +17,12 @@ import pytest
 
 import kernelproof
 from kernelproof.cli import doctor, kernels, main, setup
+from kernelproof.vm.cache import Cache
 from kernelproof.vm.errors import ProvisionError
-from kernelproof.vm.kernel_select import KernelRow, KernelTable
+from kernelproof.vm.kernel import find_fetched
+from kernelproof.vm.kernel_options import read_wanted
+from kernelproof.vm.kernel_select import KernelRow, KernelTable, read_rows
+from kernelproof.vm.tests.provision.images import make_kernel
 
 TABLE = KernelTable(
     flavour="cloud-amd64",
@@ -39,6 +43,8 @@ FACTS = doctor.Facts(
     memory_bytes=8 << 30,
     memory_needed_bytes=2 << 30,
     kvm="absent",
+    distribution="Debian",
+    tried=True,
 )
 PROBLEM = ProvisionError("read", "/etc/apt", "no sources", "add one")
 
@@ -154,9 +160,10 @@ def test_a_light_command_loads_little() -> None:
 
 def test_kernel_rows() -> None:
     """Each series has one row with its roles, the default among them."""
-    assert kernels.plan_rows(TABLE) == [
-        {"series": "5.10", "roles": ["oldest"], "suites": ["a-security", "a"], "why": "old"},
-        {"series": "6.1", "roles": ["newest", "default"], "suites": ["b"], "why": "new"},
+    common = {"distribution": "debian"}
+    assert kernels.plan_rows(TABLE, {"6.1": "6.1.7"}) == [
+        {**common, "series": "5.10", "roles": ["oldest"], "fetched": "", "suites": ["a-security", "a"], "why": "old"},
+        {**common, "series": "6.1", "roles": ["newest", "default"], "fetched": "6.1.7", "suites": ["b"], "why": "new"},
     ]
 
 
@@ -166,8 +173,32 @@ def test_kernels_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out.splitlines()
     assert main.main(["kernels", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert table[0].split() == ["SERIES", "ROLES", "SUITES", "WHY"]
+    assert table[0].split() == ["SERIES", "ROLES", "FETCHED", "SUITES", "WHY"]
     assert [line.split()[0] for line in table[1:]] == [row["series"] for row in rows]
+
+
+def test_kernels_of_every_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--all` lists other distributions' rows, this one's first, and says which of them nobody has tried."""
+    assert main.main(["kernels", "--all", "--json"]) == 0
+    output = capsys.readouterr()
+    names = [row["distribution"] for row in json.loads(output.out)]
+    assert (names[0], set(names)) == (read_rows().distribution, {"debian", "ubuntu"})
+    assert "note: Ubuntu: not tried by us" in output.err
+    assert "Debian" not in output.err
+
+
+def test_fetched_kernels(tmp_path: Path) -> None:
+    """The newest build of each series that is in the cache is told; own kernels and torn entries are passed over."""
+    for name, facts in (
+        ("a", {"series": "6.1", "build": "6.1.9-1", "release": "6.1.9"}),
+        ("b", {"series": "6.1", "build": "6.1.10-1", "release": "6.1.10"}),
+        ("c", {"own": "6.2"}),
+        ("d", None),
+    ):
+        folder = tmp_path / "v1/kernel" / name
+        folder.mkdir(parents=True)
+        (folder / "facts.json").write_text("torn" if facts is None else json.dumps(facts))
+    assert find_fetched(Cache(tmp_path)) == {"6.1": "6.1.10"}
 
 
 # --- doctor ------------------------------------------------------------------------------------------------------
@@ -193,6 +224,7 @@ def test_healthy_machine() -> None:
         ({"cache_free_bytes": doctor.CACHE_BYTES - 1}, "cache", "missing"),
         ({"memory_bytes": (2 << 30) - 1}, "memory", "missing"),
         ({"kvm": "refused"}, "kvm", "note"),
+        ({"distribution": "Ubuntu", "tried": False}, "packages", "note"),
     ],
 )
 def test_one_thing_missing(changes: dict[str, Any], check: str, state: str) -> None:
@@ -231,25 +263,48 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_clean_removes_every_format_and_nothing_else(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Entries of all formats go; what others keep beside them stays."""
-    assert main.main(["clean"]) == 0
+def test_clean_all_removes_every_format_and_nothing_else(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Entries of all formats go, a line a kind; what others keep beside them stays."""
+    assert main.main(["clean", "--all"]) == 0
     assert [path.name for path in cache.iterdir()] == ["notes.txt"]
-    assert capsys.readouterr().out == f"removed 3 MB from {cache}\n"
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in table[:-1]] == [
+        ["KIND", "NUMBER", "MEGABYTES"],
+        ["format", "1", "1.0"],
+        ["kernel", "1", "1.0"],
+    ]
+    assert table[-1] == f"removed 2 MB from {cache}"
 
 
 def test_clean_dry_run(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--dry-run` tells the same size and removes nothing."""
-    assert main.main(["clean", "--dry-run"]) == 0
+    assert main.main(["clean", "--all", "--dry-run"]) == 0
     assert (cache / "v1/kernel/a/vmlinux").exists()
-    assert capsys.readouterr().out == f"would remove 3 MB from {cache}\n"
+    assert capsys.readouterr().out.endswith(f"would remove 2 MB from {cache}\n")
+
+
+def test_clean_removes_what_is_old(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without `--all` what another version made goes, and what is of use stays."""
+    assert main.main(["clean", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"kind": "format", "number": 1, "megabytes": 1.0}]
+    assert sorted(path.name for path in cache.iterdir()) == ["notes.txt", "v1"]
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "inf", "many"])
+def test_clean_days(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Days are a number, not below zero."""
+    with pytest.raises(SystemExit) as caught:
+        main.main(["clean", f"--days={days}"])
+    assert caught.value.code == 2
+    assert "invalid read_days value" in capsys.readouterr().err
 
 
 def test_clean_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A cache that was never made is cleaned without complaint."""
     monkeypatch.setenv("KERNELPROOF_CACHE", str(tmp_path / "none"))
-    assert main.main(["clean"]) == 0
-    assert capsys.readouterr().out.startswith("removed 0 MB")
+    for words in ([], ["--all"]):
+        assert main.main(["clean", *words]) == 0
+        assert capsys.readouterr().out.startswith("removed 0 MB")
 
 
 def test_clean_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,9 +314,9 @@ def test_clean_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         raise PermissionError(13, "Permission denied", str(path / "v1"))
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    assert main.main(["clean"]) == 1
+    assert main.main(["clean", "--all"]) == 1
     assert "v1: Permission denied\n  remedy: remove it by hand" in capsys.readouterr().err
-    assert not (cache / "v1").exists()  # moved aside all the same: the next clean finds it
+    assert not (cache / "v1/kernel").exists()  # moved aside all the same: the next clean finds it
 
 
 # --- setup -------------------------------------------------------------------------------------------------------
@@ -272,6 +327,7 @@ class FakeTemplate:
 
     asked: list[tuple[str, str]] = []  # noqa: RUF012 (emptied by the fixture)
     error: ProvisionError | None = None
+    refused = ""
 
     def __init__(self, kernel: str, *, profile: str, **_: object) -> None:
         self.asked.append((kernel, profile))
@@ -284,6 +340,8 @@ class FakeTemplate:
         pass
 
     def clone(self) -> Self:
+        if self.kernel == self.refused:
+            raise ProvisionError("find kernel", self.kernel, "gone", "choose another")
         if self.error is not None:
             raise self.error
         return self
@@ -294,7 +352,7 @@ class FakeTemplate:
     @property
     def facts(self) -> dict[str, dict[str, object]]:
         release, package = f"{self.kernel}.9", "linux-image"
-        kernel: dict[str, object] = {"series": self.kernel, "release": release, "package": package, "build": "1"}
+        kernel: dict[str, object] = {"name": self.kernel, "release": release, "package": package, "build": "1"}
         return {"kernel": kernel, "machine": {"accelerator": "tcg"}}
 
 
@@ -303,6 +361,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeTemplate]:
     """setup with machines that are none."""
     FakeTemplate.asked = []
     FakeTemplate.error = None
+    FakeTemplate.refused = ""
     monkeypatch.setattr(setup, "Template", FakeTemplate)
     monkeypatch.setenv("KERNELPROOF_CACHE", str(tmp_path))
     return FakeTemplate
@@ -326,7 +385,7 @@ def test_setup_prints_what_there_is_now(fake: type[FakeTemplate], capsys: pytest
     """Standard output holds one row a kernel."""
     assert main.main(["setup", "-q", "--json", "6.1"]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"series": "6.1", "release": "6.1.9", "package": "linux-image", "build": "1", "accelerator": "tcg"}
+        {"name": "6.1", "release": "6.1.9", "package": "linux-image", "build": "1", "accelerator": "tcg"}
     ]
 
 
@@ -344,6 +403,57 @@ def test_setup_that_fails(fake: type[FakeTemplate], capsys: pytest.CaptureFixtur
     output = capsys.readouterr()
     assert output.out == ""
     assert "fetch kernel: linux-image: 404\n  remedy: wait for the mirror" in output.err
+
+
+def test_setup_all(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--all` sets up every kernel of the table; a kernel that is gone is told and left out."""
+    fake.refused = "6.1"
+    assert main.main(["setup", "--all", "--json"]) == 0
+    assert [kernel for kernel, _ in fake.asked] == [row.series for row in read_rows().rows]
+    output = capsys.readouterr()
+    assert "6.1" not in [row["name"] for row in json.loads(output.out)]
+    assert "note: kernel 6.1 left out: find kernel: 6.1: gone" in output.err
+
+
+def test_setup_all_without_any(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no kernel could be had it is a failure."""
+    fake.error = ProvisionError("fetch package index", "trixie", "no network", "connect")
+    assert main.main(["setup", "-q", "all"]) == 1
+    assert "no network" in capsys.readouterr().err
+
+
+def test_setup_of_an_own_kernel(fake: type[FakeTemplate], tmp_path: Path) -> None:
+    """An image is set up alone, or behind the kernels that are named."""
+    image = tmp_path / "bzImage"
+    image.write_bytes(make_kernel())
+    assert main.main(["setup", "-q", "--kernel-image", str(image)]) == 0
+    assert main.main(["setup", "-q", "6.12", "--kernel-image", str(image)]) == 0
+    names = [kernel for kernel, _ in fake.asked]
+    assert names == ["image-9.1.7-own", "6.12", "image-9.1.7-own"]
+
+
+def test_doctor_of_an_own_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option that is missing comes with the line to set; only what is needed makes the status 1."""
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(make_kernel())
+    assert main.main(["doctor", "--kernel-image", str(image)]) == 0
+    assert "not known" in capsys.readouterr().out
+    config = "".join(f"CONFIG_{row.option}=y\n" for row in read_wanted() if row.option != "PVH")
+    (tmp_path / "config-9.1.7-own").write_text(config)
+    assert main.main(["doctor", "--kernel-image", str(image)]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["STATE", "CHECK"],
+        ["ok", "image"],
+        ["note", "modules"],
+        ["ok", "configuration"],
+        ["note", "CONFIG_PVH"],
+    ]
+    (tmp_path / "config-9.1.7-own").write_text(config.replace("CONFIG_TMPFS=y", ""))
+    assert main.main(["doctor", "--kernel-image", str(image), "--json"]) == 1
+    rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["CONFIG_TMPFS"]["state"] == "missing"
+    assert rows["CONFIG_TMPFS"]["set"] == "CONFIG_TMPFS=y"
+    assert rows["CONFIG_NET"]["state"] == "ok"
 
 
 def test_setup_refresh_forgets_choices(fake: type[FakeTemplate], tmp_path: Path) -> None:

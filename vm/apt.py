@@ -48,16 +48,18 @@ class AptSettings:
     """What is taken over from the machine.
 
     Args:
-        mirrors: Where the Debian archive may be.
+        mirrors: Where the distribution's archive may be.
         keyring: The keys that must have signed it.
         options: apt options, as key and value.
         accepts_expired: Whether an index past its `Valid-Until` is taken all the same.
+        components: Of the archive.
     """
 
     mirrors: Mirrors
     keyring: Path
     options: tuple[tuple[str, str], ...] = ()
     accepts_expired: bool = False
+    components: tuple[str, ...] = ("main",)
 
 
 class Apt:
@@ -152,7 +154,7 @@ class Apt:
 
     def _update_one(self, suite: str) -> str:
         # What apt said of the last mirror, or an empty text when one of them carries the suite.
-        problem = f"E: no mirror of the Debian archive is configured for {suite}"
+        problem = f"E: no mirror of the distribution's archive is configured for {suite}"
         for uri in self._settings.mirrors.of(suite):
             if uri in self._unreachable:  # each further try would wait as long as the first
                 problem = self._unreachable[uri]
@@ -305,7 +307,7 @@ class Apt:
             )
         with reported_as_provision_error("write apt sources", self._folder):
             sources = self._folder / "etc" / "sources.list"
-            sources.write_text(format_sources(mirrors, self._settings.keyring), "utf-8")
+            sources.write_text(format_sources(mirrors, self._settings), "utf-8")
         options = {**options, "Dir::Etc::sourcelist": str(sources), **dict(DEMANDED)}
         command = [program, *(word for pair in options.items() for word in ("-o", "=".join(pair))), *words[1:]]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -350,11 +352,11 @@ def _run_watched(
     return subprocess.CompletedProcess(command, process.returncode, "", errors)
 
 
-def format_sources(mirrors: Mapping[str, str], keyring: Path) -> str:
-    """A `sources.list` for suites and the mirror of each, all signed by `keyring`."""
-    return "".join(
-        f"deb [arch={ARCHITECTURE} signed-by={keyring}] {uri} {suite} main\n" for suite, uri in mirrors.items()
-    )
+def format_sources(mirrors: Mapping[str, str], settings: AptSettings) -> str:
+    """A `sources.list` for suites and the mirror of each, all signed by the settings' keyring."""
+    options = f"[arch={ARCHITECTURE} signed-by={settings.keyring}]"
+    components = " ".join(settings.components)
+    return "".join(f"deb {options} {uri} {suite} {components}\n" for suite, uri in mirrors.items())
 
 
 def _quote(value: str) -> str:
@@ -363,5 +365,5 @@ def _quote(value: str) -> str:
 
 def _remedy(trouble: Trouble, settings: AptSettings) -> str:
     if not settings.mirrors.archive:
-        return "configure a mirror of the Debian archive in /etc/apt/sources.list.d"
+        return "configure a mirror of the distribution's archive in /etc/apt/sources.list.d"
     return trouble.remedy

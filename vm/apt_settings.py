@@ -11,12 +11,9 @@ from pathlib import Path
 
 from kernelproof.vm.apt import AptSettings
 from kernelproof.vm.apt_sources import plan_mirrors, read_sources
+from kernelproof.vm.distribution import Distribution, read_distribution
 from kernelproof.vm.errors import ProvisionError
 
-KEYRINGS = (
-    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
-    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
-)
 EXPIRED = "KERNELPROOF_EXPIRED"
 _TAKEN = ("acquire::http::", "acquire::https::", "acquire::socks::", "acquire::forceipv", "acquire::retries")
 _LINE = re.compile(r'(?P<key>[^\s"]+) "(?P<value>[^"]*)";')
@@ -56,21 +53,17 @@ def plan_expiry(dump: Iterable[tuple[str, str]], environment: Mapping[str, str])
     return bool(values) and values[-1] in _NO
 
 
-def find_keyring(candidates: Iterable[Path] = KEYRINGS) -> Path:
+def find_keyring(distribution: Distribution) -> Path:
     """The keyring of the distribution.
 
     Raises:
         ProvisionError: there is none.
     """
-    for path in candidates:
+    for path in distribution.keyrings:
         if path.is_file():
             return path
-    raise ProvisionError(
-        "find the Debian keyring",
-        str(next(iter(candidates), "")),
-        "not there",
-        "install the package debian-archive-keyring",
-    )
+    step, remedy = f"find the {distribution.about} keyring", f"install the package {distribution.keyring_package}"
+    raise ProvisionError(step, str(distribution.keyrings[0]), "not there", remedy)
 
 
 def read_apt_settings(environment: Mapping[str, str] = os.environ) -> AptSettings:
@@ -97,4 +90,11 @@ def read_apt_settings(environment: Mapping[str, str] = os.environ) -> AptSetting
     if done.returncode:
         raise ProvisionError("read apt's configuration", program, done.stderr.strip(), "mend apt's configuration")
     dump = parse_dump(done.stdout)
-    return AptSettings(plan_mirrors(sources), find_keyring(), plan_options(dump), plan_expiry(dump, environment))
+    distribution = read_distribution()
+    return AptSettings(
+        plan_mirrors(sources, distribution),
+        find_keyring(distribution),
+        plan_options(dump),
+        plan_expiry(dump, environment),
+        distribution.components,
+    )

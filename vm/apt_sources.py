@@ -1,4 +1,4 @@
-"""Reads the package sources that a machine is configured for, and finds the Debian mirror among them.
+"""Reads the package sources that a machine is configured for, and finds the distribution's mirror among them.
 
 Both formats of sources.list(5) are parsed: one line a source (`*.list`) and paragraphs (`*.sources`).
 Not a reader of everything apt can say: a source that says it needs no signature is never taken over, nor a disc.
@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-DEBIAN_SUITES = (
-    *("bullseye", "bookworm", "trixie", "forky", "duke", "sid"),
-    *("oldoldstable", "oldstable", "stable", "testing", "unstable"),
-)
+from kernelproof.vm.distribution import Distribution
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # apt ignores files with other names, and so do we
 _WORD = re.compile(r"\[[^]]*\]|(?:[^\s\[]|\[[^]]*\])+")  # a word may hold spaces in brackets: cdrom:[Debian 12]/
 _YES = ("yes", "true", "with", "on", "enable", "1")
@@ -44,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """Where the Debian archive may be, best guess first; its signature decides.
+    """Where the distribution's archive may be, best guess first; its signature decides.
 
     Args:
         archive: Of suites such as `trixie` and `trixie-backports`.
@@ -176,25 +175,30 @@ def read_sources(directory: Path = Path("/etc/apt")) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def plan_mirrors(sources: Iterable[Source]) -> Mirrors:
-    """Choose from the configured sources those that look like the Debian archive.
+def plan_mirrors(sources: Iterable[Source], distribution: Distribution) -> Mirrors:
+    """Choose from the configured sources those that look like the distribution's archive.
 
-    A guess only: what is not the archive fails its signature later, and the next one is tried. Where one of the two
-    archives is not configured, the folder beside the other is tried (`…/debian` and `…/debian-security`).
+    A guess only: what is not the archive fails its signature later, and the next one is tried. Where security has a
+    folder of its own and one of the two is not configured, the folder beside the other is tried (`…/debian` and
+    `…/debian-security`). Where it has none, every mirror should carry all.
     """
     archive: list[str] = []
     security: list[str] = []
-    usable = [source for source in sources if not source.trusted and "main" in _bare_components(source)]
-    for source in sorted(usable, key=_has_foreign_key):
+    main = distribution.components[0]
+    usable = [source for source in sources if not source.trusted and main in _bare_components(source)]
+    for source in sorted(usable, key=partial(_has_foreign_key, distribution=distribution)):
         for suite in source.suites:
-            if _base_suite(suite) in DEBIAN_SUITES:
+            if _base_suite(suite) in distribution.suites:
                 is_security = "-security" in suite or suite.endswith("/updates")
                 (security if is_security else archive).extend(
                     uri.rstrip("/") for uri in source.uris if not uri.startswith("cdrom:")
                 )
+    if len(distribution.folders) == 1:
+        return Mirrors(archive=_unique([*archive, *security]), security=_unique([*security, *archive]))
+    own, other = distribution.folders
     return Mirrors(
-        archive=_unique([*archive, *_beside(security, "debian-security", "debian")]),
-        security=_unique([*security, *_beside(archive, "debian", "debian-security")]),
+        archive=_unique([*archive, *_beside(security, other, own)]),
+        security=_unique([*security, *_beside(archive, own, other)]),
     )
 
 
@@ -202,8 +206,9 @@ def _bare_components(source: Source) -> set[str]:
     return {component.rpartition("/")[2] for component in source.components}
 
 
-def _has_foreign_key(source: Source) -> bool:
-    return bool(source.signed_by) and "debian-archive" not in source.signed_by
+def _has_foreign_key(source: Source, distribution: Distribution) -> bool:
+    # Its keyrings are called the same everywhere, with an ending of their own.
+    return bool(source.signed_by) and not any(path.stem in source.signed_by for path in distribution.keyrings)
 
 
 def _base_suite(suite: str) -> str:

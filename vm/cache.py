@@ -6,7 +6,8 @@ it is made again. Not a place for secrets, nor for anything that can't be made a
 
     ROOT/v1/KIND/DIGEST/...          the files of an entry
     ROOT/v1/KIND/DIGEST/.manifest    their sizes and digests
-    ROOT/v1/KIND/DIGEST/.seen        what their inodes looked like when the digests were last compared
+    ROOT/v1/KIND/DIGEST/.seen        what their inodes looked like when the digests were last compared; its time is
+                                     that of the last use, to an hour
     ROOT/v1/choices/KIND-DIGEST      which entry a request led to
 """
 
@@ -19,6 +20,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,7 @@ from kernelproof.vm.errors import ProvisionError
 FORMAT = 1  # raised when entries of an older kernelproof can't be used
 MANIFEST = ".manifest"
 SEEN = ".seen"
+USE_SECONDS = 3600.0  # the use of an entry is noted so often
 _REMEDY = "free space, or set KERNELPROOF_CACHE to a folder that you can write to"
 
 
@@ -104,6 +107,7 @@ class Cache:
             return None
         with reported_as_provision_error("check cache entry", path):
             if self._is_whole(path):
+                _note_use(path / SEEN)
                 return path
         self.drop(kind, digest)
         if path.exists():
@@ -274,6 +278,12 @@ def reported_as_provision_error(step: str, subject: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else str(subject)
         raise ProvisionError(step, place, error.strerror or str(error), _REMEDY) from error
+
+
+def _note_use(seen: Path) -> None:
+    with suppress(OSError):  # a cache of someone else's, read-only
+        if time.time() - seen.stat().st_mtime > USE_SECONDS:
+            os.utime(seen)
 
 
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kernelproof.vm.apt import Apt
 from kernelproof.vm.apt_output import version_key
-from kernelproof.vm.cache import digest_file
+from kernelproof.vm.cache import Cache, digest_file
 from kernelproof.vm.cpio import Member, make_file, write_newc
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel_image import Payload, check_vmlinux, find_payload
@@ -50,15 +50,24 @@ class Candidate:
     missing: tuple[str, ...]
 
 
-def parse_own_parts(fields: Mapping[str, str]) -> tuple[str, ...]:
-    """The packages that a package depends on at exactly its own version: parts of the same build."""
+def parse_own_parts(fields: Mapping[str, str], release: str) -> tuple[str, ...]:
+    """The packages that are parts of the same build, among those that a package depends on.
+
+    Debian's are asked for at exactly the package's own version, Ubuntu's bear the kernel's release in their name.
+    """
     text = ",".join((fields.get("pre-depends", ""), fields.get("depends", "")))
-    found = _DEPENDENCY.finditer(text)
-    return tuple(match["name"] for match in found if match["version"] == fields["version"])
+    found = [match["name"] for match in _DEPENDENCY.finditer(text) if match["version"] == fields["version"]]
+    firsts = [item.partition("|")[0].partition("(")[0].strip() for item in text.split(",")]
+    found += [name for name in firsts if name.endswith(f"-{release}")]
+    return tuple(dict.fromkeys(found))
 
 
 def plan_candidates(
-    names: Iterable[str], show: Callable[[Sequence[str]], Iterable[Mapping[str, str]]], series: str, flavour: str
+    names: Iterable[str],
+    show: Callable[[Sequence[str]], Iterable[Mapping[str, str]]],
+    series: str,
+    flavour: str,
+    also: Sequence[str] = (),
 ) -> tuple[Candidate, ...]:
     """The builds of a series, whole ones first, of these the newest first.
 
@@ -67,26 +76,45 @@ def plan_candidates(
         show: Gives the paragraphs of packages by name.
         series: `6.12`.
         flavour: The end of the names wanted: `cloud-amd64`.
+        also: Names of packages that are parts where they are there, with `{release}` in them.
     """
     pattern = re.compile(rf"linux-image-{re.escape(series)}[.~][.+~0-9a-z-]*-{re.escape(flavour)}")
     images = [name for name in names if pattern.fullmatch(name)]
     found = [
-        _follow(image, show) for image in show(images) if version_key(image["version"])[:2] == version_key(series)[:2]
+        _follow(image, show, also)
+        for image in show(images)
+        if version_key(image["version"])[:2] == version_key(series)[:2]
     ]
     return tuple(sorted(found, key=lambda item: (not item.missing, version_key(item.version)), reverse=True))
 
 
-def _follow(image: Mapping[str, str], show: Callable[[Sequence[str]], Iterable[Mapping[str, str]]]) -> Candidate:
-    version = image["version"]
+def _follow(
+    image: Mapping[str, str], show: Callable[[Sequence[str]], Iterable[Mapping[str, str]]], also: Sequence[str]
+) -> Candidate:
+    version, release = image["version"], image["package"].removeprefix("linux-image-")
     parts, missing = [image["package"]], []
-    waiting = list(parse_own_parts(image))
+    waiting = list(parse_own_parts(image, release))
     while waiting:
         carried = {fields["package"]: fields for fields in show(waiting) if fields["version"] == version}
         missing += [name for name in waiting if name not in carried]
         parts += carried
-        further = [name for fields in carried.values() for name in parse_own_parts(fields)]
+        further = [name for fields in carried.values() for name in parse_own_parts(fields, release)]
         waiting = [name for name in dict.fromkeys(further) if name not in parts and name not in missing]
+    extra = [name.format(release=release) for name in also]
+    parts += [fields["package"] for fields in show(extra) if fields["version"] == version]
     return Candidate(image["package"], version, tuple(parts), tuple(missing))
+
+
+def plan_kernel_request(table: KernelTable, row: KernelRow, tools: str) -> dict[str, object]:
+    """What the kernel of a row is asked for by; `tools` is their digest."""
+    return {
+        "series": row.series,
+        "suites": row.suites,
+        "flavour": table.flavour,
+        "recipe": RECIPE,
+        "tools": tools,
+        **({"also": table.also} if table.also else {}),
+    }
 
 
 def provide_kernel(context: Provisioning, tools: Tools, table: KernelTable, series: str) -> Kernel:
@@ -97,18 +125,12 @@ def provide_kernel(context: Provisioning, tools: Tools, table: KernelTable, seri
         LookupError: the table has no such series.
     """
     row = table.row(series)
-    request = {
-        "series": series,
-        "suites": row.suites,
-        "flavour": table.flavour,
-        "recipe": RECIPE,
-        "tools": tools.digest,
-    }
-    entry = context.provide("kernel", request, lambda apt: _choose(context, apt, tools, row, table.flavour))
+    request = plan_kernel_request(table, row, tools.digest)
+    entry = context.provide("kernel", request, lambda apt: _choose(context, apt, tools, row, table))
     return _read_kernel(entry)
 
 
-def _choose(context: Provisioning, apt: Apt, tools: Tools, row: KernelRow, flavour: str) -> str:
+def _choose(context: Provisioning, apt: Apt, tools: Tools, row: KernelRow, table: KernelTable) -> str:
     # The digest of the entry made from the first candidate that turns out to be whole.
     seen: list[str] = []
     for group in row.suites:
@@ -119,14 +141,15 @@ def _choose(context: Provisioning, apt: Apt, tools: Tools, row: KernelRow, flavo
             context.progress.note(f"kernel {row.series}: {seen[-1]}")
             continue
         names = apt.names(suites, f"linux-image-{row.series}")
-        for candidate in plan_candidates(names, partial(apt.show, suites), row.series, flavour):
+        show = partial(apt.show, suites)
+        for candidate in plan_candidates(names, show, row.series, table.flavour, table.also):
             try:
                 return _make(context, apt, suites, tools, row, candidate)
             except ValueError as error:
                 seen.append(f"{candidate.package} {candidate.version}: {error}")
                 context.progress.note(f"kernel left out: {seen[-1]}")
     wanted = " ".join(suite for group in row.suites for suite in group)
-    detail = "; ".join(seen[:4]) or f"no package for {flavour} in {wanted}"
+    detail = "; ".join(seen[:4]) or f"no package for {table.flavour} in {wanted}"
     raise ProvisionError("find kernel", row.series, detail, "choose another one with --kernel, or try a fuller mirror")
 
 
@@ -180,6 +203,19 @@ def _read_kernel(entry: Entry) -> Kernel:
         digest=entry.digest,
         config_digest=facts["config_digest"],
     )
+
+
+def find_fetched(cache: Cache) -> dict[str, str]:
+    """The releases of distribution kernels that are in the cache, by series; of each the newest."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    for path in cache.path("kernel", "").glob("*/facts.json"):
+        try:
+            facts = json.loads(path.read_text("utf-8"))
+            series, build, release = (str(facts[name]) for name in ("series", "build", "release"))
+        except (OSError, ValueError, LookupError):  # one of the user's own, or one that vanishes at this moment
+            continue
+        found[series] = max(found.get(series, ((), "")), (version_key(build), release))
+    return {series: release for series, (_, release) in found.items()}
 
 
 def _find_one(tree: Tree, what: str, paths: Iterable[str]) -> Member:

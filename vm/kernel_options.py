@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 
 _SET = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)")
-_MODULE_NAMES = {"EXT4_FS": "ext4"}  # modules that are not called like their option
+_MODULE_NAMES = {"EXT4_FS": "ext4", "HW_RANDOM_VIRTIO": "virtio_rng"}  # modules that are not called like their option
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
+from kernelproof.vm.distribution import read_distribution
 from kernelproof.vm.errors import ProvisionError
 
 
@@ -28,19 +30,25 @@ class KernelRow:
 
 @dataclass(frozen=True, slots=True)
 class KernelTable:
-    """All of `kernels.toml`.
+    """What `kernels.toml` says of a distribution.
 
     Args:
         flavour: The end of the packages' names.
         default: The series that is taken when none is named.
         roles: Words for series: `oldest`, `stable`, `newest`.
         rows: The series, oldest first.
+        also: Names of packages that are taken beside where they are there, with `{release}` in them.
+        tried: Whether anyone has run machines on a host of this distribution.
+        distribution: Its name.
     """
 
     flavour: str
     default: str
     roles: tuple[tuple[str, str], ...]
     rows: tuple[KernelRow, ...]
+    also: tuple[str, ...] = ()
+    tried: bool = True
+    distribution: str = "debian"
 
     def row(self, series: str) -> KernelRow:
         """The row of a series.
@@ -54,30 +62,40 @@ class KernelTable:
         raise LookupError(f"no kernel series {series}")
 
 
-def parse_table(text: str) -> KernelTable:
-    """Parse `kernels.toml`.
+def parse_tables(text: str) -> Mapping[str, KernelTable]:
+    """Parse `kernels.toml`: a table a distribution, by its name.
 
     Raises:
         ValueError: it is no TOML, lacks a key, or a role or the default names no row.
     """
-    data = tomllib.loads(text)
+    return {name: _parse_table(name, data) for name, data in tomllib.loads(text).items()}
+
+
+def _parse_table(name: str, data: Mapping[str, Any]) -> KernelTable:
     try:
         rows = tuple(
             KernelRow(row["series"], tuple(tuple(group) for group in row["suites"]), row["why"])
             for row in data["kernel"]
         )
-        table = KernelTable(data["flavour"], data["default"], tuple(data["roles"].items()), rows)
+        roles, also = tuple(data["roles"].items()), tuple(data["also"])
+        table = KernelTable(data["flavour"], data["default"], roles, rows, also, data["tried"], name)
         for series in (table.default, *(series for _, series in table.roles)):
             table.row(series)
-    except LookupError as error:
-        raise ValueError(f"kernels.toml: {error}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"kernels.toml: {name}: {error}") from error
     return table
 
 
 @cache
+def read_tables() -> Mapping[str, KernelTable]:
+    """All tables that come with this package."""
+    return parse_tables(files("kernelproof.vm").joinpath("kernels.toml").read_text("utf-8"))
+
+
+@cache
 def read_rows() -> KernelTable:
-    """The table that comes with this package."""
-    return parse_table(files("kernelproof.vm").joinpath("kernels.toml").read_text("utf-8"))
+    """The table of this host's distribution."""
+    return read_tables()[read_distribution().name]
 
 
 def select_kernels(text: str, table: KernelTable | None = None) -> tuple[str, ...]:
@@ -86,7 +104,7 @@ def select_kernels(text: str, table: KernelTable | None = None) -> tuple[str, ..
     Args:
         text: Words between commas: a series (`6.12`), a prefix of whole numbers (`6` or `6.1`, which is never 6.12), a
             release (`6.12.43`), a role (`oldest`, `stable`, `newest`), `default`, or `all`.
-        table: What is known; the table of this package if None.
+        table: What is known; that of this host's distribution if None.
 
     Raises:
         ProvisionError: a word means none of them.

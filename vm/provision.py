@@ -20,7 +20,7 @@ from kernelproof.vm.provision_qemu import provide_qemu
 from kernelproof.vm.provision_site import provide_site
 from kernelproof.vm.provision_tools import Tools, find_host_tools, provide_tools
 from kernelproof.vm.provision_types import Kernel, Progress, Provisioned, Qemu, Root, Site
-from kernelproof.vm.root import SUITES, provide_root
+from kernelproof.vm.root import provide_root
 from kernelproof.vm.wishes import NO_WISHES, Wishes
 
 __all__ = ["Kernel", "Progress", "Provisioned", "Qemu", "Root", "Site", "provision", "select_kernels"]
@@ -51,9 +51,9 @@ def provision(
     with Provisioning(cache, progress) as context:
         if wishes.guest_root is not None:
             root = provide_own_root(context, wishes.guest_root)
-            tools = find_host_tools() if which("apt-get") is None else provide_tools(context, SUITES)
+            tools = find_host_tools() if which("apt-get") is None else provide_tools(context, context.suites)
         else:
-            tools = provide_tools(context, SUITES)
+            tools = provide_tools(context, context.suites)
             root = provide_root(context, tools, [*packages, *wishes.packages])
         return Provisioned(
             qemu=provide_qemu(context),

@@ -12,6 +12,7 @@ from typing import Self
 from kernelproof.vm.apt import Apt, AptSettings
 from kernelproof.vm.apt_settings import read_apt_settings
 from kernelproof.vm.cache import Cache, digest_record
+from kernelproof.vm.distribution import read_distribution
 from kernelproof.vm.provision_types import Progress
 
 
@@ -30,13 +31,19 @@ class Provisioning:
         cache: Where things are kept.
         progress: Is told what is done.
         read_settings: Says what this machine is configured for, when it is first asked.
+        suites: Of the archive: what guests and tools are made of; by default those of this host's distribution.
     """
 
     def __init__(
-        self, cache: Cache, progress: Progress, read_settings: Callable[[], AptSettings] = read_apt_settings
+        self,
+        cache: Cache,
+        progress: Progress,
+        read_settings: Callable[[], AptSettings] = read_apt_settings,
+        suites: tuple[str, ...] = (),
     ) -> None:
         self.cache = cache
         self.progress = progress
+        self.suites = suites or read_distribution().guest
         self._read_settings = read_settings
         self._stack = ExitStack()
         self._apt: Apt | None = None

@@ -32,7 +32,6 @@ from kernelproof.vm.provision_site import (
 )
 from kernelproof.vm.provision_tools import provide_tools
 from kernelproof.vm.provision_types import Progress
-from kernelproof.vm.root import SUITES
 
 
 def format_lock(requirements: Sequence[str], report: Mapping[str, object], copied: Collection[str]) -> str:
@@ -75,7 +74,7 @@ def lock_guest(project: Path, *, cache: Cache, progress: Progress) -> Path:
             "lock guest packages", str(project / "pyproject.toml"), "no guest-lock", "name a file in [tool.kernelproof]"
         )
     with Provisioning(cache, progress) as context, NamedTemporaryFile("w", suffix=".txt") as constraints:
-        python = provide_tools(context, SUITES).python
+        python = provide_tools(context, context.suites).python
         copied = {
             canonicalize_name(item.metadata["Name"]): item.version for item in find_distributions(FROM_HOST, python)
         }

@@ -16,7 +16,6 @@ from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_tools import LIBRARIES, LOADER, describe_packages
 from kernelproof.vm.provision_types import Progress, Qemu
 from kernelproof.vm.provision_unpack import lay_down, read_packages
-from kernelproof.vm.root import SUITES
 
 NAME = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
@@ -120,7 +119,7 @@ def _install(progress: Progress) -> Qemu | None:
 
 def _unpack(context: Provisioning) -> Qemu:
     def make(apt: Apt) -> str:
-        packages = apt.resolve(apt.update(SUITES), [PACKAGE])
+        packages = apt.resolve(apt.update(context.suites), [PACKAGE])
         record = {"packages": describe_packages(packages), "recipe": RECIPE}
         return context.build("qemu", record, lambda work: unpack(work, apt.fetch(packages)))
 
@@ -128,7 +127,7 @@ def _unpack(context: Provisioning) -> Qemu:
         context.progress.step("unpack QEMU")
         lay_down(read_packages(debs, lambda path: path.startswith(_WANTED)).members(), work)
 
-    entry = context.provide("qemu", {"packages": PACKAGE, "suites": SUITES, "recipe": RECIPE}, make)
+    entry = context.provide("qemu", {"packages": PACKAGE, "suites": context.suites, "recipe": RECIPE}, make)
     return describe_unpacked(entry.folder)
 
 

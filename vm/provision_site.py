@@ -30,7 +30,6 @@ from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_tools import Tools, compile_python
 from kernelproof.vm.provision_types import Site
 from kernelproof.vm.provision_unpack import Tree, read_packages
-from kernelproof.vm.root import SUITES
 
 RECIPE = 1  # raised when what is made of the same packages changes
 PLACE = "usr/lib/python3/dist-packages"
@@ -305,7 +304,7 @@ def find_pip(context: Provisioning) -> list[str]:
         return [sys.executable, "-m", "pip"]
 
     def make(apt: Apt) -> str:
-        (package,) = apt.locate(apt.update(SUITES), [PIP_PACKAGE])
+        (package,) = apt.locate(apt.update(context.suites), [PIP_PACKAGE])
         record = {"package": package.sha256, "recipe": RECIPE}
         return context.build("pip", record, lambda work: unpack(work, apt.fetch([package])))
 
@@ -316,5 +315,5 @@ def find_pip(context: Provisioning) -> list[str]:
             raise ProvisionError("find pip", PIP_PACKAGE, "no wheel of pip in it", "install pip for this Python")
         (work / "pip.whl").write_bytes(wheels[0].data)
 
-    entry = context.provide("pip", {"package": PIP_PACKAGE, "suites": SUITES, "recipe": RECIPE}, make)
+    entry = context.provide("pip", {"package": PIP_PACKAGE, "suites": context.suites, "recipe": RECIPE}, make)
     return [sys.executable, f"{entry.folder / 'pip.whl'}/pip"]

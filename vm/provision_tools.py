@@ -130,6 +130,11 @@ def _remedy(error: OSError) -> str:
     return "use an x86-64 host"
 
 
+def plan_tools_request(suites: Sequence[str]) -> dict[str, object]:
+    """What the tools are asked for by."""
+    return {"packages": PACKAGES, "suites": list(suites), "recipe": RECIPE}
+
+
 def provide_tools(context: Provisioning, suites: Sequence[str]) -> Tools:
     """The tools, from the cache or made from packages of `suites`.
 
@@ -146,8 +151,7 @@ def provide_tools(context: Provisioning, suites: Sequence[str]) -> Tools:
         context.progress.step("unpack tools")
         lay_down(read_packages(debs, lambda path: path.startswith(_WANTED)).members(), work)
 
-    request = {"packages": PACKAGES, "suites": list(suites), "recipe": RECIPE}
-    entry = context.provide("tools", request, make)
+    entry = context.provide("tools", plan_tools_request(suites), make)
     return Tools(entry.folder, entry.digest)
 
 

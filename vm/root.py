@@ -19,7 +19,6 @@ from kernelproof.vm.provision_types import Root
 from kernelproof.vm.provision_unpack import Tree, read_packages
 
 RECIPE = 2  # raised when what is made of the same packages changes
-SUITES = ("trixie", "trixie-updates", "trixie-security")
 PACKAGES = (
     # The shape of the system: nothing of it is a dependency of anything.
     *("base-files", "base-passwd", "libc-bin", "dash", "coreutils", "grep", "sed", "findutils", "tar", "gzip"),
@@ -54,16 +53,26 @@ def is_wanted(path: str, *, systemd: bool = False) -> bool:
     return not f"{path}/".startswith(_DROPPED if systemd else (*_DROPPED, *_SYSTEMD))
 
 
+def plan_packages(packages: Sequence[str]) -> list[str]:
+    """All packages that a root with `packages` is asked for."""
+    return sorted({*PACKAGES, *packages})
+
+
+def plan_root_request(packages: Sequence[str], suites: Sequence[str], tools: str) -> dict[str, object]:
+    """What a root with `packages` is asked for by; `tools` is their digest."""
+    return {"packages": plan_packages(packages), "suites": suites, "recipe": RECIPE, "tools": tools}
+
+
 def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -> Root:
     """The user land with `packages` beside those of every guest, from the cache or made.
 
     Raises:
         ProvisionError: packages could not be had or unpacked.
     """
-    wanted = sorted({*PACKAGES, *packages})
+    wanted = plan_packages(packages)
 
     def make(apt: Apt) -> str:
-        found = apt.resolve(apt.update(SUITES), wanted)
+        found = apt.resolve(apt.update(context.suites), wanted)
         names = [f"{package.name}={package.version}" for package in found]
         record = {"packages": describe_packages(found), "recipe": RECIPE, "tools": tools.digest}
         return context.build("root", record, lambda work: build(work, apt.fetch(found), names))
@@ -72,7 +81,7 @@ def provide_root(context: Provisioning, tools: Tools, packages: Sequence[str]) -
         context.progress.step("build guest root")
         _build(work, debs, tools, names, systemd="systemd" in wanted)
 
-    request = {"packages": wanted, "suites": SUITES, "recipe": RECIPE, "tools": tools.digest}
+    request = plan_root_request(packages, context.suites, tools.digest)
     entry = context.provide("root", request, make)
     facts = json.loads((entry.folder / "facts.json").read_text("utf-8"))
     return Root(entry.folder / "root.cpio", entry.digest, facts["python"], tuple(facts["packages"]))

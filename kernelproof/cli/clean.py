@@ -1,56 +1,55 @@
-"""`kernelproof clean`: give the disc space back."""
+"""`kernelproof clean`: give disc space back."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
-from pathlib import Path
+import math
+from contextlib import suppress
 
-from kernelproof.vm.cache import default_cache_root
-from kernelproof.vm.errors import ProvisionError
+from kernelproof.cli.tables import print_rows
+from kernelproof.vm.cache import Cache
+from kernelproof.vm.pruning import forget_lost_choices, plan_all, plan_pruning, remove, summarize
 
-
-def measure(folder: Path) -> int:
-    """Bytes on the disc below a folder; what vanishes meanwhile is not counted."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue
-    return total
+COLUMNS = ("kind", "number", "megabytes")
+DAYS = 30.0
 
 
-def empty(root: Path) -> None:
-    """Remove what this tool keeps below `root`: moved aside first, so that no other process sees half of an entry.
+def read_days(text: str) -> float:
+    """A number of days, not below zero.
 
     Raises:
-        ProvisionError: something could not be moved or removed: EACCES, EROFS, EPERM.
+        ValueError: another text.
     """
-    try:
-        for formats in sorted(root.glob("v[0-9]*")):
-            aside = Path(tempfile.mkdtemp(prefix=".removed.", dir=root))
-            formats.rename(aside / formats.name)
-        for left in root.glob(".removed.*"):
-            shutil.rmtree(left)
-    except OSError as error:
-        remedy = "remove it by hand, as the user it belongs to"
-        raise ProvisionError(
-            "empty cache", str(error.filename or root), error.strerror or str(error), remedy
-        ) from error
+    days = float(text)
+    if not 0 <= days < math.inf:
+        raise ValueError(text)
+    return days
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--dry-run`."""
+    """`--all`, `--days` and how it is told."""
+    parser.add_argument("--all", action="store_true", help="remove everything, also what the next run needs")
+    text = f"keep what was used in that time (default: {DAYS:.0f}); what the table's kernels lead to is always kept"
+    parser.add_argument("--days", type=read_days, default=DAYS, metavar="NUMBER", help=text)
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Empty the cache and say how much it was."""
-    root = default_cache_root()
-    size = measure(root)
+    """Remove, and say what that frees."""
+    cache = Cache()
+    doomed = plan_all(cache.root) if arguments.all else plan_pruning(cache, arguments.days)
     if not arguments.dry_run:
-        empty(root)
-    print(f"{'would remove' if arguments.dry_run else 'removed'} {size / 1e6:.0f} MB from {root}")
+        remove(cache.root, doomed)
+        if arguments.all:
+            with suppress(OSError):  # not there, or somebody makes something in it again
+                cache.path("", "").rmdir()
+        else:
+            forget_lost_choices(cache)
+    rows = summarize(doomed)
+    if arguments.json or rows:
+        print_rows(rows, COLUMNS, as_json=arguments.json)
+    if not arguments.json:
+        size = sum(item.size_bytes for item in doomed)
+        print(f"{'would remove' if arguments.dry_run else 'removed'} {size / 1e6:.0f} MB from {cache.root}")
     return 0

@@ -19,7 +19,7 @@ COMMANDS = {
     "setup": "fetch and boot what machines with these kernels are made of, so that later runs need no network",
     "kernels": "list the kernels that can be chosen",
     "doctor": "look at this machine: what is there, what is missing, what to do about it",
-    "clean": "remove everything that was fetched and made",
+    "clean": "remove what was fetched and made, and is not used any more; or all of it",
 }
 INTERRUPTED = 130
 

@@ -14,7 +14,6 @@ from kernelproof.vm.apt import Apt
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_tools import describe_packages
 from kernelproof.vm.provision_unpack import lay_down, read_packages
-from kernelproof.vm.root import SUITES
 
 
 class Signer:
@@ -47,7 +46,7 @@ def fetch_signer_program(context: Provisioning) -> Path:
         return Path(found)
 
     def make(apt: Apt) -> str:
-        packages = apt.locate(apt.update(SUITES), ["gosop"])
+        packages = apt.locate(apt.update(context.suites), ["gosop"])
         record = {"packages": describe_packages(packages)}
         return context.build("test-tools", record, lambda work: unpack(work, apt.fetch(packages)))
 

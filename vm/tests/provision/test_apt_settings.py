@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kernelproof.vm.apt import DEMANDED, AptSettings, format_sources
 from kernelproof.vm.apt_settings import find_keyring, parse_dump, plan_expiry, plan_options
 from kernelproof.vm.apt_sources import Mirrors
+from kernelproof.vm.distribution import read_distributions
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.tests.provision.recorded import read_recorded
 
@@ -62,20 +64,22 @@ def test_wrong_word_about_expiry_is_told() -> None:
 
 def test_sources_of_ours_name_one_keyring() -> None:
     """Each suite gets a line with its mirror, our architecture and the distribution's keyring."""
-    text = format_sources({"trixie": "http://m.example/debian", "sid": "mirror+file:/m.list"}, Path("/keys.pgp"))
+    settings = AptSettings(Mirrors((), ()), Path("/keys.pgp"), components=("main", "universe"))
+    text = format_sources({"trixie": "http://m.example/debian", "sid": "mirror+file:/m.list"}, settings)
     assert text == (
-        "deb [arch=amd64 signed-by=/keys.pgp] http://m.example/debian trixie main\n"
-        "deb [arch=amd64 signed-by=/keys.pgp] mirror+file:/m.list sid main\n"
+        "deb [arch=amd64 signed-by=/keys.pgp] http://m.example/debian trixie main universe\n"
+        "deb [arch=amd64 signed-by=/keys.pgp] mirror+file:/m.list sid main universe\n"
     )
 
 
 def test_first_keyring_that_is_there(tmp_path: Path) -> None:
     """The keyring is found under either name; without it there is a remedy."""
     keyring = tmp_path / "b.gpg"
-    with pytest.raises(ProvisionError, match="install the package debian-archive-keyring"):
-        find_keyring([keyring])
+    distribution = replace(read_distributions()[0], keyrings=(tmp_path / "a.pgp", keyring))
+    with pytest.raises(ProvisionError, match=r"find the Debian keyring.*\n.*package debian-archive-keyring"):
+        find_keyring(distribution)
     keyring.touch()
-    assert find_keyring([tmp_path / "a.pgp", keyring]) == keyring
+    assert find_keyring(distribution) == keyring
 
 
 def test_settings_are_plain_values() -> None:

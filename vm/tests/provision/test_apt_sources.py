@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from kernelproof.vm.apt_sources import Mirrors, Source, parse_list, parse_sources, plan_mirrors, read_sources
+from kernelproof.vm.distribution import read_distributions
 from kernelproof.vm.tests.provision.recorded import read_recorded
+
+DEBIAN, UBUNTU = read_distributions()
 
 
 def test_paragraphs_give_sources() -> None:
@@ -85,7 +88,7 @@ def test_paragraph_that_is_no_source_is_an_error(text: str) -> None:
 def test_mirrors_of_a_container_image() -> None:
     """The archive and the security archive are told apart by the suite."""
     sources = parse_sources(read_recorded("debian-13-container.sources"), "x")
-    mirrors = plan_mirrors([*parse_sources(read_recorded("unsigned-folder.sources"), "y"), *sources])
+    mirrors = plan_mirrors([*parse_sources(read_recorded("unsigned-folder.sources"), "y"), *sources], DEBIAN)
     assert mirrors == Mirrors(("http://mirror.example/debian",), ("http://mirror.example/debian-security",))
     assert mirrors.of("bookworm-security") == mirrors.security
     assert mirrors.of("sid") == mirrors.of("trixie-updates") == mirrors.archive
@@ -93,14 +96,14 @@ def test_mirrors_of_a_container_image() -> None:
 
 def test_mirrors_from_a_file_are_kept_as_they_are() -> None:
     """An address of apt's mirror method is used as it is; no folder beside it is guessed."""
-    mirrors = plan_mirrors(parse_sources(read_recorded("mirror-file.sources"), "x"))
+    mirrors = plan_mirrors(parse_sources(read_recorded("mirror-file.sources"), "x"), DEBIAN)
     assert mirrors.archive == ("mirror+file:///etc/apt/mirrors/debian.list",)
     assert mirrors.security == ("mirror+file:///etc/apt/mirrors/debian-security.list",)
 
 
 def test_trusted_sources_and_discs_are_never_taken_over() -> None:
     """What needs no signature, and what lies on a disc, is no mirror; foreign keys come last."""
-    mirrors = plan_mirrors(parse_list(read_recorded("classic.list"), "x"))
+    mirrors = plan_mirrors(parse_list(read_recorded("classic.list"), "x"), DEBIAN)
     assert mirrors.archive == (
         "http://mirror.example/debian",
         "https://other.example/main",
@@ -112,18 +115,19 @@ def test_trusted_sources_and_discs_are_never_taken_over() -> None:
 def test_security_archive_is_looked_for_beside_the_archive() -> None:
     """Where only one archive is configured, the folder beside it is tried for the other."""
     sources = parse_list("deb http://m.example/pub/debian/ stable main\n", "x")
-    assert plan_mirrors(sources) == Mirrors(("http://m.example/pub/debian",), ("http://m.example/pub/debian-security",))
+    found = plan_mirrors(sources, DEBIAN)
+    assert found == Mirrors(("http://m.example/pub/debian",), ("http://m.example/pub/debian-security",))
 
 
 def test_archive_named_like_debian_only_in_part_has_nothing_beside_it() -> None:
     """A folder is replaced as a whole, never a part of its name."""
     sources = parse_list("deb http://m.example/debianish trixie main\n", "x")
-    assert plan_mirrors(sources) == Mirrors(("http://m.example/debianish",), ())
+    assert plan_mirrors(sources, DEBIAN) == Mirrors(("http://m.example/debianish",), ())
 
 
 def test_nothing_configured_gives_no_mirror() -> None:
     """Without a source of a Debian suite there is no mirror."""
-    assert plan_mirrors(parse_list("deb http://m.example/ubuntu noble main\n", "x")) == Mirrors((), ())
+    assert plan_mirrors(parse_list("deb http://m.example/ubuntu noble main\n", "x"), DEBIAN) == Mirrors((), ())
 
 
 def test_files_are_read_in_the_order_of_apt(tmp_path: Path) -> None:
@@ -148,3 +152,14 @@ def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
 def test_absent_folder_gives_nothing(tmp_path: Path) -> None:
     """A machine without any source gives none."""
     assert read_sources(tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize("name", ["ubuntu-24.04.sources", "ubuntu-22.04.list"])
+def test_mirrors_of_ubuntu(name: str) -> None:
+    """One archive has all suites: either address may have each; sources of others are none of it."""
+    parse = parse_list if name.endswith(".list") else parse_sources
+    mirrors = plan_mirrors(parse(read_recorded(name), name), UBUNTU)
+    assert mirrors.of("noble-updates") == ("http://mirror.example/ubuntu", "http://security.example/ubuntu")
+    assert mirrors.of("noble-security") == ("http://security.example/ubuntu", "http://mirror.example/ubuntu")
+    foreign = plan_mirrors(parse(read_recorded(name), name), DEBIAN)
+    assert not any("ubuntu" in uri for uri in (*foreign.archive, *foreign.security))

@@ -43,7 +43,7 @@ def names(series: str) -> list[str]:
 def test_parts_of_a_build_are_those_of_its_own_version() -> None:
     """A dependency at exactly the package's own version is a part of the same build; others are not."""
     image = Archive("show-7.3.txt").paragraphs[0]
-    assert sorted(parse_own_parts(image)) == [
+    assert sorted(parse_own_parts(image, "7.3.4+deb13-cloud-amd64")) == [
         "linux-base-7.3.4+deb13-cloud-amd64",
         "linux-binary-7.3.4+deb13-cloud-amd64",
         "linux-modules-7.3.4+deb13-cloud-amd64",
@@ -61,6 +61,18 @@ def test_split_kernel_is_followed_to_all_its_parts() -> None:
         "linux-modules-7.3.4+deb13-cloud-amd64",
     ]
     assert candidate.missing == ()
+
+
+def test_kernel_of_ubuntu_is_followed_by_its_release() -> None:
+    """Where parts are not asked for by version they bear the release; what may be beside is taken if there."""
+    also = ("linux-modules-extra-{release}",)
+    show = Archive("show-ubuntu-6.8.txt").show
+    found = plan_candidates(names("ubuntu-6.8"), show, "6.8", "generic", also)
+    assert [(item.version, item.parts, item.missing) for item in found] == [
+        ("6.8.0-87.88", tuple(f"linux-{kind}-6.8.0-87-generic" for kind in ("image", "modules", "modules-extra")), ()),
+        ("6.8.0-31.31", tuple(f"linux-{kind}-6.8.0-31-generic" for kind in ("image", "modules")), ()),
+        ("6.8.0-88.89", ("linux-image-6.8.0-88-generic",), ("linux-modules-6.8.0-88-generic",)),
+    ]
 
 
 def test_part_that_is_gone_is_named() -> None:

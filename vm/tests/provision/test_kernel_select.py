@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kernelproof.vm.distribution import read_distributions
 from kernelproof.vm.errors import ProvisionError
-from kernelproof.vm.kernel_select import KernelRow, KernelTable, parse_table, read_rows, select_kernels
+from kernelproof.vm.kernel_select import KernelRow, KernelTable, parse_tables, read_rows, read_tables, select_kernels
 
 TABLE = KernelTable(
     "cloud-amd64",
@@ -56,17 +57,34 @@ def test_own_table_is_in_order() -> None:
     assert all(row.suites and all(row.suites) and row.why for row in table.rows)
 
 
+KERNEL = "kernel = [{series = '1.1', suites = [['a']], why = ''}]\n"
+HEAD = "[d]\ntried = true\nflavour = 'f'\nalso = []\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "flavour = 'f'\ndefault = '1.1'\n[roles]\n",
-        "flavour = 'f'\ndefault = '1.2'\nkernel = [{series = '1.1', suites = [['a']], why = ''}]\n[roles]\n",
-        "flavour = 'f'\ndefault = '1.1'\nroles.newest = '9'\nkernel = [{series = '1.1', suites = [['a']], why = ''}]\n",
-        "flavour = 'f'\ndefault = '1.1'\nkernel = [{series = '1.1', why = ''}]\n[roles]\n",
+        HEAD + "default = '1.1'\nroles = {}\n",
+        HEAD + "default = '1.2'\nroles = {}\n" + KERNEL,
+        HEAD + "default = '1.1'\nroles = {newest = '9'}\n" + KERNEL,
+        HEAD + "default = '1.1'\nroles = {}\n" + KERNEL.replace("suites = [['a']], ", ""),
+        HEAD.replace("tried = true\n", "") + "default = '1.1'\nroles = {}\n" + KERNEL,
+        "d = 1",
         "not toml",
     ],
 )
 def test_table_that_contradicts_itself_is_refused(text: str) -> None:
     """A default or role without row, and a row without suites, are told when the table is read."""
-    with pytest.raises(ValueError, match=r"kernels\.toml|Expected"):
-        parse_table(text)
+    with pytest.raises(ValueError, match=r"kernels\.toml: d|Expected"):
+        parse_tables(text)
+
+
+def test_each_distribution_has_its_table() -> None:
+    """There is a table for each distribution that is known, each in order, with a default and the roles."""
+    assert set(read_tables()) == {row.name for row in read_distributions()}
+    for name, table in read_tables().items():
+        series = [row.series for row in table.rows]
+        assert series == sorted(series, key=lambda text: [int(part) for part in text.split(".")])
+        assert [word for word, _ in table.roles] == ["oldest", "stable", "newest"]
+        assert (table.distribution, table.default in series) == (name, True)
+    assert (read_tables()["debian"].tried, read_tables()["ubuntu"].tried) == (True, False)

@@ -16,6 +16,7 @@ from kernelproof.vm.apt import AptSettings
 from kernelproof.vm.apt_sources import Mirrors
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.cpio import make_file
+from kernelproof.vm.distribution import read_distribution
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel import provide_kernel
 from kernelproof.vm.kernel_select import KernelRow, KernelTable
@@ -23,7 +24,7 @@ from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_progress import SilentProgress
 from kernelproof.vm.provision_types import Kernel
 from kernelproof.vm.provision_unpack import Tree
-from kernelproof.vm.root import PACKAGES, SUITES, complete, is_wanted, provide_root
+from kernelproof.vm.root import PACKAGES, complete, is_wanted, provide_root
 from kernelproof.vm.tests.provision.archive import Archive
 from kernelproof.vm.tests.provision.images import make_kernel
 from kernelproof.vm.tests.provision.stand_ins import TOOLS
@@ -165,7 +166,7 @@ def add_root(archive: Archive, names: tuple[str, ...] = PACKAGES) -> None:
             files["usr/share/base-passwd/passwd.master"] = b"root:*:0:0:root:/root:/bin/bash\nbin:*:2:2:bin:/bin:/n\n"
             files["usr/share/base-passwd/group.master"] = b"root:*:0:\nshadow:*:42:\n"
         archive.add("trixie", name, files=files)
-    for suite in SUITES:
+    for suite in read_distribution().guest:
         archive.publish(suite)
 
 
