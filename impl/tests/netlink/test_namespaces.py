@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -40,6 +41,7 @@ def kind_or_skip(net: Rtnl, name: str, kind: str, **settings: Any) -> netlink.Li
         raise
 
 
+@pytest.mark.skipif(shutil.which("ip") is None, reason="not applicable: there is no ip(8) here")
 def test_example_of_2014(in_namespace: Inside) -> None:
     """The bridge of the article: made, addressed, set up; another program sees it so."""
 
@@ -302,6 +304,7 @@ def test_namespaces_by_fd_path_and_pid(namespace: int) -> None:
         release.set()
 
 
+@pytest.mark.skipif(shutil.which("ip") is None, reason="not applicable: there is no ip(8) here")
 @pytest.mark.rule("N+5")
 def test_named_namespaces_are_those_of_ip(namespace: int) -> None:
     """`ip netns` sees a name made here, and the reverse; what failed leaves no file behind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from errno import EOPNOTSUPP
@@ -78,6 +79,7 @@ def test_failed_step_leaves_nothing_behind(namespace: int) -> None:
     assert (after.addresses, after.routes) == (before.addresses, before.routes)
 
 
+@pytest.mark.skipif(shutil.which("ip") is None, reason="not applicable: there is no ip(8) here")
 @pytest.mark.parametrize("what", ["link", "addr", "route", "neigh", "rule"])
 def test_json_is_that_of_ip(
     in_namespace: Callable[[Callable[[], object]], None], capsys: pytest.CaptureFixture[str], what: str
