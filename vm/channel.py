@@ -38,9 +38,14 @@ class Channel:
         agent: Connected to the guest's port; owned and closed by the channel.
         control: Connected to QEMU's monitor; likewise.
         pidfd: Of QEMU; not closed here.
+        terminal: Connected to the guest's second port, where it has one; nothing is read of it but by who asks.
+            Likewise.
     """
 
-    def __init__(self, agent: socket.socket, control: socket.socket, pidfd: int) -> None:
+    def __init__(
+        self, agent: socket.socket, control: socket.socket, pidfd: int, terminal: socket.socket | None = None
+    ) -> None:
+        self.terminal = terminal
         self.events: deque[Mapping[str, object]] = deque(maxlen=_EVENTS)
         self._agent, self._control, self._pidfd = agent, control, pidfd
         self._frames, self._qmp = FrameReader(), QmpReader()
@@ -57,9 +62,11 @@ class Channel:
         control.setblocking(False)
 
     def close(self) -> None:
-        """Close both streams."""
+        """Close the streams."""
         self._agent.close()
         self._control.close()
+        if self.terminal is not None:
+            self.terminal.close()
 
     def wait_for_greeting(self, deadline: float) -> None:
         """Wait until QEMU's monitor greets.

@@ -95,6 +95,7 @@ class Wiring:
         kernel: Path of the uncompressed kernel; used to boot only.
         initrd: Path of the initramfs; used to boot only.
         discs: Paths of the files of the discs, in the order of `plan_files`.
+        terminal: Descriptor of the terminal's socket in QEMU; of a machine in real time.
     """
 
     executable: str
@@ -105,10 +106,11 @@ class Wiring:
     kernel: str = ""
     initrd: str = ""
     discs: tuple[str, ...] = ()
+    terminal: int = -1
 
 
 SYMBOLIC = Wiring(
-    "QEMU", "MEMORY", "CONSOLE", 3, 4, "KERNEL", "INITRD"
+    "QEMU", "MEMORY", "CONSOLE", 3, 4, "KERNEL", "INITRD", terminal=5
 )  # what stands in a record for this host's paths
 
 
@@ -121,6 +123,7 @@ def qemu_command(spec: MachineSpec, role: Role, wiring: Wiring) -> tuple[str, ..
         *_processor_arguments(spec),
         *_memory_arguments(spec, role, wiring),
         *_channel_arguments(wiring),
+        *_terminal_arguments(spec, wiring),
         *_device_arguments(),
         *disc_arguments(spec.discs, wiring.discs),
         *_start_arguments(spec, role, wiring),
@@ -150,6 +153,18 @@ def _channel_arguments(wiring: Wiring) -> tuple[str, ...]:
         *("-device", "virtserialport,chardev=agent,name=agent"),
         *("-chardev", f"file,id=console,path={_escape(wiring.console)},append=on", "-serial", "chardev:console"),
     )
+
+
+def has_terminal(spec: MachineSpec) -> bool:
+    """Whether a machine has a second port, for a person at a terminal: in virtual time nobody could be waited for."""
+    return spec.time == "real"
+
+
+def _terminal_arguments(spec: MachineSpec, wiring: Wiring) -> tuple[str, ...]:
+    if not has_terminal(spec):
+        return ()
+    chardev = f"socket,id=terminal,fd={wiring.terminal}"
+    return ("-chardev", chardev, "-device", "virtserialport,chardev=terminal,name=terminal")
 
 
 def _device_arguments() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from kernelproof.vm.disc_files import DiscFiles
 from kernelproof.vm.errors import ChannelError, MachineLost
 from kernelproof.vm.lost import judge_end, lost
 from kernelproof.vm.process import Child, Spawner, Usage
-from kernelproof.vm.qemu import MachineSpec, Role, Wiring, migration_road, qemu_command
+from kernelproof.vm.qemu import MachineSpec, Role, Wiring, has_terminal, migration_road, qemu_command
 from kernelproof.vm.qmp import QmpError
 
 START_SECONDS = 30.0  # for QEMU to greet
@@ -118,15 +118,16 @@ class Running:
         """
         discs = DiscFiles() if discs is None else discs
         console, errors = Console("console"), Console("stderr")
-        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+        count = 3 if has_terminal(spec) else 2
+        ours, theirs = zip(*(socket.socketpair() for _ in range(count)), strict=True)
         try:
-            control_end, agent_end = (end.fileno() for end in theirs)
+            control_end, agent_end, *terminal_ends = ends = tuple(end.fileno() for end in theirs)
             paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
             places = (program.executable, _path(memory), console.path)
-            wiring = Wiring(*places, control_end, agent_end, *paths, discs=discs.paths())
+            wiring = Wiring(*places, control_end, agent_end, *paths, discs.paths(), *terminal_ends)
             child = spawner.spawn(
                 qemu_command(spec, role, wiring),
-                descriptors=(control_end, agent_end),
+                descriptors=ends,
                 errors=errors.descriptor,
                 environment={"LC_ALL": "C", **dict(program.environment)},
             )
@@ -137,7 +138,7 @@ class Running:
         finally:
             for end in theirs:
                 end.close()
-        channel = Channel(ours[1], ours[0], child.pidfd)
+        channel = Channel(ours[1], ours[0], child.pidfd, *ours[2:])
         running = cls(role.value, child, channel, console, errors, migration_road(spec.qemu_version), discs)
         with running.losing("qemu"):
             deadline = time.monotonic() + START_SECONDS

@@ -76,6 +76,7 @@ def test_real_time() -> None:
     text = command(replace(SPEC, time="real"), Role.CLONE)
     assert "-icount" not in text
     assert "-accel tcg,thread=multi " in text
+    assert " -chardev socket,id=terminal,fd=5 -device virtserialport,chardev=terminal,name=terminal " in text
 
 
 def test_kvm() -> None:
