@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from kernelproof.vm.guest.frames import FrameError, FrameReader
 from kernelproof.vm.messages import MAX_CONVERSATION, broken
@@ -20,6 +20,7 @@ from kernelproof.vm.qmp import QmpReader, encode_command, read_answer
 
 _CHUNK = 256 * 1024
 _FLOOD = MAX_CONVERSATION + 2 * _CHUNK  # unread bytes of the agent's: more than all that any request may be answered
+_LONGEST_SECONDS = 2_000_000.0  # poll(2) counts milliseconds in 31 bits
 _EVENTS = 256  # events kept: a guest can make QEMU send any number (RTC_CHANGE)
 
 
@@ -55,6 +56,7 @@ class Channel:
             agent.fileno(): Channel._read_agent,
             control.fileno(): Channel._read_control,
         }
+        self._is_open = True  # the agent's stream
         self._poll = select.poll()
         for descriptor in (*self._readers, pidfd):
             self._poll.register(descriptor, select.POLLIN)
@@ -145,9 +147,45 @@ class Channel:
             ChannelError: what came is no frame.
             DeadlineMissed, Ended, QmpError
         """
-        while (frame := self._take_frame()) is None:
+        while (frame := self.take()) is None:
             self._pump(deadline)
         return frame
+
+    def offer(self, data: memoryview) -> int:
+        """Send what can be sent without waiting; returns how much that was. What nobody can get counts as sent."""
+        try:
+            return self._agent.send(data)
+        except BlockingIOError:
+            return 0
+        except (BrokenPipeError, ConnectionResetError):  # the end of QEMU is seen elsewhere
+            return len(data)
+
+    def wait_beside(
+        self, others: Mapping[int, int], deadline: float, *, writing: bool = False
+    ) -> list[tuple[int, int]]:
+        """Wait until something happens here or with other descriptors, and take in all there is here.
+
+        Args:
+            others: Events of poll(2) by descriptor.
+            deadline: By the monotonic clock; infinite for none.
+            writing: Whether to wait until something can be sent, too.
+
+        Returns:
+            What happened with the others.
+
+        Raises:
+            DeadlineMissed, Ended, QmpError, ChannelError
+        """
+        for descriptor, events in others.items():
+            self._poll.register(descriptor, events)
+        try:
+            ready = self._wait(deadline, writing=writing)
+        finally:
+            for descriptor in others:
+                self._poll.unregister(descriptor)
+        theirs = [(descriptor, events) for descriptor, events in ready if descriptor in others]
+        self._take_in(ready, alone=not theirs)
+        return theirs
 
     def wait_until_ended(self, deadline: float) -> bool:
         """Read on until QEMU has ended; False when the deadline passed before.
@@ -167,7 +205,12 @@ class Channel:
         while True:
             self._pump(deadline)
 
-    def _take_frame(self) -> tuple[bytes, bytes] | None:
+    def take(self) -> tuple[bytes, bytes] | None:
+        """The agent's next frame as (kind, payload) if it is here already, or None.
+
+        Raises:
+            ChannelError: what came is no frame.
+        """
         try:
             return self._frames.take()
         except FrameError as error:
@@ -182,19 +225,26 @@ class Channel:
 
     def _pump(self, deadline: float, *, writing: bool = False) -> None:
         """Wait until something happens, and take in all there is."""
+        self._take_in(self._wait(deadline, writing=writing))
+
+    def _wait(self, deadline: float, *, writing: bool) -> list[tuple[int, int]]:
+        writing = writing and self._is_open
         if writing:
             self._poll.modify(self._agent, select.POLLIN | select.POLLOUT)
-        left = deadline - time.monotonic()
+        left = min(deadline - time.monotonic(), _LONGEST_SECONDS)
         ready = self._poll.poll(math.ceil(left * 1000)) if left > 0 else []
         if writing:
             self._poll.modify(self._agent, select.POLLIN)
         if not ready:
             raise DeadlineMissed
+        return ready
+
+    def _take_in(self, ready: Iterable[tuple[int, int]], *, alone: bool = True) -> None:
         found = False
         for descriptor, _ in ready:
             if descriptor in self._readers:
                 found |= self._readers[descriptor](self)
-        if not found and any(descriptor == self._pidfd for descriptor, _ in ready):
+        if alone and not found and any(descriptor == self._pidfd for descriptor, _ in ready):
             raise Ended
 
     def _read_agent(self) -> bool:
@@ -220,4 +270,5 @@ class Channel:
             data = b""
         if not data:  # its end; the process is what is watched from now on
             self._poll.unregister(stream)
+            self._is_open = self._is_open and stream is not self._agent
         return data

@@ -9,20 +9,23 @@ A machine is used by one thread, one request at a time. It is not reused: it is 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import secrets
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kernelproof.vm.channel import Channel
 from kernelproof.vm.completed import Completed, read_completed
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import GuestError
+from kernelproof.vm.forward_port import forward_port
 from kernelproof.vm.guest.frames import (
     BYTES,
     JSON,
@@ -238,6 +241,48 @@ class Machine:
                 answer, final = self._receive_answer(kind, deadline)
         _raise_guest_error(kind, answer)
         yield answer
+
+    @contextmanager
+    def attending(self, message: Mapping[str, object]) -> Iterator[Channel]:
+        """Open a conversation of streams and hand out the channel that it is held on; see `kernelproof.vm.attending`.
+
+        Raises:
+            MachineLost: whatever the channel raises inside.
+            RuntimeError: another request is under way, the machine is closed, or its time is virtual: a guest whose
+                clock leaps can't wait for anyone outside.
+        """
+        if self._virtual:
+            raise RuntimeError("this machine's time is virtual: make its template with time='real'")
+        with self._conversing(message, math.inf):
+            yield self._running.channel
+
+    def read_attended(self, answer: Mapping[str, Plain]) -> int:
+        """What the last answer of such a conversation means: the program's return code.
+
+        Raises:
+            GuestError: the program could not be started.
+        """
+        _raise_guest_error("attend", answer)
+        return int(str(answer["returncode"]))
+
+    def forward_port(self, guest: int | str, host: int | str = 0) -> AbstractContextManager[tuple[str | int, ...]]:
+        """A port of this host that leads into the guest, while the block of a `with` runs; no network card is needed.
+
+        The machine takes no other request meanwhile: start the server before.
+
+        Args:
+            guest: What the guest connects to: a TCP port, "host:port", the path of a unix socket, or "vsock:port".
+            host: Where this host listens: a TCP port of 127.0.0.1 (0 for any), "address:port", or a path.
+
+        Returns:
+            A context manager that gives the address and port, or the path.
+
+        Raises:
+            ValueError: a text that is none of these.
+            OSError: as bind(2) refuses; EADDRINUSE.
+            MachineLost, RuntimeError: as for `attending`.
+        """
+        return forward_port(self, guest, host)
 
     def wait_for_hello(self, timeout: float) -> dict[str, Plain]:
         """Wait for the agent of a machine that boots.

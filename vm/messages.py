@@ -33,6 +33,7 @@ class Conversation:
 CONVERSATIONS: Mapping[str, Conversation] = {
     "ping": Conversation(("pong",)),
     "exec": Conversation(("exec-result",)),
+    "attend": Conversation(("attended",), more=("credit", "reset")),
     "call": Conversation(("call-result",)),
     "push": Conversation(("pushed",)),
     "pull": Conversation(("pulled",), more=("file",)),
@@ -54,6 +55,9 @@ SHAPES: Mapping[str, Shape] = {
     "error": Shape({"type": str, "text": str}),
     "exec-result": Shape({"returncode": int, "stdout_bytes": int, "stderr_bytes": int}),
     "call-result": Shape(),
+    "attended": Shape({"returncode": int}),
+    "credit": Shape({"stream": int, "bytes": int}),
+    "reset": Shape({"stream": int}),
     "file": Shape({"path": str}),
     "pulled": Shape({"files": int}),
     "collected": Shape({"nodeids": list}),

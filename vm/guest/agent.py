@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from kernelproof.vm.guest.attendance import attend
 from kernelproof.vm.guest.commands import call_function, run_command
 from kernelproof.vm.guest.files import send_pulled, store_pushed
 from kernelproof.vm.guest.frames import PROTOCOL, FrameError
@@ -62,6 +63,7 @@ def adopt_packages(path: list[str]) -> None:
 HANDLERS: Mapping[str, Callable[[Port, Mapping[str, object]], None]] = {
     "ping": answer_ping,
     "exec": run_command,
+    "attend": attend,
     "call": call_function,
     "push": store_pushed,
     "pull": send_pulled,

@@ -89,6 +89,30 @@ class Port:
         """
         return self._receive_frame(BYTES)
 
+    @property
+    def descriptor(self) -> int:
+        """What poll(2) says may be read."""
+        return self._descriptor
+
+    def take(self) -> tuple[bytes, bytes] | None:
+        """A frame of any kind that was read already, or None."""
+        return self._reader.take()
+
+    def read(self) -> None:
+        """Read what there is, or wait for it; `take` has the frames.
+
+        Raises:
+            EOFError: the host is gone.
+        """
+        data = os.read(self._descriptor, _READ_BYTES)
+        if not data:
+            raise EOFError("the host closed the channel")
+        self._reader.feed(data)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame that was encoded already; errors as for `send`."""
+        self._write(frame)
+
     def _receive_frame(self, wanted: bytes) -> bytes:
         while (frame := self._reader.take()) is None:
             data = os.read(self._descriptor, _READ_BYTES)
