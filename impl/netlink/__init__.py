@@ -5,6 +5,7 @@
     links, bridges, kinds, addresses, routes, nexthops, neighbours, rules: records, and requests as values
     connection  requests, dumps and batches over a socket; endpoint is the socket, acknowledge the end of an answer
     wire        bytes of messages and attributes; spaces: what attributes are called; values: addresses and names
+    multicast, qdiscs, netconf, namespace_ids: more records; generic, ethtool: generic netlink; tuntap: TUN and TAP
     monitor     events, and a view that is never stale
     topology    what is to be there, the steps to it, and back
     netns       sockets and calls in other network namespaces, and named ones as `ip netns` has them
@@ -69,6 +70,13 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.errors import Policy as Policy
     from kernelproof.impl.netlink.errors import TimedOutError as TimedOutError
     from kernelproof.impl.netlink.errors import WireError as WireError
+    from kernelproof.impl.netlink.ethtool import Ethtool as Ethtool
+    from kernelproof.impl.netlink.ethtool import Features as Features
+    from kernelproof.impl.netlink.ethtool import LinkModes as LinkModes
+    from kernelproof.impl.netlink.ethtool import LinkState as LinkState
+    from kernelproof.impl.netlink.generic import Family as Family
+    from kernelproof.impl.netlink.generic import Generic as Generic
+    from kernelproof.impl.netlink.generic import Reply as Reply
     from kernelproof.impl.netlink.links import Link as Link
     from kernelproof.impl.netlink.links import LinkFlag as LinkFlag
     from kernelproof.impl.netlink.links import Statistics as Statistics
@@ -78,9 +86,12 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.monitor import wait_until_link as wait_until_link
     from kernelproof.impl.netlink.monitor import wait_until_link_gone as wait_until_link_gone
     from kernelproof.impl.netlink.monitor import wait_until_link_up as wait_until_link_up
+    from kernelproof.impl.netlink.multicast import MulticastEntry as MulticastEntry
+    from kernelproof.impl.netlink.multicast import MulticastGroups as MulticastGroups
     from kernelproof.impl.netlink.neighbours import Neighbour as Neighbour
     from kernelproof.impl.netlink.neighbours import NeighbourFlag as NeighbourFlag
     from kernelproof.impl.netlink.neighbours import NeighbourState as NeighbourState
+    from kernelproof.impl.netlink.netconf import NetConf as NetConf
     from kernelproof.impl.netlink.netns import Pid as Pid
     from kernelproof.impl.netlink.netns import create_namespace as create_namespace
     from kernelproof.impl.netlink.netns import delete_namespace as delete_namespace
@@ -88,6 +99,8 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.netns import open_namespace as open_namespace
     from kernelproof.impl.netlink.netns import run_in as run_in
     from kernelproof.impl.netlink.nexthops import NextHopObject as NextHopObject
+    from kernelproof.impl.netlink.qdiscs import Qdisc as Qdisc
+    from kernelproof.impl.netlink.qdiscs import QdiscStatistics as QdiscStatistics
     from kernelproof.impl.netlink.recorder import Recorder as Recorder
     from kernelproof.impl.netlink.recorder import ReplaySocket as ReplaySocket
     from kernelproof.impl.netlink.recorder import parse_recording as parse_recording
@@ -103,6 +116,9 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.topology import LinkWanted as LinkWanted
     from kernelproof.impl.netlink.topology import Topology as Topology
     from kernelproof.impl.netlink.topology import applied as applied
+    from kernelproof.impl.netlink.tuntap import Tun as Tun
+    from kernelproof.impl.netlink.tuntap import TunFlag as TunFlag
+    from kernelproof.impl.netlink.tuntap import open_tun as open_tun
 
 # Module -> its public names.
 _HOMES = {
@@ -122,17 +138,23 @@ _HOMES = {
         "AlreadyThereError ClosedError DumpInterruptedError NetlinkError NoSuchProcessError NotPermittedError "
         "NotThereError Policy TimedOutError WireError"
     ),
+    "ethtool": "Ethtool Features LinkModes LinkState",
+    "generic": "Family Generic Reply",
     "links": "Link LinkFlag Statistics",
     "monitor": "Event Monitor Overrun wait_until_link wait_until_link_gone wait_until_link_up",
+    "multicast": "MulticastEntry MulticastGroups",
     "neighbours": "Neighbour NeighbourFlag NeighbourState",
     "netns": "Pid create_namespace delete_namespace list_namespaces open_namespace run_in",
+    "netconf": "NetConf",
     "nexthops": "NextHopObject",
+    "qdiscs": "Qdisc QdiscStatistics",
     "recorder": "Recorder ReplaySocket parse_recording",
     "requests": "MessageFlag Request",
     "routes": "Encapsulation NextHop Route RouteType Scope",
     "rtnl": "Rtnl",
     "rules": "Rule",
     "topology": "LinkWanted Topology applied",
+    "tuntap": "Tun TunFlag open_tun",
 }
 
 

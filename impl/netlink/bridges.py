@@ -13,13 +13,14 @@ from kernelproof.impl.netlink.links import DELLINK, GETLINK, HEADER, SETLINK
 from kernelproof.impl.netlink.requests import Request
 from kernelproof.impl.netlink.spaces import BRIDGE_LINK
 from kernelproof.impl.netlink.values import check_index
-from kernelproof.impl.netlink.wire import U32, Attribute, Message, parse_attributes, parse_list
+from kernelproof.impl.netlink.wire import U16, U32, Attribute, Message, parse_attributes, parse_list
 
 if TYPE_CHECKING:
     from kernelproof.impl.netlink.kinds import Option
 
 _AF_BRIDGE: Final = 7
 _VLAN_INFO: Final = Struct("=HH")
+_OF_PORT, _OF_BRIDGE = 1, 2  # BRIDGE_FLAGS_MASTER asks the bridge above the port, BRIDGE_FLAGS_SELF the link itself
 
 
 def set_bridge_port(port: int, options: "Mapping[str, Option]") -> Request:
@@ -44,7 +45,7 @@ def change_vlans(port: int, *vlans: Vlan, add: bool, of_bridge: bool = False) ->
     Raises:
         ValueError: not 1 to 4094, a range that runs backwards, or one of PVIDs.
     """
-    entries: list[Attribute] = [(0, Struct("=H").pack(1 if of_bridge else 2))]
+    entries: list[Attribute] = [(0, U16.pack(_OF_BRIDGE if of_bridge else _OF_PORT))]
     for vlan in vlans:
         if not 1 <= vlan.first <= vlan.last <= 4094 or (vlan.pvid and vlan.first != vlan.last):
             raise ValueError(f"{vlan}: VLANs are 1 to 4094, and one alone can be the PVID")

@@ -144,6 +144,12 @@ class Link(NamedTuple):
         """Whether somebody set it up."""
         return bool(self.flags & UP)
 
+    @property
+    def virtual_functions(self) -> "tuple[tuple[tuple[int, bytes], ...], ...]":
+        """The attributes (IFLA_VF_*) of each virtual function, raw; the kernel lists them on request only."""
+        listed = dict(self.rest).get(22, b"")
+        return tuple(parse_list(data) for _, data in parse_list(listed))
+
     def option(self, name: str) -> "Option | None":
         """Return an option of its kind, or None where the kernel did not tell it."""
         return next((value for key, value in self.options if key == name), None)

@@ -10,13 +10,31 @@ an ifindex is needed. Lists say whether they are consistent (`Dump`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from errno import ENODEV
 from typing import TYPE_CHECKING, Any
 
-from kernelproof.impl.netlink import addresses, bridges, links, neighbours, nexthops, routes, rules
+from kernelproof.impl.netlink import (
+    addresses,
+    bridges,
+    links,
+    multicast,
+    namespace_ids,
+    neighbours,
+    netconf,
+    nexthops,
+    qdiscs,
+    routes,
+    rules,
+)
 from kernelproof.impl.netlink.connection import Answer, Connection, Dump
 from kernelproof.impl.netlink.errors import NetlinkError
+from kernelproof.impl.netlink.namespace_ids import ANY
+from kernelproof.impl.netlink.netconf import ALL
+from kernelproof.impl.netlink.netns import Pid, open_namespace
+from kernelproof.impl.netlink.qdiscs import ROOT
 from kernelproof.impl.netlink.wire import Splitter
 
 if TYPE_CHECKING:
@@ -25,13 +43,29 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.addresses import Address
     from kernelproof.impl.netlink.kinds import Option
     from kernelproof.impl.netlink.links import Link, Which
+    from kernelproof.impl.netlink.multicast import MulticastEntry, MulticastGroups
     from kernelproof.impl.netlink.neighbours import Neighbour
+    from kernelproof.impl.netlink.netconf import NetConf
     from kernelproof.impl.netlink.netns import Where
     from kernelproof.impl.netlink.nexthops import NextHopObject
+    from kernelproof.impl.netlink.qdiscs import Qdisc
     from kernelproof.impl.netlink.requests import Request
     from kernelproof.impl.netlink.routes import Route
     from kernelproof.impl.netlink.rules import Rule
     from kernelproof.impl.netlink.values import Ip, Prefix
+
+
+@contextmanager
+def _shown(where: Where) -> Iterator[dict[str, int]]:
+    # A descriptor that is open while the kernel looks at it.
+    if isinstance(where, Pid):
+        yield {"pid": where.pid}
+        return
+    fd = open_namespace(where)
+    try:
+        yield {"fd": fd}
+    finally:
+        os.close(fd)
 
 
 class Rtnl:
@@ -180,6 +214,75 @@ class Rtnl:
         """List forwarding entries."""
         index = 0 if bridge is None else self.index_of(bridge)
         return self.connection.dump(neighbours.list_forwarding(bridge=index), neighbours.parse_neighbour)
+
+    def multicast(self) -> Dump[MulticastGroups]:
+        """List the multicast groups of all bridges, a record a bridge."""
+        return self.connection.dump(multicast.list_multicast(), multicast.parse_multicast)
+
+    def multicast_add(self, entry: MulticastEntry, *, replace: bool = False) -> None:
+        """Let a port of a bridge have a multicast group."""
+        self.request(multicast.add_multicast(entry, replace=replace))
+
+    def multicast_delete(self, entry: MulticastEntry) -> None:
+        """Take a multicast group from a port of a bridge."""
+        self.request(multicast.delete_multicast(entry))
+
+    # Queueing disciplines
+
+    def qdiscs(self, link: Which | None = None, *, invisible: bool = False) -> tuple[Qdisc, ...]:
+        """List queueing disciplines, of one link if told; the kernel sends those of all."""
+        wanted = None if link is None else self.index_of(link)
+        found = self.connection.dump(qdiscs.list_qdiscs(invisible=invisible), qdiscs.parse_qdisc)
+        return tuple(each for each in found if wanted in (None, each.ifindex))
+
+    def qdisc_add(self, link: Which, kind: str, **how: Any) -> None:
+        """Add a queueing discipline; further arguments as for qdiscs.add_qdisc."""
+        self.request(qdiscs.add_qdisc(self.index_of(link), kind, **how))
+
+    def qdisc_delete(self, link: Which, *, parent: int = ROOT, handle: int = 0) -> None:
+        """Remove the queueing discipline below a parent; that of ingress and clsact is qdiscs.INGRESS."""
+        self.request(qdiscs.delete_qdisc(self.index_of(link), parent=parent, handle=handle))
+
+    def classes(self, link: Which) -> Dump[Qdisc]:
+        """List the classes of a link."""
+        return self.connection.dump(qdiscs.list_classes(self.index_of(link)), qdiscs.parse_qdisc)
+
+    def class_add(self, link: Which, handle: int, **how: Any) -> None:
+        """Add a class of an htb; further arguments as for qdiscs.add_class."""
+        self.request(qdiscs.add_class(self.index_of(link), handle, **how))
+
+    def class_delete(self, link: Which, handle: int) -> None:
+        """Remove a class."""
+        self.request(qdiscs.delete_class(self.index_of(link), handle))
+
+    # Settings of IP, and numbers of namespaces
+
+    def netconf(self, link: Which = ALL, *, family: int = 2) -> NetConf:
+        """Return the settings of a family on a link, on netconf.ALL or on netconf.DEFAULT."""
+        index = link if isinstance(link, int) else self.index_of(link)
+        return netconf.parse_netconf(self.request(netconf.get_netconf(family, index)).messages[0])
+
+    def netconfs(self, *, family: int = 0) -> Dump[NetConf]:
+        """List the settings of all links."""
+        return self.connection.dump(netconf.list_netconf(family=family), netconf.parse_netconf)
+
+    def namespace_id(self, where: Where) -> int | None:
+        """Return by which number this namespace calls another, or None if by none."""
+        with _shown(where) as shown:
+            answer = self.request(namespace_ids.get_namespace_id(**shown))
+        found = namespace_ids.parse_namespace_id(answer.messages[0])
+        return None if found == namespace_ids.ANY else found
+
+    def namespace_id_set(self, where: Where, number: int = ANY) -> int:
+        """Give another namespace a number here, the kernel's choice unless told, and return it."""
+        with _shown(where) as shown:
+            self.request(namespace_ids.set_namespace_id(number, **shown))
+            answer = self.request(namespace_ids.get_namespace_id(**shown))
+        return namespace_ids.parse_namespace_id(answer.messages[0])
+
+    def namespace_ids(self) -> Dump[int]:
+        """List the numbers that are given."""
+        return self.connection.dump(namespace_ids.list_namespace_ids(), namespace_ids.parse_namespace_id)
 
     # Addresses
 

@@ -12,10 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelproof.impl.netlink.addresses import parse_address
+from kernelproof.impl.netlink.bridges import parse_vlans
 from kernelproof.impl.netlink.errors import WireError
+from kernelproof.impl.netlink.ethtool import parse_bitset
+from kernelproof.impl.netlink.generic import parse_family
 from kernelproof.impl.netlink.links import add_link, parse_link
+from kernelproof.impl.netlink.multicast import parse_multicast
+from kernelproof.impl.netlink.namespace_ids import parse_namespace_id
 from kernelproof.impl.netlink.neighbours import parse_neighbour
+from kernelproof.impl.netlink.netconf import parse_netconf
 from kernelproof.impl.netlink.nexthops import parse_nexthop
+from kernelproof.impl.netlink.qdiscs import parse_qdisc
 from kernelproof.impl.netlink.routes import parse_route
 from kernelproof.impl.netlink.rules import parse_rule
 from kernelproof.impl.netlink.spaces import LINK, Space
@@ -41,6 +48,12 @@ PARSERS: tuple[Callable[[Message], object], ...] = (
     parse_neighbour,
     parse_rule,
     parse_nexthop,
+    parse_multicast,
+    parse_qdisc,
+    parse_vlans,
+    parse_netconf,
+    parse_family,
+    parse_namespace_id,
 )
 Walk = Callable[[bytes], Iterator[tuple[int, int, int]]]
 raw_attributes = st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=40)), max_size=12)
@@ -120,7 +133,8 @@ def test_values_of_wrong_width_are_refused() -> None:
 def test_short_structures_are_refused(length: int) -> None:
     """No parser reads beyond a message that ends within its structure."""
     for parse in PARSERS:
-        if length < 8 or parse not in (parse_address, parse_nexthop):
+        shorter = (parse_address, parse_nexthop, parse_multicast, parse_netconf, parse_family, parse_namespace_id)
+        if length < 4 or (length < 8 and parse in shorter[:3]) or parse not in shorter:
             with pytest.raises(WireError):
                 parse(Message(16, 0, 0, 0, bytes(length)))
 
@@ -177,6 +191,8 @@ def test_lying_message_is_refused(datagram: bytes) -> None:
 def test_parsers_take_any_bytes(data: bytes) -> None:
     """Any bytes are a record or a WireError."""
     parse_all(data)
+    with suppress(WireError):
+        parse_bitset(data)
 
 
 def parse_all(data: bytes) -> None:
