@@ -2,87 +2,159 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
+from kernelproof.conformance.netlink import ifreq, raw
+from kernelproof.conformance.netlink.shown import PROC_IPV4, addresses4, ip_json, outcome, routes4
+from kernelproof.impl.netlink import AddressFlag, Rtnl
 
 if TYPE_CHECKING:
-    from pyroute2 import IPRoute
+    from collections.abc import Callable
 
-    from kernelproof.conformance.netlink.conftest import Link
+    from kernelproof.conformance.netlink.conftest import Settled
     from kernelproof.conformance.seen import Seen
 
-IPV4 = Path("/proc/sys/net/ipv4/conf")
 
-
-def shown_by_ip(device: str) -> tuple[list[str], dict[tuple[str, int], dict[str, Any]]]:
-    """Return the flags of a device and its IPv4 addresses by address and prefix length."""
-    command = ["ip", "-j", "-4", "addr", "show", "dev", device]
-    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=30)
-    (link,) = json.loads(shown.stdout)
-    return link["flags"], {(entry["local"], entry["prefixlen"]): entry for entry in link["addr_info"]}
+def flag(device: str, name: str) -> dict[str, bool]:
+    """Return which of a device's addresses `ip` shows with a flag."""
+    return {address: entry.get(name, False) for address, entry in addresses4(device).items()}
 
 
 def local_addresses() -> set[str]:
+    """Return the machine's own addresses by the trie of routes."""
     # A leaf of the trie is a line "|-- ADDRESS"; the lines below it say what the address is.
     leaves = re.split(r"\|-- ", Path("/proc/net/fib_trie").read_text())
     return {leaf.split()[0] for leaf in leaves[1:] if "/32 host LOCAL" in leaf}
 
 
-@behaviour("address.ipv4.permanent-flag", subject="stand-in")
-def test_address_of_mydocker0_is_permanent(route: IPRoute, new_link: Link) -> None:
+@behaviour("address.ipv4.permanent-flag", subject="impl")
+def test_address_of_mydocker0_is_permanent(net: Rtnl) -> None:
     """An address given without lifetimes is permanent; the one with lifetimes is not, which `ip` calls dynamic."""
-    bridge = new_link("mydocker0", "bridge")
-    route.addr("add", index=bridge, address="10.0.41.1", prefixlen=16)
-    route.addr("add", index=bridge, address="10.1.41.1", prefixlen=16, preferred_lft=3600, valid_lft=3600)
-
-    flags, addresses = shown_by_ip("mydocker0")
-    assert "UP" in flags
-    dynamic = {address: entry.get("dynamic", False) for address, entry in addresses.items()}
-    assert dynamic == {("10.0.41.1", 16): False, ("10.1.41.1", 16): True}
+    net.link_add("mydocker0", "bridge", up=True)
+    net.address_add("mydocker0", "10.0.41.1/16")
+    net.address_add("mydocker0", "10.1.41.1/16", preferred_seconds=3600, valid_seconds=3600)
+    assert flag("mydocker0", "dynamic") == {"10.0.41.1/16": False, "10.1.41.1/16": True}
 
 
-@behaviour("address.ipv4.secondary-flag", subject="stand-in")
-def test_second_address_of_a_subnet_is_secondary(route: IPRoute, new_link: Link) -> None:
+@behaviour("address.ipv4.secondary-flag", subject="impl")
+def test_second_address_of_a_subnet_is_secondary(net: Rtnl) -> None:
     """The second address of a subnet on a device is a secondary one, the first of each subnet is not."""
-    device = new_link("br0", "bridge")
-    for address in ("10.9.0.1", "10.9.0.2", "10.8.0.1"):
-        route.addr("add", index=device, address=address, prefixlen=24)
-
-    _, addresses = shown_by_ip("br0")
-    secondary = {address: entry.get("secondary", False) for (address, _), entry in addresses.items()}
-    assert secondary == {"10.9.0.1": False, "10.9.0.2": True, "10.8.0.1": False}
+    net.link_add("br0", "bridge", up=True)
+    for address in ("10.9.0.1/24", "10.9.0.2/24", "10.8.0.1/24"):
+        net.address_add("br0", address)
+    assert flag("br0", "secondary") == {"10.9.0.1/24": False, "10.9.0.2/24": True, "10.8.0.1/24": False}
 
 
-@behaviour("address.ipv4.primary-removal-drops-secondaries", subject="stand-in")
-def test_primary_takes_its_secondaries_along(route: IPRoute, new_link: Link, seen: Seen) -> None:
+@behaviour("address.ipv4.primary-removal-drops-secondaries", subject="impl")
+def test_primary_takes_its_secondaries_along(net: Rtnl, seen: Seen) -> None:
     """Without promote_secondaries the removal of a primary address removes the secondary ones of its subnet too."""
-    device = new_link("br0", "bridge")
+    net.link_add("br0", "bridge", up=True)
     for scope in ("all", "br0"):
-        (IPV4 / scope / "promote_secondaries").write_text("0")
-    for address in ("10.9.0.1", "10.9.0.2", "10.9.0.3", "10.8.0.1"):
-        route.addr("add", index=device, address=address, prefixlen=24)
+        (PROC_IPV4 / "conf" / scope / "promote_secondaries").write_text("0")
+    for address in ("10.9.0.1/24", "10.9.0.2/24", "10.9.0.3/24", "10.8.0.1/24"):
+        net.address_add("br0", address)
     before = local_addresses()
     assert before >= {"10.9.0.1", "10.9.0.2", "10.9.0.3", "10.8.0.1"}
 
-    route.addr("del", index=device, address="10.9.0.1", prefixlen=24)
+    net.address_delete("br0", "10.9.0.1/24")
     gone = before - local_addresses()
     assert seen(gone) == {"10.9.0.1", "10.9.0.2", "10.9.0.3"}
 
 
-@behaviour("address.ipv4.primary-removal-promotes", subject="stand-in")
-def test_secondary_becomes_primary(route: IPRoute, new_link: Link) -> None:
+@behaviour("address.ipv4.primary-removal-promotes", subject="impl")
+def test_secondary_becomes_primary(net: Rtnl) -> None:
     """With promote_secondaries the removal of a primary address makes a secondary one of its subnet the primary."""
-    device = new_link("br0", "bridge")
-    (IPV4 / "br0/promote_secondaries").write_text("1")
-    for address in ("10.9.0.1", "10.9.0.2"):
-        route.addr("add", index=device, address=address, prefixlen=24)
+    net.link_add("br0", "bridge", up=True)
+    (PROC_IPV4 / "conf/br0/promote_secondaries").write_text("1")
+    for address in ("10.9.0.1/24", "10.9.0.2/24"):
+        net.address_add("br0", address)
+    net.address_delete("br0", "10.9.0.1/24")
+    assert flag("br0", "secondary") == {"10.9.0.2/24": False}
 
-    route.addr("del", index=device, address="10.9.0.1", prefixlen=24)
-    _, addresses = shown_by_ip("br0")
-    secondary = {address: entry.get("secondary", False) for (address, _), entry in addresses.items()}
-    assert secondary == {"10.9.0.2": False}
+
+@behaviour("address.ipv4.label-limit", subject="impl")
+def test_label_has_at_most_fifteen_characters(net: Rtnl, seen: Seen) -> None:
+    """A label of 15 characters is taken, one of 16 is refused with ERANGE, and no address is added then."""
+    device = net.link_add("br0", "bridge", up=True).ifindex
+    net.address_add(device, "10.9.0.1/24", label="br0:" + "x" * 11)
+    label = b"br0:" + b"x" * 12 + b"\0"
+    local = socket.inet_aton("10.9.0.2")
+    answer = outcome(net.request, raw.address(device, (2, local), (1, local), (3, label), how=raw.CREATE))
+    assert outcome(net.address_add, device, "10.9.0.2/24", label="br0:" + "x" * 12) == answer
+    assert {address: entry["label"] for address, entry in addresses4("br0").items()} == {
+        "10.9.0.1/24": "br0:xxxxxxxxxxx"
+    }
+    assert seen(answer) == "ERANGE"
+
+
+@behaviour("address.ipv4.peer", subject="impl")
+def test_prefix_route_is_for_the_peer(net: Rtnl) -> None:
+    """An address with a peer gives a route to the peer's prefix, and none to its own."""
+    net.link_add("br0", "bridge", up=True)
+    net.address_add("br0", "10.9.0.1/24", peer="10.8.0.1")
+    assert [route.destination for route in routes4() if route.device == "br0"] == ["10.8.0.0/24"]
+
+
+@behaviour("address.ipv4.lifetime-expiry", subject="impl")
+def test_address_goes_when_its_time_is_over(net: Rtnl, settled: Settled) -> None:
+    """An address that is valid for 2 seconds is removed by the kernel, and one that is for ever stays."""
+    net.link_add("br0", "bridge", up=True)
+    net.address_add("br0", "10.9.0.1/24", preferred_seconds=2, valid_seconds=2)
+    net.address_add("br0", "10.8.0.1/24")
+    assert local_addresses() >= {"10.9.0.1", "10.8.0.1"}
+    assert settled(lambda: local_addresses() & {"10.9.0.1", "10.8.0.1"}, {"10.8.0.1"}) == {"10.8.0.1"}
+
+
+@behaviour("address.ipv4.noprefixroute", subject="impl")
+def test_address_without_prefix_route(net: Rtnl) -> None:
+    """An address with IFA_F_NOPREFIXROUTE makes no route for its prefix; one without the flag does."""
+    net.link_add("br0", "bridge", up=True)
+    net.address_add("br0", "10.9.0.1/24", flags=AddressFlag.NOPREFIXROUTE)
+    net.address_add("br0", "10.8.0.1/24")
+    assert [route.destination for route in routes4()] == ["10.8.0.0/24"]
+    assert local_addresses() >= {"10.9.0.1", "10.8.0.1"}
+
+
+@behaviour("address.ipv4.prefix-route-metric", subject="impl")
+def test_metric_of_prefix_route(net: Rtnl) -> None:
+    """The priority of an address is the metric of its prefix's route."""
+    net.link_add("br0", "bridge", up=True)
+    net.address_add("br0", "10.9.0.1/24", priority=77)
+    assert [(route.destination, route.metric) for route in routes4()] == [("10.9.0.0/24", 77)]
+
+
+@behaviour("address.ioctl.set-unprivileged", subject="impl")
+def test_address_is_set_with_privilege_only(
+    net: Rtnl, unprivileged: Callable[[Callable[[], Any]], Any], seen: Seen
+) -> None:
+    """A process without CAP_NET_ADMIN can't set an address, by ioctl(2) or by netlink, but reads it."""
+    net.link_add("br0", "bridge", up=True)
+    net.address_add("br0", "10.9.0.1/24")
+
+    def try_both() -> list[str]:
+        with Rtnl() as own:
+            return [
+                outcome(ifreq.ask, ifreq.SIOCSIFADDR, "br0", ifreq.address("10.8.0.1")),
+                outcome(own.address_add, "br0", "10.8.0.1/24"),
+                socket.inet_ntoa(ifreq.ask(ifreq.SIOCGIFADDR, "br0")[4:8]),
+            ]
+
+    by_ioctl, by_netlink, read = unprivileged(try_both)
+    assert read == "10.9.0.1"
+    assert by_netlink == "EPERM"
+    assert seen(by_ioctl) == "EPERM"
+    assert list(addresses4("br0")) == ["10.9.0.1/24"]
+
+
+@behaviour("link.ioctl.zero-deletes-ipv4", subject="impl")
+def test_zero_address_removes_the_address(net: Rtnl) -> None:
+    """SIOCSIFADDR with 0.0.0.0 removes the address of a device."""
+    net.link_add("br0", "bridge", up=True)
+    net.address_add("br0", "10.9.0.1/24")
+    assert list(addresses4("br0")) == ["10.9.0.1/24"]
+    ifreq.ask(ifreq.SIOCSIFADDR, "br0", ifreq.address("0.0.0.0"))
+    assert [link["addr_info"] for link in ip_json("-4", "address", "show", "dev", "br0") if link] == []

@@ -1,59 +1,99 @@
-"""Bridges and their ports."""
+"""Bridges and their ports as they are made."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from kernelproof import behaviour
+from kernelproof.conformance.netlink.shown import DEVICES, ip_json, number_of, option_of, port_option_of
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
-    from kernelproof.conformance.netlink.conftest import Link, Refusal
     from kernelproof.conformance.seen import Seen
-
-DEVICES = Path("/sys/class/net")
-
-
-@behaviour("bridge.default.forward-delay", subject="stand-in")
-def test_forward_delay_of_new_bridge(new_link: Link, seen: Seen) -> None:
-    """A new bridge waits 15 seconds, 1500 hundredths, in each of the states listening and learning."""
-    new_link("br0", "bridge")
-    delay = int((DEVICES / "br0/bridge/forward_delay").read_text())
-    assert seen(delay) == 1500
+    from kernelproof.impl.netlink import Rtnl
 
 
-@behaviour("bridge.port.master-set-and-unset", subject="stand-in")
-def test_port_is_taken_and_released(route: IPRoute, new_link: Link) -> None:
+def default(name: str, file: str, value: int) -> object:
+    """A file of a new bridge, with what it reads."""
+    return pytest.param(file, value, id=name, marks=behaviour(f"bridge.default.{name}", subject="impl"))
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        default("forward-delay", "forward_delay", 1500),
+        default("hello-time", "hello_time", 200),
+        default("max-age", "max_age", 2000),
+        default("ageing-time", "ageing_time", 30000),
+        default("stp-off", "stp_state", 0),
+        default("vlan-filtering-off", "vlan_filtering", 0),
+        default("priority", "priority", 32768),
+        default("mcast-snooping", "multicast_snooping", 1),
+        default("mcast-querier-off", "multicast_querier", 0),
+        default("hash-max", "hash_max", 4096),
+    ],
+)
+def test_new_bridge_has(net: Rtnl, seen: Seen, file: str, value: int) -> None:
+    """A bridge that was given no option has the documented default."""
+    net.link_add("br0", "bridge")
+    assert seen(number_of(f"br0/bridge/{file}")) == value
+
+
+@behaviour("bridge.default.hash-elasticity", subject="impl")
+def test_hash_elasticity_is_no_option_any_more(net: Rtnl, observer: IPRoute, seen: Seen) -> None:
+    """The elasticity of the multicast hash reads 16, whatever it was set to."""
+    net.link_add("br0", "bridge")
+    read = [option_of(observer, "br0", "IFLA_BR_MCAST_HASH_ELASTICITY")]
+    for value in (4, 32):
+        net.link_set("br0", kind="bridge", options={"mcast_hash_elasticity": value})
+        read.append(option_of(observer, "br0", "IFLA_BR_MCAST_HASH_ELASTICITY"))
+    assert seen(read) == [16, 16, 16]
+
+
+@behaviour("bridge.default.port-flags", subject="impl")
+def test_flags_of_new_port(net: Rtnl, seen: Seen) -> None:
+    """A new port learns and floods, and has neither hairpin nor guard, root block or isolation."""
+    net.link_add("br0", "bridge")
+    net.link_add("port0", "dummy", master="br0")
+    on = ("learning", "unicast_flood", "multicast_flood", "broadcast_flood")
+    off = ("hairpin_mode", "bpdu_guard", "root_block", "isolated")
+    read = {file: number_of(f"port0/brport/{file}") for file in (*on, *off)}
+    assert seen([read[file] for file in on]) == [1, 1, 1, 1]
+    assert seen([read[file] for file in off]) == [0, 0, 0, 0]
+
+
+@behaviour("bridge.default.port-unlocked", subject="impl")
+def test_new_port_is_not_locked(net: Rtnl, seen: Seen) -> None:
+    """A new port is not locked."""
+    net.link_add("br0", "bridge")
+    net.link_add("port0", "dummy", master="br0")
+    (port,) = ip_json("link", "show", "dev", "port0")
+    assert seen(port["linkinfo"]["info_slave_data"]["locked"]) is False
+
+
+@behaviour("bridge.limit.eht-hosts", subject="impl")
+def test_tracked_hosts_of_new_port(net: Rtnl, seen: Seen) -> None:
+    """A new port keeps track of at most 512 hosts of multicast groups."""
+    net.link_add("br0", "bridge")
+    net.link_add("port0", "dummy", master="br0")
+    assert seen(port_option_of("port0", 37)) == 512
+
+
+@behaviour("bridge.port.master-set-and-unset", subject="impl")
+def test_port_is_taken_and_released(net: Rtnl) -> None:
     """A device is a port of the bridge that IFLA_MASTER names, and of none once IFLA_MASTER is 0."""
-    bridge = new_link("br0", "bridge")
-    port = new_link("port0", "dummy")
+    net.link_add("br0", "bridge")
+    net.link_add("port0", "dummy")
     ports = DEVICES / "br0/brif"
     assert list(ports.iterdir()) == []
 
-    route.link("set", index=port, master=bridge)
+    net.link_set("port0", master="br0")
     assert [entry.name for entry in ports.iterdir()] == ["port0"]
     assert (DEVICES / "port0/master").resolve() == (DEVICES / "br0").resolve()
 
-    route.link("set", index=port, master=0)
+    net.link_set("port0", master=0)
     assert list(ports.iterdir()) == []
     assert not (DEVICES / "port0/master").exists()
-
-
-@behaviour("bridge.limit.group-fwd-mask", subject="stand-in")
-def test_group_forward_mask_restricts_three_bits(
-    route: IPRoute, new_link: Link, refusal_of: Refusal, seen: Seen
-) -> None:
-    """A group forward mask with bit 0, 1 or 2 is refused with EINVAL, and the one of all other bits is taken."""
-    bridge = new_link("br0", "bridge")
-    mask = DEVICES / "br0/bridge/group_fwd_mask"
-
-    def set_mask(bits: int) -> str:
-        return refusal_of(route.link, "set", index=bridge, kind="bridge", br_group_fwd_mask=bits)
-
-    answers = [set_mask(1 << bit) for bit in (0, 1, 2)]
-    assert seen(answers) == ["EINVAL"] * 3
-    assert int(mask.read_text(), 16) == 0
-    assert set_mask(0xFFF8) == "no error"
-    assert int(mask.read_text(), 16) == 0xFFF8
