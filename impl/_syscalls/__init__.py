@@ -9,6 +9,7 @@
     namespaces     unshare, setns, clone3
     ownership      fchownat by descriptor
     resolve        openat2
+    statx          mount IDs of files
     spawn          posix_spawn with a working directory
 
 This is the lowest layer. It checks only what would corrupt the message to the kernel (a NUL byte in a string, a

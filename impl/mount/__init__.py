@@ -1,0 +1,112 @@
+"""Mounts of Linux: the table, every way to change it, and paths that stay inside a root.
+
+    classic     mount, bind, remount, move, types of propagation: the calls that every kernel has
+    unmounting  unmount one or a tree, with a deadline; holders says who keeps it busy
+    table       MountTable: read once, asked often; mountinfo is its text, records its Mount
+    point       is a path a mount point, and which mount is it on
+    options     words of `mount -o` and fstab to flags, and back
+    errors      what can go wrong
+
+Each stands on those below it. This is not for devices, partitions, or checking a filesystem.
+
+A name is looked up when it is first used, so that a program pays for the modules it needs.
+"""
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # what type checkers take for true; typing itself would cost 6 ms at every import
+if TYPE_CHECKING:
+    from kernelproof.impl.mount.classic import bind as bind
+    from kernelproof.impl.mount.classic import force_mount as force_mount
+    from kernelproof.impl.mount.classic import make_private as make_private
+    from kernelproof.impl.mount.classic import make_rprivate as make_rprivate
+    from kernelproof.impl.mount.classic import make_rshared as make_rshared
+    from kernelproof.impl.mount.classic import make_rslave as make_rslave
+    from kernelproof.impl.mount.classic import make_runbindable as make_runbindable
+    from kernelproof.impl.mount.classic import make_shared as make_shared
+    from kernelproof.impl.mount.classic import make_slave as make_slave
+    from kernelproof.impl.mount.classic import make_unbindable as make_unbindable
+    from kernelproof.impl.mount.classic import mount as mount
+    from kernelproof.impl.mount.classic import mounted as mounted
+    from kernelproof.impl.mount.classic import move as move
+    from kernelproof.impl.mount.classic import remount as remount
+    from kernelproof.impl.mount.errors import FsContextError as FsContextError
+    from kernelproof.impl.mount.errors import FstabError as FstabError
+    from kernelproof.impl.mount.errors import LogLine as LogLine
+    from kernelproof.impl.mount.errors import MountError as MountError
+    from kernelproof.impl.mount.errors import MountinfoError as MountinfoError
+    from kernelproof.impl.mount.errors import NoSuchMountError as NoSuchMountError
+    from kernelproof.impl.mount.errors import OptionError as OptionError
+    from kernelproof.impl.mount.errors import StillMountedError as StillMountedError
+    from kernelproof.impl.mount.errors import UnsafePathError as UnsafePathError
+    from kernelproof.impl.mount.holders import Holder as Holder
+    from kernelproof.impl.mount.holders import find_holders as find_holders
+    from kernelproof.impl.mount.mountinfo import ParsedMountinfo as ParsedMountinfo
+    from kernelproof.impl.mount.mountinfo import decode_octal as decode_octal
+    from kernelproof.impl.mount.mountinfo import encode_octal as encode_octal
+    from kernelproof.impl.mount.mountinfo import format_mount as format_mount
+    from kernelproof.impl.mount.mountinfo import parse_mountinfo as parse_mountinfo
+    from kernelproof.impl.mount.options import MountAttribute as MountAttribute
+    from kernelproof.impl.mount.options import MountFlag as MountFlag
+    from kernelproof.impl.mount.options import Options as Options
+    from kernelproof.impl.mount.options import format_options as format_options
+    from kernelproof.impl.mount.options import merge_tmpfs_options as merge_tmpfs_options
+    from kernelproof.impl.mount.options import parse_options as parse_options
+    from kernelproof.impl.mount.options import split_options as split_options
+    from kernelproof.impl.mount.point import MountPointProbe as MountPointProbe
+    from kernelproof.impl.mount.point import is_mount_point as is_mount_point
+    from kernelproof.impl.mount.point import mount_id as mount_id
+    from kernelproof.impl.mount.point import probe_mount_point as probe_mount_point
+    from kernelproof.impl.mount.records import Mount as Mount
+    from kernelproof.impl.mount.records import MountInfo as MountInfo
+    from kernelproof.impl.mount.records import Propagation as Propagation
+    from kernelproof.impl.mount.table import Branch as Branch
+    from kernelproof.impl.mount.table import Change as Change
+    from kernelproof.impl.mount.table import MountTable as MountTable
+    from kernelproof.impl.mount.table import find_mount as find_mount
+    from kernelproof.impl.mount.table import fstype_filter as fstype_filter
+    from kernelproof.impl.mount.table import get_mounts as get_mounts
+    from kernelproof.impl.mount.table import parents_filter as parents_filter
+    from kernelproof.impl.mount.table import pid_mount_info as pid_mount_info
+    from kernelproof.impl.mount.table import prefix_filter as prefix_filter
+    from kernelproof.impl.mount.table import single_entry_filter as single_entry_filter
+    from kernelproof.impl.mount.unmounting import force_unmount as force_unmount
+    from kernelproof.impl.mount.unmounting import plan_unmounts as plan_unmounts
+    from kernelproof.impl.mount.unmounting import recursive_unmount as recursive_unmount
+    from kernelproof.impl.mount.unmounting import unmount as unmount
+    from kernelproof.impl.mount.unmounting import unmount_recursive as unmount_recursive
+
+# Module -> its public names.
+_HOMES = {
+    "classic": (
+        "bind force_mount make_private make_rprivate make_rshared make_rslave make_runbindable make_shared "
+        "make_slave make_unbindable mount mounted move remount"
+    ),
+    "errors": (
+        "FsContextError FstabError LogLine MountError MountinfoError NoSuchMountError OptionError "
+        "StillMountedError UnsafePathError"
+    ),
+    "holders": "Holder find_holders",
+    "mountinfo": "ParsedMountinfo decode_octal encode_octal format_mount parse_mountinfo",
+    "options": "MountAttribute MountFlag Options format_options merge_tmpfs_options parse_options split_options",
+    "point": "MountPointProbe is_mount_point mount_id probe_mount_point",
+    "records": "Mount MountInfo Propagation",
+    "table": (
+        "Branch Change MountTable find_mount fstype_filter get_mounts parents_filter pid_mount_info "
+        "prefix_filter single_entry_filter"
+    ),
+    "unmounting": "force_unmount plan_unmounts recursive_unmount unmount unmount_recursive",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = next((module for module, names in _HOMES.items() if name in names.split()), None)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value  # the next look-up is a plain one
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(name for names in _HOMES.values() for name in names.split())
