@@ -45,17 +45,18 @@ class WriterLock(Protocol):
 
 
 class Slot:
-    """A connection with its lock, the depth of its open transactions, and the thread that uses it.
+    """A connection with its lock, the depth of its open transactions, and the thread and process that use it.
 
     `walks` and `rollbacks` count, for names of temporary tables and to know when those are gone.
     """
 
-    __slots__ = ("connection", "depth", "lock", "rollbacks", "thread", "walks")
+    __slots__ = ("connection", "depth", "lock", "pid", "rollbacks", "thread", "walks")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.lock = threading.RLock()
         self.depth = 0
+        self.pid = os.getpid()
         self.thread = weakref.ref(threading.current_thread())
         self.walks = 0
         self.rollbacks = 0

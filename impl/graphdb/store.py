@@ -20,7 +20,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from kernelproof.impl.graphdb import migrate, opening, schema
 from kernelproof.impl.graphdb.connection import Connections, Slot, check_not_crossed
-from kernelproof.impl.graphdb.errors import Busy, Forked, GraphError, NotAGraph, ReadOnly, translate
+from kernelproof.impl.graphdb.errors import Busy, Closed, Forked, GraphError, NotAGraph, ReadOnly, translate
 from kernelproof.impl.graphdb.journal import Journal, plan_journal, read_fstype
 
 P = ParamSpec("P")
@@ -153,7 +153,9 @@ class Store:
         try:
             yield
             if not self.is_current(slot):
-                raise Forked(f"{self.label}: the transaction belongs to the parent process; nothing was done here")
+                if slot.pid != os.getpid():
+                    raise Forked(f"{self.label}: the transaction belongs to the parent process; nothing was done here")
+                raise Closed(f"{self.label} was closed within the transaction, which was undone")
             with self._patience(connection, waited):
                 connection.execute(f"RELEASE level_{depth}" if depth else "COMMIT")
         except BaseException:

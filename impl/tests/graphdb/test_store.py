@@ -640,6 +640,21 @@ def test_closing_twice_is_once_and_use_after_it_an_error(file: Path) -> None:
             use()
 
 
+def test_closing_within_a_transaction_undoes_it(file: Path) -> None:
+    """Closed by its own thread within a transaction, the graph says that, and what was begun is undone."""
+    graph = GraphDatabase.open(file)
+
+    def set_and_close() -> None:
+        with graph.transaction():
+            graph.set("/a", "1")
+            graph.close()
+
+    with pytest.raises(Closed, match="was closed within the transaction"):
+        set_and_close()
+    with GraphDatabase.open(file) as again:
+        assert not again.exists("/a")
+
+
 def test_close_waits_for_no_one_for_ever(file: Path) -> None:
     """While another thread is in a transaction, close raises Busy and closes nothing."""
     with GraphDatabase.open(file, timeout_seconds=0.1) as graph:
