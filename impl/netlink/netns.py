@@ -52,6 +52,23 @@ def open_namespace(where: Where, *, directory: str = DIRECTORY) -> int:
     return os.open(path if "/" in path else name_path(path, directory), os.O_RDONLY | os.O_CLOEXEC)
 
 
+@contextmanager
+def shown_to_kernel(where: Where) -> Iterator[dict[str, int]]:
+    """Yield `{"fd": …}` or `{"pid": …}` for a namespace; the descriptor is closed at the end.
+
+    Raises:
+        OSError, ValueError: as open_namespace.
+    """
+    if isinstance(where, Pid):
+        yield {"pid": where.pid}
+        return
+    fd = open_namespace(where)
+    try:
+        yield {"fd": fd}
+    finally:
+        os.close(fd)
+
+
 def name_path(name: str, directory: str = DIRECTORY) -> str:
     """Return the file that a name stands for.
 
@@ -244,4 +261,5 @@ __all__ = [
     "name_path",
     "open_namespace",
     "run_in",
+    "shown_to_kernel",
 ]

@@ -10,9 +10,8 @@ an ifindex is needed. Lists say whether they are consistent (`Dump`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from errno import ENODEV
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ from kernelproof.impl.netlink.connection import Answer, Connection, Dump
 from kernelproof.impl.netlink.errors import NetlinkError
 from kernelproof.impl.netlink.namespace_ids import ANY
 from kernelproof.impl.netlink.netconf import ALL
-from kernelproof.impl.netlink.netns import Pid, open_namespace
+from kernelproof.impl.netlink.netns import Pid, shown_to_kernel
 from kernelproof.impl.netlink.qdiscs import ROOT
 from kernelproof.impl.netlink.wire import Splitter
 
@@ -53,19 +52,6 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.routes import Route
     from kernelproof.impl.netlink.rules import Rule
     from kernelproof.impl.netlink.values import Ip, Prefix
-
-
-@contextmanager
-def _shown(where: Where) -> Iterator[dict[str, int]]:
-    # A descriptor that is open while the kernel looks at it.
-    if isinstance(where, Pid):
-        yield {"pid": where.pid}
-        return
-    fd = open_namespace(where)
-    try:
-        yield {"fd": fd}
-    finally:
-        os.close(fd)
 
 
 class Rtnl:
@@ -144,18 +130,26 @@ class Rtnl:
         return links.parse_link(answer.messages[0]).ifindex
 
     def link_add(self, name: str, kind: str, **settings: Any) -> Link:
-        """Make a link in this namespace and return it; arguments as for links.add_link, and alias.
+        """Make a link and return it; arguments as for links.add_link, and alias.
 
-        Master and parent may be any link. Where the link cannot be set as told, it is removed again.
+        Master and parent may be any link. `namespace`, also of a veth's `peer`, may be any way to say one; the link is
+        then made there, and told as it is there. Where the link cannot be set as told, it is removed again.
 
         A name that the kernel chose is looked for among the kind's links, so that two who do this at once may mix
         their links up; give a name where that can be.
         """
-        resolved = self._resolved(settings)
-        late = {key: resolved.pop(key) for key in links.LATE if key in resolved}
+        with self._resolved(settings) as resolved:
+            late: dict[str, Any] = {key: resolved.pop(key) for key in links.LATE if key in resolved}
+            if resolved.get("namespace_pid") is None and resolved.get("namespace_fd") is None:
+                return self._made(self, name, kind, resolved, late)
+            pid = resolved.get("namespace_pid")
+            with Rtnl(resolved["namespace_fd"] if pid is None else Pid(pid)) as there:
+                return there._made(self, name, kind, resolved, late)
+
+    def _made(self, by: Rtnl, name: str, kind: str, settings: dict[str, Any], late: dict[str, Any]) -> Link:
         chosen = not name or "%" in name
         before = {each.ifindex for each in self.links(kind=kind)} if chosen else set()
-        self.request(links.add_link(name, kind, **resolved))
+        by.request(links.add_link(name, kind, **settings))
         link = next(each for each in self.links(kind=kind) if each.ifindex not in before) if chosen else self.link(name)
         if not late:
             return link
@@ -168,10 +162,10 @@ class Rtnl:
 
     def link_set(self, link: Which, **settings: Any) -> None:
         """Change a link in one request; arguments as for links.set_link."""
-        resolved = self._resolved(settings)
-        if "new_name" in resolved:
-            link = self.index_of(link)
-        self.request(links.set_link(link, **resolved))
+        with self._resolved(settings) as resolved:
+            if "new_name" in resolved:
+                link = self.index_of(link)
+            self.request(links.set_link(link, **resolved))
 
     def link_delete(self, link: Which) -> None:
         """Remove a link."""
@@ -185,12 +179,25 @@ class Rtnl:
         """Take alternative names from a link."""
         self.request(links.change_altnames(link, *names, add=False))
 
-    def _resolved(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    @contextmanager
+    def _resolved(self, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        # Links by ifindex, namespaces by a descriptor that is open while the kernel looks at it.
         resolved = dict(settings)
         for key in ("master", "parent"):
             if resolved.get(key) is not None and resolved[key] != 0:
                 resolved[key] = self.index_of(resolved[key])
-        return resolved
+        with ExitStack() as open_meanwhile:
+            peer = resolved.get("peer") or {}
+            for told in (resolved, peer):
+                if told.get("namespace") is not None:
+                    shown = open_meanwhile.enter_context(shown_to_kernel(told["namespace"]))
+                    rest = {key: value for key, value in told.items() if key != "namespace"}
+                    rest |= {f"namespace_{key}": value for key, value in shown.items()}
+                    if told is resolved:
+                        resolved = rest
+                    else:
+                        resolved["peer"] = rest
+            yield resolved
 
     # Bridges
 
@@ -268,14 +275,14 @@ class Rtnl:
 
     def namespace_id(self, where: Where) -> int | None:
         """Return by which number this namespace calls another, or None if by none."""
-        with _shown(where) as shown:
+        with shown_to_kernel(where) as shown:
             answer = self.request(namespace_ids.get_namespace_id(**shown))
         found = namespace_ids.parse_namespace_id(answer.messages[0])
         return None if found == namespace_ids.ANY else found
 
     def namespace_id_set(self, where: Where, number: int = ANY) -> int:
         """Give another namespace a number here, the kernel's choice unless told, and return it."""
-        with _shown(where) as shown:
+        with shown_to_kernel(where) as shown:
             self.request(namespace_ids.set_namespace_id(number, **shown))
             answer = self.request(namespace_ids.get_namespace_id(**shown))
         return namespace_ids.parse_namespace_id(answer.messages[0])

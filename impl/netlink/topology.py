@@ -1,181 +1,297 @@
-"""What a network namespace is to be, as a value; the steps from what is there, as values; and both ways.
+"""What a network namespace, and those named beside it, are to be, as a value; the steps to it; and back.
 
     wanted = Topology(
-        links=(LinkWanted("br0", "bridge", up=True), LinkWanted("v0", "veth", peer="v1", master="br0")),
+        links=(LinkWanted("br0", "bridge", up=True), LinkWanted("v0", "veth", peer="eth0", peer_namespace="blue",
+                                                                master="br0", up=True)),
         addresses=(("br0", "10.0.41.1/16"),),
-        routes=(Route("10.9.0.0/16", gateway="10.0.41.2"),),
+        namespaces=(("blue", Topology(
+            links=(LinkWanted("lo", up=True), LinkWanted("eth0", "veth", up=True)),
+            addresses=(("eth0", "10.0.41.2/16"),),
+            routes=(Route("0.0.0.0/0", gateway="10.0.41.1"),),
+        )),),
     )
-    with Rtnl() as net, applied(net, wanted): ...
+    with wanted.applied(): ...
 
 A plan adds and changes; it removes nothing that the topology does not speak of. A step that fails undoes those before
-it, in reverse order. This is not for several namespaces at once: each has a topology of its own.
+it, in reverse order. Steps go one by one, not in batches: each is undone by what is known before the next.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kernelproof.impl.netlink.errors import NetlinkError
 from kernelproof.impl.netlink.links import Link
-from kernelproof.impl.netlink.routes import Route, describe_route
-from kernelproof.impl.netlink.rtnl import Rtnl
+from kernelproof.impl.netlink.netns import DIRECTORY
+from kernelproof.impl.netlink.steps import Places, Step, apply, undo
+from kernelproof.impl.netlink.values import encode_ip, encode_prefix, parse_ip
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from kernelproof.impl.netlink.netns import Where
+    from kernelproof.impl.netlink.routes import Route
+    from kernelproof.impl.netlink.rtnl import Rtnl
+
+_COMPARED: Final = ("mac", "alias", "group", "txqueuelen")  # settings that a link tells under the same name
 
 
 class LinkWanted(NamedTuple):
     """A link that is to be there.
 
     Attributes:
-        peer: name of the other end of a veth.
+        kind: "" for one that the kernel makes, such as lo.
+        peer: name of the other end of a veth, which `peer_namespace` gets if that is not "".
         settings: pairs of further settings and their values, as Rtnl.link_add takes them.
     """
 
     name: str
-    kind: str
+    kind: str = ""
     up: bool = False
     mtu: int | None = None
     master: str = ""
     peer: str = ""
     settings: tuple[tuple[str, Any], ...] = ()
+    peer_namespace: str = ""
 
 
 class Topology(NamedTuple):
-    """Links, addresses as pairs of a link's name and `address/length`, and routes, whose oif 0 the kernel chooses."""
+    """What is wanted.
+
+    Attributes:
+        addresses: pairs of a link's name and `address/length`.
+        routes: whose oif 0 the kernel chooses.
+        namespaces: pairs of a name, as `ip netns` has it, and what is wanted there; those have none of their own.
+    """
 
     links: tuple[LinkWanted, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
     routes: tuple[Route, ...] = ()
+    namespaces: tuple[tuple[str, Topology], ...] = ()
+
+    def applied(
+        self, netns: Where | None = None, *, directory: str = DIRECTORY
+    ) -> AbstractContextManager[tuple[Step, ...]]:
+        """Have the topology inside a with statement: what was added is removed at its end, what was changed is undone.
+
+        Args:
+            netns: where the outermost links are; None for the caller's namespace.
+            directory: of named namespaces.
+
+        Raises:
+            OSError, ValueError: of the step that failed, as apply and plan.
+        """
+        return _applied(Places(netns, directory=directory), self)
 
 
 class Current(NamedTuple):
-    """What is there: the part of it that a plan looks at."""
+    """What is there: the part of it that a plan looks at; of named namespaces those that were asked for and exist."""
 
     links: tuple[Link, ...]
     addresses: frozenset[tuple[str, str]]
     routes: tuple[Route, ...]
-
-
-class Step(NamedTuple):
-    """One operation: a method of Rtnl and its arguments, and those that undo it, if an earlier one does not."""
-
-    do: str
-    arguments: tuple[Any, ...]
-    settings: tuple[tuple[str, Any], ...] = ()
-    undo: str = ""
-    undo_arguments: tuple[Any, ...] = ()
-    undo_settings: tuple[tuple[str, Any], ...] = ()
-
-    def describe(self) -> str:
-        """Return the step in words.
-
-        >>> Step("address_add", ("br0", "10.0.41.1/16")).describe()
-        'address add br0 10.0.41.1/16'
-        """
-        words = [describe_route(each) if isinstance(each, Route) else str(each) for each in self.arguments]
-        words += [f"{key} {value}" for key, value in self.settings]
-        return " ".join([*self.do.split("_"), *words])
+    namespaces: tuple[tuple[str, Current], ...] = ()
 
 
 def read_current(net: Rtnl) -> Current:
-    """Return what is there; errors as Rtnl."""
+    """Return what is there in one namespace; errors as Rtnl."""
     links = net.links()
     names = {link.ifindex: link.name for link in links}
     addresses = frozenset((names.get(each.ifindex, ""), each.cidr) for each in net.addresses())
     return Current(links, addresses, net.routes())
 
 
+def read_places(places: Places, wanted: Topology) -> Current:
+    """Return what is there, also in the named namespaces that a topology speaks of."""
+    there = set(places.names()) if wanted.namespaces else set()
+    named = tuple((name, read_current(places.net(name))) for name, _ in wanted.namespaces if name in there)
+    return read_current(places.net(""))._replace(namespaces=named)
+
+
+class _Link(NamedTuple):
+    # What is known of a link before the first step, or of one that a step makes on its way.
+    kind: str
+    up: bool = False
+    mtu: int | None = None
+    master: str = ""
+    link: Link | None = None
+
+
+class _Place(NamedTuple):
+    namespace: str
+    wanted: Topology
+    current: Current
+    there: dict[str, _Link]
+
+
+_NEW: Final = Current((), frozenset(), ())
+
+
 def plan(current: Current, wanted: Topology) -> tuple[Step, ...]:
     """Return the steps from what is there to what is wanted, in the order in which they work.
 
     Raises:
-        ValueError: a link of that name is there, but of another kind.
+        ValueError: a link of that name is there, but of another kind; a namespace in a namespace; something that is no
+            address.
     """
-    there = {link.name: link for link in current.links}
-    indexes = {link.ifindex: link.name for link in current.links}
-    steps: list[Step] = []
-    for link in wanted.links:
-        old = there.get(link.name)
-        steps += _make(link) if old is None else _change(link, old, indexes)
-    for link in wanted.links:
-        was_up = link.name in there and there[link.name].is_up
-        if link.up and not was_up:
-            down = (("up", False),)
-            steps.append(Step("link_set", (link.name,), (("up", True),), "link_set", (link.name,), down))
-    new = [pair for pair in wanted.addresses if pair not in current.addresses]
-    steps += [Step("address_add", pair, (), "address_delete", pair) for pair in new]
-    missing = [route for route in wanted.routes if _missing(route, current)]
-    steps += [Step("route_add", (route,), (), "route_delete", (route,)) for route in missing]
+    if any(inner.namespaces for _, inner in wanted.namespaces):
+        raise ValueError("a named namespace has no named namespaces of its own: they all stand side by side")
+    existing = dict(current.namespaces)
+    places = [_place("", wanted, current)]
+    places += [_place(name, inner, existing.get(name)) for name, inner in wanted.namespaces]
+    steps = [
+        Step("namespace_add", (name,), (), "namespace_delete", (name,))
+        for name, _ in wanted.namespaces
+        if name not in existing
+    ]
+    by_name = {place.namespace: place for place in places}
+    made = [
+        _make(place, link, by_name)
+        for place in places
+        for link in _sorted(place.wanted.links)
+        if _absent(place, link, places)
+    ]
+    steps += made
+    for place in places:
+        steps += [step for link in place.wanted.links for step in _change(place, link)]
+    for place in places:
+        steps += [step for link in place.wanted.links for step in _set_up(place, link)]
+    for place in places:
+        steps += _add_addresses(place)
+    for place in places:
+        steps += _add_routes(place)
     return tuple(steps)
 
 
-def _make(link: LinkWanted) -> Iterator[Step]:
+def _place(namespace: str, wanted: Topology, current: Current | None) -> _Place:
+    if current is None:  # to be made: it has a loopback link, which is down
+        return _Place(namespace, wanted, _NEW, {"lo": _Link("")})
+    indexes = {link.ifindex: link.name for link in current.links}
+    there = {
+        link.name: _Link(link.kind, link.is_up, link.mtu, indexes.get(link.master or 0, ""), link)
+        for link in current.links
+    }
+    return _Place(namespace, wanted, current, there)
+
+
+def _sorted(links: tuple[LinkWanted, ...]) -> list[LinkWanted]:
+    # Masters and parents before what needs them; else in the order given.
+    by_name = {link.name: link for link in links}
+
+    def depth(link: LinkWanted, seen: tuple[str, ...] = ()) -> int:
+        if link.name in seen:
+            raise ValueError(f"links need each other: {' -> '.join([*seen, link.name])}")
+        needs = (link.master, dict(link.settings).get("parent"))
+        found = [by_name[name] for name in needs if isinstance(name, str) and name in by_name]
+        return 1 + max((depth(each, (*seen, link.name)) for each in found), default=0)
+
+    return sorted(links, key=depth)
+
+
+def _absent(place: _Place, link: LinkWanted, places: list[_Place]) -> bool:
+    # The other end of a veth comes with the end that names it.
+    comes = any(
+        (each.peer, each.peer_namespace or other.namespace) == (link.name, place.namespace)
+        for other in places
+        for each in other.wanted.links
+    )
+    return link.name not in place.there and not (comes and not link.peer)
+
+
+def _make(place: _Place, link: LinkWanted, places: Mapping[str, _Place]) -> Step:
     settings = [*link.settings]
-    settings += [("peer", {"name": link.peer})] if link.peer else []
+    if link.peer:
+        elsewhere = link.peer_namespace and link.peer_namespace != place.namespace
+        settings.append(("peer", {"name": link.peer, **({"namespace": link.peer_namespace} if elsewhere else {})}))
+        if link.peer_namespace not in ({""} | places.keys()):
+            raise ValueError(f"the peer of {link.name} is to be in {link.peer_namespace}, which the topology lacks")
+        places[link.peer_namespace or place.namespace].there[link.peer] = _Link(link.kind)
     settings += [("master", link.master)] if link.master else []
-    yield Step("link_add", (link.name, link.kind), tuple(settings), "link_delete", (link.name,))
-    if link.mtu is not None:
-        # A bridge that got its MTU when it was made forgets it when a port joins.
-        yield Step("link_set", (link.name,), (("mtu", link.mtu),))
+    place.there[link.name] = _Link(link.kind, master=link.master)
+    return Step(
+        *("link_add", (link.name, link.kind), tuple(settings), "link_delete", (link.name,)),
+        namespace=place.namespace,
+    )
 
 
-def _change(link: LinkWanted, old: Link, indexes: Mapping[int, str]) -> Iterator[Step]:
+def _change(place: _Place, link: LinkWanted) -> Iterator[Step]:
+    old = place.there[link.name]
     if old.kind != link.kind:
-        raise ValueError(f"link {link.name} is there, a {old.kind or 'device'} and no {link.kind}")
+        raise ValueError(f"link {link.name} is there, a {old.kind or 'device'} and no {link.kind or 'device'}")
+    # A bridge that got its MTU when it was made forgets it when a port joins.
     if link.mtu is not None and link.mtu != old.mtu:
-        before = (("mtu", old.mtu),)
-        yield Step("link_set", (link.name,), (("mtu", link.mtu),), "link_set", (link.name,), before)
-    master = indexes.get(old.master or 0, "")
-    if link.master and link.master != master:
-        before_master = (("master", master or 0),)
-        yield Step("link_set", (link.name,), (("master", link.master),), "link_set", (link.name,), before_master)
+        yield _setting(place, link, {"mtu": old.mtu}, {"mtu": link.mtu})
+    if link.master and link.master != old.master:
+        yield _setting(place, link, {"master": old.master or 0}, {"master": link.master})
+    if old.link is None:
+        return
+    for name, value in link.settings:
+        if name in _COMPARED and getattr(old.link, name) != value:
+            yield _setting(place, link, {name: getattr(old.link, name)}, {name: value})
+        if name == "options":
+            yield from _change_options(place, link, dict(old.link.options), value)
+
+
+def _change_options(
+    place: _Place, link: LinkWanted, there: Mapping[str | int, Any], wanted: Mapping[str, Any]
+) -> Iterator[Step]:
+    other = {name: value for name, value in wanted.items() if name in there and there[name] != value}
+    if other:
+        before = {"kind": link.kind, "options": {name: there[name] for name in other}}
+        yield _setting(place, link, before, {"kind": link.kind, "options": other})
+
+
+def _setting(place: _Place, link: LinkWanted, before: Mapping[str, Any], after: Mapping[str, Any]) -> Step:
+    step = Step("link_set", (link.name,), tuple(after.items()), namespace=place.namespace)
+    if place.there[link.name].link is None:  # made on the way: the undoing of that step is enough
+        return step
+    return step._replace(undo="link_set", undo_arguments=(link.name,), undo_settings=tuple(before.items()))
+
+
+def _set_up(place: _Place, link: LinkWanted) -> Iterator[Step]:
+    if link.up and not place.there[link.name].up:
+        down = (("up", False),)
+        yield Step("link_set", (link.name,), (("up", True),), "link_set", (link.name,), down, place.namespace)
+
+
+def _add_addresses(place: _Place) -> Iterator[Step]:
+    for name, address in place.wanted.addresses:
+        _, data, length = encode_prefix(address)
+        pair = name, f"{parse_ip(data)}/{length}"
+        if pair not in place.current.addresses:
+            yield Step("address_add", pair, (), "address_delete", pair, namespace=place.namespace)
+
+
+def _add_routes(place: _Place) -> Iterator[Step]:
+    for route in place.wanted.routes:
+        if _missing(route, place.current):
+            yield Step("route_add", (route,), (), "route_delete", (route,), namespace=place.namespace)
 
 
 def _missing(route: Route, current: Current) -> bool:
-    def same(each: Route) -> bool:
-        place = (each.destination, each.table, each.priority, each.type)
-        return place == (route.destination, route.table, route.priority, route.type) and each.gateway == route.gateway
+    def key(each: Route) -> tuple[object, ...]:
+        gateway = encode_ip(each.gateway) if each.gateway else None
+        return encode_prefix(each.destination), each.table, each.priority, each.type, gateway
 
-    return not any(same(each) for each in current.routes)
-
-
-def apply(net: Rtnl, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Do the steps and return them; a step that fails undoes those before it in reverse order, and raises its error.
-
-    Raises:
-        NetlinkError, ValueError: of the step; what could not be undone is a note on it.
-    """
-    done: list[Step] = []
-    try:
-        for step in steps:
-            getattr(net, step.do)(*step.arguments, **dict(step.settings))
-            done.append(step)
-    except (NetlinkError, ValueError) as error:
-        error.add_note(f"step: {step.describe()}")
-        for left in undo(net, tuple(done)):
-            error.add_note(left)
-        raise
-    return tuple(done)
+    return all(key(each) != key(route) for each in current.routes if each.destination)
 
 
-def undo(net: Rtnl, steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """Undo steps in reverse order, and return what could not be undone, in words."""
-    left = []
-    for step in reversed([step for step in steps if step.undo]):
-        try:
-            getattr(net, step.undo)(*step.undo_arguments, **dict(step.undo_settings))
-        except NetlinkError as error:
-            left.append(f"not undone: {step.describe()}: {error}")
-    return tuple(left)
+def applied(net: Rtnl, wanted: Topology) -> AbstractContextManager[tuple[Step, ...]]:
+    """Have a topology over a connection that is open; otherwise as Topology.applied."""
+    return _applied(Places(net=net), wanted)
 
 
 @contextmanager
-def applied(net: Rtnl, wanted: Topology) -> Iterator[tuple[Step, ...]]:
-    """Have a topology inside the with statement: what it added is removed at its end.
-
-    Raises:
-        NetlinkError, ValueError: as apply and plan.
-    """
-    steps = apply(net, plan(read_current(net), wanted))
-    try:
-        yield steps
-    finally:
-        undo(net, steps)
+def _applied(places: Places, wanted: Topology) -> Iterator[tuple[Step, ...]]:
+    with places:
+        steps = apply(places, plan(read_places(places, wanted), wanted))
+        try:
+            yield steps
+        except BaseException as error:
+            for left in undo(places, steps):
+                error.add_note(left)
+            raise
+        not_undone = undo(places, steps)
+        if not_undone:
+            raise RuntimeError("; ".join(not_undone))
