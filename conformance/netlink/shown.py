@@ -122,3 +122,15 @@ def routes4() -> list[Routed]:
 
 def _ip4(digits: str) -> str:
     return socket.inet_ntoa(struct.pack("=I", int(digits, 16)))
+
+
+def routes6() -> set[str]:
+    """Return the IPv6 destinations of /proc/net/ipv6_route."""
+    lines = (line.split() for line in Path("/proc/net/ipv6_route").read_text().splitlines())
+    return {f"{_ip6(line[0])}/{int(line[1], 16)}" for line in lines}
+
+
+def neighbours4() -> dict[str, str]:
+    """Return the hardware addresses of /proc/net/arp, by IPv4 address."""
+    lines = (line.split() for line in Path("/proc/net/arp").read_text().splitlines()[1:])
+    return {line[0]: line[3] for line in lines}
