@@ -17,6 +17,9 @@ from kernelproof.vm.errors import VmError
 
 COMMANDS = {
     "setup": "fetch and boot what machines with these kernels are made of, so that later runs need no network",
+    "shell": "open a prompt in a new machine",
+    "run": "run a program in a new machine: its output, its input and its exit status are those of a program here",
+    "merge": "put results of several runs into one file",
     "kernels": "list the kernels that can be chosen",
     "doctor": "look at this machine: what is there, what is missing, what to do about it",
     "clean": "remove what was fetched and made, and is not used any more; or all of it",

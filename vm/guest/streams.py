@@ -38,9 +38,10 @@ def nothing() -> None:
 class _Source:
     """A descriptor whose bytes are sent."""
 
-    def __init__(self, descriptor: int, on_end: Nothing) -> None:
+    def __init__(self, descriptor: int, on_end: Nothing, on_data: Callable[[bytes], object]) -> None:
         self.descriptor = descriptor
         self.on_end = on_end
+        self.on_data = on_data
         self.credit = WINDOW
         self.drained = 0
 
@@ -48,7 +49,7 @@ class _Source:
 class _Sink:
     """Where a stream's bytes go."""
 
-    def __init__(self, descriptor: int | None, on_data: Callable[[bytes], None], on_end: Nothing, piece: int) -> None:
+    def __init__(self, descriptor: int | None, on_data: Callable[[bytes], object], on_end: Nothing, piece: int) -> None:
         self.descriptor = descriptor  # None: to `on_data` only
         self.on_data = on_data
         self.on_end = on_end
@@ -71,21 +72,24 @@ class Streams:
         self._sources: dict[int, _Source] = {}
         self._sinks: dict[int, _Sink] = {}
 
-    def read_from(self, number: int, descriptor: int, on_end: Nothing = nothing) -> None:
+    def read_from(
+        self, number: int, descriptor: int, on_end: Nothing = nothing, on_data: Callable[[bytes], object] = bytes
+    ) -> None:
         """Send what a descriptor gives, to its end.
 
         Args:
             number: The stream.
             descriptor: Not closed here.
             on_end: Called when it is read no more: it ended, or the other side wants no more of it.
+            on_data: Is shown all that is read, before it is sent.
         """
-        self._sources[number] = _Source(descriptor, on_end)
+        self._sources[number] = _Source(descriptor, on_end, on_data)
 
     def write_to(
         self,
         number: int,
         descriptor: int | None,
-        on_data: Callable[[bytes], None] = bytes,
+        on_data: Callable[[bytes], object] = bytes,
         on_end: Nothing = nothing,
         piece: int = BLOCKING_PIECE,
     ) -> None:
@@ -248,6 +252,7 @@ class Streams:
         if not data:
             self.stop_reading(number)
             return
+        source.on_data(data)
         source.credit -= len(data)
         self._send_data(number, data)
 

@@ -1,0 +1,127 @@
+"""What `shell` and `run` share: which machine, what leads into it, how its loss is told, what a status means."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from kernelproof.cli import wishes as wishes_options
+from kernelproof.vm.attending import Attending
+from kernelproof.vm.errors import GuestError, MachineLost
+from kernelproof.vm.forward_port import Forward, Forwarding, Listener, describe, parse_forward
+from kernelproof.vm.kernel_select import read_rows, select_kernels
+from kernelproof.vm.machine import Machine
+from kernelproof.vm.messages import Plain
+from kernelproof.vm.provision_types import Progress
+from kernelproof.vm.template import Template
+from kernelproof.vm.wishes import Wishes
+
+OWN_FAILURE = 125  # what went wrong was not the program's doing; as of env(1), timeout(1) and container engines
+NOT_STARTED = 126
+NOT_FOUND = 127
+TIMED_OUT = 124
+_LOG_LINES = 40
+
+
+def read_forward(text: str) -> Forward:
+    """`--forward`, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: not of that form.
+    """
+    try:
+        return parse_forward(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_arguments(parser: argparse.ArgumentParser, kernel: str) -> None:
+    """`--kernel`, `--profile`, `--forward`, `-q`, and what machines are made of.
+
+    Args:
+        parser: Is given them.
+        kernel: What `--kernel` may name, for its help.
+    """
+    parser.add_argument("--kernel", metavar="KERNEL", help=kernel)
+    parser.add_argument("--profile", default="plain", metavar="PROFILE", help="the kind of machine (default: plain)")
+    text = (
+        "a port of this host that leads into the machine: [ADDRESS:]PORT or a path, a colon, and "
+        "[HOST:]PORT, a path or vsock:PORT in the guest; more than once for more"
+    )
+    parser.add_argument("--forward", metavar="HERE:THERE", type=read_forward, action="append", default=[], help=text)
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing on the way")
+    wishes_options.add_arguments(parser)
+
+
+def choose(arguments: argparse.Namespace, wishes: Wishes) -> tuple[str, ...]:
+    """The kernels that are named; one's own where one is given and none is named.
+
+    Raises:
+        ProvisionError: a word means none; lists what there is.
+    """
+    if wishes.kernel is None:
+        return select_kernels(arguments.kernel or read_rows().default)
+    return (*(select_kernels(arguments.kernel) if arguments.kernel else ()), wishes.kernel.name)
+
+
+@contextmanager
+def open_machine(kernel: str, profile: str, wishes: Wishes, progress: Progress) -> Iterator[Machine]:
+    """A new machine in real time.
+
+    Raises:
+        VmError: it could not be had.
+    """
+    project = Path.cwd() if Path("pyproject.toml").is_file() else None
+    with Template(kernel, profile=profile, time="real", progress=progress, project=project, wishes=wishes) as template:
+        machine = template.clone()
+    with machine:
+        yield machine
+
+
+@contextmanager
+def forwarding(attending: Attending, forwards: Sequence[Forward], *, quiet: bool = False) -> Iterator[None]:
+    """Let ports lead into the machine of a conversation while the block runs; says where, if any port was free.
+
+    Raises:
+        OSError: as bind(2) refuses; EADDRINUSE.
+    """
+    with ExitStack() as stack:
+        listeners = []
+        for forward in forwards:
+            listeners.append(Listener(forward))
+            stack.callback(listeners[-1].close)
+        if listeners:
+            stack.callback(Forwarding(attending, listeners).close)
+        for listener in listeners:
+            if not quiet:
+                where = describe((listener.forward.here[0], *listener.address))
+                print(f"kernelproof: {where} leads to {describe(listener.forward.there)}", file=sys.stderr, flush=True)
+        yield
+
+
+def fact(machine: Machine, part: str, name: str) -> Plain:
+    """One fact of a machine, or None."""
+    facts = machine.facts.get(part)
+    return facts.get(name) if isinstance(facts, dict) else None
+
+
+def read_status(returncode: int) -> int:
+    """An exit status as shells have it: 128 and the number of the signal that killed it."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def read_start_failure(error: GuestError) -> int:
+    """The status for a program that could not be started."""
+    return NOT_FOUND if error.type == "FileNotFoundError" else NOT_STARTED
+
+
+def tell_loss(error: MachineLost) -> None:
+    """Say how the machine was lost, with the end of its kernel log."""
+    lines = error.log.splitlines()
+    if lines:
+        print("kernelproof: the end of the kernel log:", file=sys.stderr)
+        print("\n".join(lines[-_LOG_LINES:]), file=sys.stderr)
+    print(f"kernelproof: {error}", file=sys.stderr)
