@@ -205,6 +205,11 @@ class Channel:
         while True:
             self._pump(deadline)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anything of the agent's is here that was not taken yet."""
+        return self._frames.pending > 0
+
     def take(self) -> tuple[bytes, bytes] | None:
         """The agent's next frame as (kind, payload) if it is here already, or None.
 

@@ -25,6 +25,9 @@ CONFORMANCE_PLUGIN = "kernelproof-conformance"  # as the host's entry point call
 _CONFORMANCE_MODULE = "kernelproof.conformance.plugin"
 _FIXTURES_MODULE = "kernelproof.vm.guest.fixtures"
 
+# Of a machine whose second port is the user's terminal. (--pdbcls arrives as the two texts that it was made of.)
+DEBUG_OPTIONS = ("usepdb", "usepdb_cls", "trace")
+
 # Options that the host alone obeys, by their names in `config.option`. All others travel if they are plain values: of
 # pytest those that shape fixtures, warnings, assertions, logging and tracebacks, and those of the project's conftests.
 HOST_OPTIONS = frozenset(
@@ -82,10 +85,8 @@ HOST_OPTIONS = frozenset(
         "rootdir",
         "inifilename",
         "capture",
-        # what has no place in a machine
-        "usepdb",
-        "usepdb_cls",
-        "trace",
+        # what has no place in a machine that nobody looks into
+        *DEBUG_OPTIONS,
         "kernel",
         "kernel_image",
         "modules",
@@ -94,6 +95,11 @@ HOST_OPTIONS = frozenset(
         "append",
         "package",
         "vm_timeout",
+        "vm_scope",
+        "vm_keep",
+        "vm_repeat",
+        "vm_vary",
+        "vm_none",
         # distribution
         "numprocesses",
         "maxprocesses",
@@ -220,14 +226,19 @@ def package_folder() -> Path:
     return Path(str(kernelproof.__file__)).absolute().parent
 
 
-def plan_session(config: pytest.Config, key: MachineKey, files: Sequence[Path], release: str) -> dict[str, object]:
-    """The `session` message: what the guest's pytest starts with.
+def plan_environment(key: MachineKey, release: str) -> dict[str, str]:
+    """What is added to the guest's environment: where it is."""
+    guest = {"series": key.series, "release": release, "profile": key.profile, "time": key.time}
+    return {"KERNELPROOF_GUEST": json.dumps(guest)}
+
+
+def plan_session(config: pytest.Config, files: Sequence[Path], *, debugs: bool) -> dict[str, object]:
+    """The `session` message: what the guest's pytest starts with; its `environment` is not in it yet.
 
     Args:
         config: The host's configuration.
-        key: The machine's kind, for `KERNELPROOF_GUEST`.
         files: The test files to collect, absolute.
-        release: The kernel release, likewise.
+        debugs: Whether its items may be debugged at the user's terminal.
 
     Raises:
         ProvisionError: the project's settings are wrong.
@@ -235,20 +246,20 @@ def plan_session(config: pytest.Config, key: MachineKey, files: Sequence[Path], 
     settings = read_settings(config.rootpath)
     stdlib = os.path.dirname(os.__file__)
     first, last = plan_path(sys.path, config.rootpath, stdlib, sys.prefix)
-    guest = {"series": key.series, "release": release, "profile": key.profile, "time": key.time}
+    named = config.option.plugins
+    conformance = config.pluginmanager.has_plugin(CONFORMANCE_PLUGIN)
+    options = plan_options(vars(config.option))
+    if debugs:
+        options |= {name: getattr(config.option, name, None) for name in DEBUG_OPTIONS}
     return {
         "kind": "session",
         "directory": str(config.invocation_params.dir),
         "arguments": [str(path) for path in files],
-        "plugins": plan_plugins(
-            config.option.plugins,
-            settings.guest_plugins,
-            conformance=config.pluginmanager.has_plugin(CONFORMANCE_PLUGIN),
-        ),
-        "options": plan_options(vars(config.option)),
+        "plugins": plan_plugins(named, settings.guest_plugins, conformance=conformance),
+        "options": options,
         "rootdir": str(config.rootpath),
         "inifile": None if config.inipath is None else str(config.inipath),
-        "environment": {"KERNELPROOF_GUEST": json.dumps(guest)},
         "first": first,
         "path": list(dict.fromkeys([*last, str(package_folder().parent)])),
+        "debugs": debugs,
     }

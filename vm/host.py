@@ -1,7 +1,7 @@
 """Runs items in machines and replays what their guests report, so that pytest sees ordinary tests.
 
 The host collects, selects and reports; fixtures and tests run in the guest. What makes the machines is given: see
-`MachineProvider`.
+`MachineProvider`; a worker borrows what its controller made: see `lending`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,30 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from kernelproof.vm.broken import Loss, broken_reports, shorten_log
-from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, VmError
+from kernelproof.vm.broken import Loss, broken_reports
+from kernelproof.vm.debugging import DebuggerWanted
+from kernelproof.vm.errors import VmError
+from kernelproof.vm.item_machines import AllRoom, ItemMachines
+from kernelproof.vm.lending import Borrower
 from kernelproof.vm.plugin import FACTS, chosen_kernels
-from kernelproof.vm.provision_progress import SilentProgress, open_progress
-from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.replay import OWN_PROPERTY, ItemReader, rebuild_report, rebuild_warning
-from kernelproof.vm.selection import ASSIGNMENT, MachineKey, assign_items, item_location, merge_items, seed_for
-from kernelproof.vm.sessions import ItemMachine, MachineProvider, OpenSession, fact, open_session
-
-_NOT_YET = ("usepdb", "trace")  # options that need a terminal in the machine
+from kernelproof.vm.run_options import read_run_options
+from kernelproof.vm.selection import (
+    ASSIGNMENT,
+    Assignment,
+    MachineKey,
+    assign_items,
+    item_location,
+    merge_items,
+    seed_for,
+)
+from kernelproof.vm.sessions import MachineProvider, OpenSession, SessionPlan, open_session, plan_for
+from kernelproof.vm.telling import open_progress_of, tell_machine
+from kernelproof.vm.turns import Turn, Turns, first_properties
+from kernelproof.vm.variation import Variation, draw_variation
 
 _Reports = Sequence[Mapping[str, object]]
 
@@ -34,12 +44,18 @@ class Host:
     Args:
         config: pytest's configuration.
         provider: What makes machines.
+        borrower: In a worker, what lends them.
     """
 
-    def __init__(self, config: pytest.Config, provider: MachineProvider) -> None:
+    def __init__(self, config: pytest.Config, provider: MachineProvider, borrower: Borrower | None = None) -> None:
         self._config = config
         self._provider = provider
+        self._borrower = borrower
+        self._options = read_run_options(config)
+        self._machines = ItemMachines(self._options.scope, borrower or AllRoom())
+        self._turns = Turns(config, self._options, self._machines)
         self._sessions: dict[MachineKey, OpenSession | Loss] = {}
+        self._plans: dict[MachineKey, SessionPlan] = {}
         self._left: Counter[MachineKey] = Counter()
         self._untold: dict[MachineKey, Mapping[str, object]] = {}
 
@@ -51,10 +67,7 @@ class Host:
         Raises:
             UsageError: an unknown kernel, a wrong marker, an option that machines can't serve.
         """
-        for name in _NOT_YET:
-            if self._config.getoption(name, False):
-                raise pytest.UsageError("a machine has no terminal: run its tests without --pdb and --trace")
-        by_kernel = assign_items(items, self._select())
+        by_kernel = assign_items(items, self._select(), self._options)
         for series, chosen in by_kernel.items():
             self._config.hook.pytest_kernelproof_select(config=self._config, items=chosen, series=series)
         items[:] = merge_items(items, by_kernel)
@@ -68,69 +81,63 @@ class Host:
     # --- running
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """Run one item in a machine of its own and report it."""
+        """Run one item in its machine and report it."""
         if ASSIGNMENT not in item.stash:  # a plugin marked it after the collection: too late for more than one kernel
-            assign_items([item], self._select()[:1])
+            assign_items([item], self._select()[:1], self._options)
         key = item.stash[ASSIGNMENT].key
         if key not in self._sessions:
-            self._sessions[key] = self._open(item, key)
+            self._sessions[key] = self._open(item.session.items, key)
         location = item_location(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=location)
-        stop = self._play(item, self._sessions[key])
+        stop = self._play(item, self._sessions[key], self._machines.following(item, nextitem))
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=location)
         self._tear_down_others(item, nextitem)
-        self._count_down(key)
+        self._count_down(key, nextitem)
         if stop is not None:
             raise stop
 
-    def _open(self, item: pytest.Item, key: MachineKey) -> OpenSession | Loss:
-        items = [
-            other for other in item.session.items if ASSIGNMENT in other.stash and other.stash[ASSIGNMENT].key == key
-        ]
-        self._left[key] = len(items)
+    def _open(self, items: Sequence[pytest.Item], key: MachineKey, *, debugs: bool = False) -> OpenSession | Loss:
+        chosen = [each for each in items if ASSIGNMENT in each.stash and each.stash[ASSIGNMENT].key == key]
+        self._left[key] = len(chosen)
         began = time.monotonic()
         try:
-            with self._progress() as progress:
-                opened = open_session(self._provider, self._config, key, items, progress)
+            plan = self._plans[key] = plan_for(self._config, key, chosen, debugs=debugs or self._options.debugs)
+            if self._borrower is not None:
+                return self._borrower.open(plan, len(chosen))
+            with open_progress_of(self._config) as progress:
+                opened = open_session(self._provider, self._config, plan, progress)
         except (VmError, OSError) as error:
             return Loss.from_error("session", error)
         self._tell(opened.facts, key, time.monotonic() - began)
         self._record_warnings(opened.warnings)
         return opened
 
-    def _progress(self) -> AbstractContextManager[Progress]:
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        worker = getattr(self._config, "workerinput", {"workerid": "gw0"})
-        if (
-            reporter is None or self._config.get_verbosity() < 0 or worker["workerid"] != "gw0"
-        ):  # one worker's is enough
-            return nullcontext(SilentProgress())
-        reporter.ensure_newline()
-        return open_progress(sys.stderr)
-
     def _tell(self, facts: Mapping[str, object], key: MachineKey, seconds: float) -> None:
         worker = getattr(self._config, "workeroutput", None)
-        if worker is not None:
+        if worker is None:
+            tell_machine(self._config, facts, key, seconds)
+        else:
             # At the end, and with the first item too: a worker that is interrupted does not come to its end.
             worker.setdefault(FACTS, []).append(dict(facts))
             self._untold[key] = facts
-            return
-        self._config.hook.pytest_kernelproof_machine(config=self._config, facts=facts)
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None and self._config.get_verbosity() >= 0:
-            reporter.ensure_newline()
-            reporter.write_line(f"kernelproof: {describe_facts(facts, key)} (ready after {seconds:.1f} s)")
 
-    def _play(self, item: pytest.Item, opened: OpenSession | Loss) -> BaseException | None:
+    def _play(
+        self, item: pytest.Item, opened: OpenSession | Loss, following: pytest.Item | None
+    ) -> BaseException | None:
         """Run and report; returns what must stop the whole run, if the test asked for that."""
-        wall, properties = time.monotonic(), self._first_properties(item)
-        identity = {
-            "nodeid": item.nodeid,
-            "location": item_location(item),
-            "keywords": dict.fromkeys(item.keywords, 1),
-        }
-        reader = ItemReader(item.stash[ASSIGNMENT].origin.nodeid, identity)
-        loss = opened if isinstance(opened, Loss) else self._converse(item, opened, reader, properties)
+        wall, assignment = time.monotonic(), item.stash[ASSIGNMENT]
+        variation = _variation_of(assignment, opened)
+        seed = seed_for(assignment.origin.nodeid) if variation is None else variation.seed
+        properties = first_properties(item, seed, self._untold.pop(assignment.key, None), variation)
+        keywords = dict.fromkeys(item.keywords, 1)
+        identity = {"nodeid": item.nodeid, "location": item_location(item), "keywords": keywords}
+        reader = ItemReader(assignment.origin.nodeid, identity)
+        if isinstance(opened, Loss):
+            loss: Loss | None = opened
+            self._sessions[assignment.key] = opened.again()
+        else:
+            turn = Turn(item, opened, reader, properties, variation, following, self._options.debugs)
+            loss, reader = self._take_turn(turn, identity)
         properties["wall_seconds"] = round(time.monotonic() - wall, 6)
         reports: _Reports = reader.reports
         stop: BaseException | None = None
@@ -142,73 +149,38 @@ class Host:
         else:
             properties["lost"] = {"kind": loss.kind, "text": loss.text}
             reports = broken_reports(item, identity, loss, float(str(properties["wall_seconds"])))
-            if isinstance(opened, Loss):
-                self._sessions[item.stash[ASSIGNMENT].key] = loss.again()
         for data in reports:
             self._replay(item, data, properties)
         return stop
 
-    def _first_properties(self, item: pytest.Item) -> dict[str, object]:
-        assignment = item.stash[ASSIGNMENT]
-        facts = self._untold.pop(assignment.key, None)
-        return {
-            **({} if facts is None else {"facts": dict(facts)}),
-            "node": assignment.origin.nodeid,
-            "kernel": assignment.key.series,
-            "profile": assignment.key.profile,
-            "time": assignment.key.time,
-            "seed": seed_for(assignment.origin.nodeid),
-            "clone": None,
-            "guest_seconds": None,
-            "wall_seconds": None,
-            "cpu_seconds": None,
-            "lost": None,
-            "log": "",
-        }
-
-    def _converse(
-        self, item: pytest.Item, opened: OpenSession, reader: ItemReader, properties: dict[str, object]
-    ) -> Loss | None:
-        assignment = item.stash[ASSIGNMENT]
-        if (missing := opened.explain_missing(assignment.origin.nodeid)) is not None:
-            return missing
-        machine: ItemMachine | None = None
+    def _take_turn(self, turn: Turn, identity: Mapping[str, object]) -> tuple[Loss | None, ItemReader]:
         try:
-            machine = opened.machines.clone()
-            timeout = self._config.getoption("vm_timeout")
-            for message in machine.stream(self._item_message(item, opened, properties), timeout=timeout):
-                reader.feed(message)
-            end = reader.finish()
-            return Loss("hook", str(end["text"])) if end["end"] == "error" else None
-        except MachineLost as error:
-            return Loss.from_error(error.kind, error)
-        except ChannelError as error:
-            return Loss.from_error("protocol", error)
-        except GuestError as error:
-            return Loss.from_error("agent", error)
+            return self._turns.take(turn), turn.reader
+        except DebuggerWanted:
+            pass
+        # Once more, in a machine whose second port is the user's terminal.
+        assignment = turn.item.stash[ASSIGNMENT]
+        key = assignment.key._replace(time="real")
+        reader = ItemReader(assignment.origin.nodeid, identity)
+        turn.item.stash[ASSIGNMENT] = assignment._replace(key=key)
+        opened = self._open([turn.item], key, debugs=True)
+        try:
+            if isinstance(opened, Loss):
+                return opened, reader
+            debugged = Turn(turn.item, opened, reader, turn.properties, debugs=True)
+            return self._turns.take(debugged), reader
         finally:
-            if machine is not None:
-                properties["log"] = shorten_log(machine.log())
-                properties["cpu_seconds"] = round(machine.close().cpu_seconds, 6)
-
-    def _item_message(
-        self, item: pytest.Item, opened: OpenSession, properties: Mapping[str, object]
-    ) -> dict[str, object]:
-        assignment = item.stash[ASSIGNMENT]
-        series = assignment.key.series
-        data: dict[str, object] = {}
-        for part in self._config.hook.pytest_kernelproof_item_data(item=item, series=series):
-            data.update(part)
-        message = {"kind": "item", "nodeid": assignment.origin.nodeid, "seed": properties["seed"], "data": data}
-        if not opened.is_virtual:  # in virtual time a watchdog in the guest barks as soon as the guest idles
-            message["deadline_seconds"] = self._config.getoption("vm_timeout")
-        return message
+            turn.item.stash[ASSIGNMENT] = assignment
+            if isinstance(opened, OpenSession):
+                opened.machines.close()
 
     # --- reporting
 
     def _replay(self, item: pytest.Item, data: Mapping[str, object], properties: dict[str, object]) -> None:
         report = rebuild_report(self._config, data)
         report.user_properties.insert(0, (OWN_PROPERTY, properties))
+        if report.failed and (variation := properties.get("variation")) is not None:
+            report.sections.append(("kernelproof: repetition", describe_variation(variation)))
         if self._config.getoption("capture") == "no":
             _print_captured(report)
         item.ihook.pytest_runtest_logreport(report=report)
@@ -231,15 +203,24 @@ class Host:
 
     # --- the end
 
-    def _count_down(self, key: MachineKey) -> None:
+    def _count_down(self, key: MachineKey, nextitem: pytest.Item | None) -> None:
         self._left[key] -= 1
+        is_last = self._left[key] <= 0
+        if self._borrower is not None:
+            if key in self._plans:
+                self._borrower.done(self._plans[key])
+            # The others may not be done; what is borrowed again costs nothing.
+            assignment = None if nextitem is None else nextitem.stash.get(ASSIGNMENT, None)
+            is_last = assignment is None or assignment.key != key
         opened = self._sessions[key]
-        if self._left[key] <= 0 and isinstance(opened, OpenSession):
+        if is_last and isinstance(opened, OpenSession):
+            self._machines.drop()
             opened.machines.close()
             del self._sessions[key]
 
     def close(self) -> None:
         """Give back every template."""
+        self._machines.drop()
         for opened in self._sessions.values():
             if isinstance(opened, OpenSession):
                 opened.machines.close()
@@ -253,15 +234,21 @@ class Host:
     def pytest_unconfigure(self) -> None:
         """Give back every template."""
         self.close()
+        if self._borrower is not None:
+            self._borrower.close()
 
 
-def describe_facts(facts: Mapping[str, object], key: MachineKey) -> str:
-    """One line about a kind of machine, as for the header."""
-    return (
-        f"{fact(facts, 'kernel', 'release')}, profile {key.profile}, {fact(facts, 'machine', 'accelerator')}, "
-        f"{fact(facts, 'machine', 'time')} time, {fact(facts, 'machine', 'cpus')} CPUs, "
-        f"QEMU {fact(facts, 'machine', 'qemu')}, Python {fact(facts, 'guest', 'python')}"
-    )
+def _variation_of(assignment: Assignment, opened: OpenSession | Loss) -> Variation | None:
+    if assignment.seed is None or isinstance(opened, Loss):
+        return None
+    return draw_variation(assignment.seed, opened.cpus)
+
+
+def describe_variation(variation: object) -> str:
+    """What differs in a repetition, and how it is made again."""
+    words = ", ".join(f"{name} {value}" for name, value in variation.items()) if isinstance(variation, dict) else ""
+    seed = variation["seed"] if isinstance(variation, dict) else ""
+    return f"{words}; to run it again: --vm-vary {seed}"
 
 
 def _stop_of(end: Mapping[str, object]) -> BaseException | None:

@@ -46,6 +46,7 @@ from kernelproof.vm.messages import (
 from kernelproof.vm.process import Usage
 from kernelproof.vm.pulled import PulledTree
 from kernelproof.vm.running import Running
+from kernelproof.vm.terminal_relay import relay_terminal
 
 _FIRST_BYTES = 65536  # a first message up to this long fits into the socket and is sent before the guest goes on
 _CHUNK = 1024 * 1024
@@ -77,6 +78,7 @@ class Machine:
     ) -> None:
         self.facts = facts
         self.seed = secrets.randbits(63)
+        self.entropy = secrets.token_hex(32)
         self._running = running
         self._paused = paused
         self._virtual = virtual
@@ -256,6 +258,21 @@ class Machine:
         with self._conversing(message, math.inf):
             yield self._running.channel
 
+    def relay_terminal(self, source: int, sink: int) -> None:
+        """Relay between a terminal and the second port of a machine in real time until the agent says something.
+
+        Args:
+            source: Descriptor of what is typed.
+            sink: Descriptor of what is shown.
+
+        Raises:
+            MachineLost: whatever the channel raises inside.
+            RuntimeError: the machine has no second port.
+            OSError: as read(2) and write(2) refuse.
+        """
+        with self._running.losing():
+            relay_terminal(self._running.channel, source, sink)
+
     def read_attended(self, answer: Mapping[str, Plain]) -> int:
         """What the last answer of such a conversation means: the program's return code.
 
@@ -346,7 +363,7 @@ class Machine:
         if message["kind"] not in CONVERSATIONS:
             raise LookupError(f"the protocol has no message of kind {message['kind']!r}")
         deadline = time.monotonic() + timeout
-        wake = {} if self._woken else {"wake": _make_wake(self.seed)}
+        wake = {} if self._woken else {"wake": _make_wake(self.seed, self.entropy)}
         first = encode_message({**message, **wake, "protocol": PROTOCOL})
         self._busy, self._budget = True, MAX_CONVERSATION
         with self._running.losing():
@@ -399,8 +416,8 @@ class Machine:
         _raise_guest_error("push", answer)
 
 
-def _make_wake(seed: int) -> dict[str, object]:
-    return {"clock_ns": time.time_ns(), "entropy": secrets.token_hex(32), "seed": seed}
+def _make_wake(seed: int, entropy: str) -> dict[str, object]:
+    return {"clock_ns": time.time_ns(), "entropy": entropy, "seed": seed}
 
 
 def _raise_guest_error(kind: str, answer: Mapping[str, Plain]) -> None:

@@ -15,11 +15,14 @@ from kernelproof.vm import hookspecs
 
 if TYPE_CHECKING:
     from kernelproof.vm.host import Host
+    from kernelproof.vm.provider import QemuProvider
     from kernelproof.vm.wishes import Wishes
 
 pytest_plugins = ("kernelproof.vm.guest.fixtures",)  # listed here; they work in a machine
 
 HOST = "kernelproof-host"  # under this name the host is registered; a plugin that brings its own machines may be first
+LENDER = "kernelproof-lender"  # under this name what lends templates to workers, in the process that controls them
+ADDRESS = "kernelproof_lender"  # in what an xdist controller hands to its workers
 FACTS = "kernelproof_facts"  # in what an xdist worker hands to its controller
 _WISHES: dict[str, dict[str, Any]] = {  # as vm.wishes.read_wishes takes them
     "--kernel-image": {"metavar": "PATH", "help": "run on this kernel: a bzImage or vmlinux of your own"},
@@ -39,6 +42,25 @@ _WISHES: dict[str, dict[str, Any]] = {  # as vm.wishes.read_wishes takes them
         "help": "a Debian package for machines beside those of their profile; more than once adds more",
     },
 }
+_USES: dict[str, dict[str, Any]] = {  # as vm.run_options.read_run_options takes them
+    "--vm-scope": {
+        "choices": ("test", "class", "module", "session"),
+        "default": "test",
+        "help": "how long a machine is used: for one test (default), or for all of a class, a module, the session, "
+        "where a test finds what those before it left",
+    },
+    "--vm-keep": {
+        "action": "store_true",
+        "help": "keep the machine of each test that fails, as it is then, for `kernelproof enter`; real time",
+    },
+    "--vm-repeat": {
+        "metavar": "N",
+        "type": int,
+        "default": 1,
+        "help": "run each test N times in machines that differ: entropy, pace, a delay, the number of CPUs",
+    },
+    "--vm-vary": {"metavar": "SEED", "type": int, "help": "run tests as the repetition of which SEED was told"},
+}
 NO_KERNEL = "runs in a machine, and no kernel is chosen: --kernel 6.12 or kernelproof_kernel in the ini file"
 
 
@@ -54,21 +76,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kernel", metavar="KERNELS", help=text)
     text = "wall seconds after which an item's machine is given up, with all stacks in its report (default: 60)"
     group.addoption("--vm-timeout", metavar="SECONDS", type=float, default=60.0, help=text)
-    for name, settings in _WISHES.items():
+    for name, settings in (*_WISHES.items(), *_USES.items()):
         group.addoption(name, **settings)
     parser.addini("kernelproof_kernel", "kernels to run on where --kernel is not given", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker; check the timeout.
+    """Declare the marker; check numbers.
 
     Raises:
-        UsageError: `--vm-timeout` is not a time.
+        UsageError: `--vm-timeout` is not a time, or `--vm-repeat` no number of times.
     """
     text = "machine(profile='plain', time='virtual'): run this test in a machine of its own"
     config.addinivalue_line("markers", text)
     if not 0 < config.getoption("vm_timeout") < 1e6:
         raise pytest.UsageError(f"--vm-timeout {config.getoption('vm_timeout')}: more than 0 seconds, please")
+    if not 0 < config.getoption("vm_repeat") < 1e6:
+        raise pytest.UsageError(f"--vm-repeat {config.getoption('vm_repeat')}: once at least, please")
+    if config.getoption("trace") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--trace needs the terminal, which workers do not have: run with -n 0")
 
 
 def chosen_kernels(config: pytest.Config) -> str:
@@ -125,16 +151,36 @@ def pytest_testnodedown(node: object) -> None:
             config.hook.pytest_kernelproof_machine(config=config, facts=facts)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let an xdist worker of this host borrow its templates."""
+    if node.gateway.spec.popen and wants_machines(node.config):
+        if not node.config.pluginmanager.has_plugin(LENDER):
+            # Imported here for the same reason as below.
+            from kernelproof.vm.controller import Controller
+
+            node.config.pluginmanager.register(Controller(node.config, _provider(node.config)), LENDER)
+        node.workerinput[ADDRESS] = node.config.pluginmanager.get_plugin(LENDER).address
+
+
 def _host(config: pytest.Config) -> Host:
     host: Host | None = config.pluginmanager.get_plugin(HOST)
     if host is None:
         # Imported here, not above: a pytest that asks for no machine must not pay for what makes them.
         from kernelproof.vm.host import Host
-        from kernelproof.vm.provider import QemuProvider
+        from kernelproof.vm.lending import Borrower
 
-        host = Host(config, QemuProvider(partial(_read_wishes, config)))
+        address = getattr(config, "workerinput", {}).get(ADDRESS)
+        host = Host(config, _provider(config), None if address is None else Borrower(address))
         config.pluginmanager.register(host, HOST)
     return host
+
+
+def _provider(config: pytest.Config) -> QemuProvider:
+    # Imported here for the same reason.
+    from kernelproof.vm.provider import QemuProvider
+
+    return QemuProvider(partial(_read_wishes, config))
 
 
 def _read_wishes(config: pytest.Config) -> Wishes:

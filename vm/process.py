@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -53,6 +54,7 @@ class Spawner:
     def __init__(self) -> None:
         self._setpriv = shutil.which("setpriv")
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._children: weakref.WeakSet[Child] = weakref.WeakSet()
         threading.Thread(target=_work, args=(self._jobs,), name="kernelproof-spawner", daemon=True).start()
         weakref.finalize(self, self._jobs.put, None).atexit = False
 
@@ -97,7 +99,14 @@ class Spawner:
         started = answer.get()
         if isinstance(started, BaseException):
             raise started
-        return Child(started, self, began)
+        child = Child(started, self, began)
+        self._children.add(child)
+        return child
+
+    def kill(self) -> None:
+        """Kill all children, from any thread; who waits for one sees its end and reaps it."""
+        for child in list(self._children):
+            child.kill()
 
 
 class Child:
@@ -117,6 +126,12 @@ class Child:
         self._began = began
         self._usage: Usage | None = None
         self._reap = weakref.finalize(self, _kill_and_reap, self.pid, self.pidfd)
+
+    def kill(self) -> None:
+        """Kill it if it still runs; it is not reaped."""
+        if self._usage is None:
+            with suppress(OSError):  # it was reaped at this moment
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> Usage:
         """Kill it if it still runs, reap it, and say what it used; again and again the same."""

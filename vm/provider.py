@@ -26,6 +26,7 @@ class QemuProvider:
     def __init__(self, read_wishes: Callable[[], Wishes] = Wishes) -> None:
         self._read_wishes = read_wishes
         self._wishes = NO_WISHES
+        self._template: Template | None = None
 
     def select(self, text: str) -> Sequence[str]:
         """The kernels that a user's words mean; the wishes' own kernel comes last.
@@ -58,7 +59,13 @@ class QemuProvider:
             progress=progress,
             project=project,
             wishes=self._wishes,
-        ) as base:
+        ) as self._template:
+            base = self._template
             facts = base.facts
             session, prepared = base.session(lambda machine: prepare(machine, facts))
         return session, facts, prepared
+
+    def cancel(self) -> None:
+        """From another thread: let an `open` that is under way fail."""
+        if self._template is not None:
+            self._template.kill()

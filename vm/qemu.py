@@ -84,7 +84,7 @@ class MachineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Where the ends of one machine lie on this host.
+    """Where the ends of one machine lie on this host, and what else of one clone is not its template's.
 
     Args:
         executable: The QEMU binary.
@@ -95,6 +95,7 @@ class Wiring:
         kernel: Path of the uncompressed kernel; used to boot only.
         initrd: Path of the initramfs; used to boot only.
         discs: Paths of the files of the discs, in the order of `plan_files`.
+        shift: An instruction takes 2 to this power nanoseconds of virtual time; a clone may differ from its template.
         terminal: Descriptor of the terminal's socket in QEMU; of a machine in real time.
     """
 
@@ -106,6 +107,7 @@ class Wiring:
     kernel: str = ""
     initrd: str = ""
     discs: tuple[str, ...] = ()
+    shift: int = 0
     terminal: int = -1
 
 
@@ -120,7 +122,7 @@ def qemu_command(spec: MachineSpec, role: Role, wiring: Wiring) -> tuple[str, ..
         wiring.executable,
         *spec.qemu_arguments,
         *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
-        *_processor_arguments(spec),
+        *_processor_arguments(spec, wiring),
         *_memory_arguments(spec, role, wiring),
         *_channel_arguments(wiring),
         *_terminal_arguments(spec, wiring),
@@ -130,9 +132,9 @@ def qemu_command(spec: MachineSpec, role: Role, wiring: Wiring) -> tuple[str, ..
     )
 
 
-def _processor_arguments(spec: MachineSpec) -> tuple[str, ...]:
+def _processor_arguments(spec: MachineSpec, wiring: Wiring) -> tuple[str, ...]:
     threads = "" if spec.accelerator != "tcg" else ",thread=single" if spec.time == "virtual" else ",thread=multi"
-    count = ("-icount", "shift=0,sleep=off") if spec.time == "virtual" else ()
+    count = ("-icount", f"shift={wiring.shift},sleep=off") if spec.time == "virtual" else ()
     machine = f"{spec.machine},memory-backend=memory,usb=off,vmport=off,smbus=off,sata=off,hpet=off"
     accelerator = f"{spec.accelerator}{threads}"
     return ("-machine", machine, "-accel", accelerator, "-cpu", spec.cpu, "-smp", str(spec.cpus), *count)

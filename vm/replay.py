@@ -95,6 +95,17 @@ class ItemReader:
             self._check_phases()
         return self.end
 
+    @property
+    def failed(self) -> bool:
+        """Whether anything failed so far."""
+        return any(report["outcome"] == "failed" for report in self.reports)
+
+    def add_section(self, name: str, text: str) -> None:
+        """Say something with what failed."""
+        for report in self.reports:
+            if report["outcome"] == "failed" and isinstance(sections := report["sections"], list):
+                sections.append((name, text))
+
     def _check_phases(self) -> None:
         phases = [report["when"] for report in self.reports if _SUBTEST not in report]
         # A plugin in the guest may turn a call's report into a setup's, to have it counted as an error.
@@ -138,6 +149,8 @@ def _read_extras(check: Checker, data: Mapping[str, object]) -> dict[str, object
             "msg": check.optional_text(context.get("msg"), "subtest message"),
             "kwargs": {check.text(key, "name"): check.text(value, "argument") for key, value in arguments.items()},
         }
+    if data.get("_pdbshown") is True:  # the debugger showed the failure: pytest does not show it again
+        extras["_pdbshown"] = True
     if "wasxfail" in data:
         extras["wasxfail"] = check.text(data["wasxfail"], "wasxfail")
     for name, value in data.items():

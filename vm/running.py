@@ -99,6 +99,7 @@ class Running:
         spawner: Spawner,
         boot: BootFiles | None = None,
         discs: DiscFiles | None = None,
+        shift: int = 0,
     ) -> Running:
         """Start QEMU and wait for its greeting. The guest stands still, unless it boots.
 
@@ -110,6 +111,7 @@ class Running:
             spawner: Forks the process.
             boot: For the role BOOT.
             discs: The files of its discs; owned from here on.
+            shift: As in `Wiring`.
 
         Raises:
             MachineLost: kind "qemu", it ended or did not greet.
@@ -124,7 +126,7 @@ class Running:
             control_end, agent_end, *terminal_ends = ends = tuple(end.fileno() for end in theirs)
             paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
             places = (program.executable, _path(memory), console.path)
-            wiring = Wiring(*places, control_end, agent_end, *paths, discs.paths(), *terminal_ends)
+            wiring = Wiring(*places, control_end, agent_end, *paths, discs.paths(), shift, *terminal_ends)
             child = spawner.spawn(
                 qemu_command(spec, role, wiring),
                 descriptors=ends,

@@ -1,4 +1,4 @@
-"""Which items run in which machine: the marker, the kernels, the copies.
+"""Which items run in which machine: the marker, the kernels, the repetitions, the copies.
 
 Decides only; it makes no machine.
 """
@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 import pytest
 
+from kernelproof.vm.run_options import RunOptions
+from kernelproof.vm.variation import repetition_seed
+
 TIMES = ("virtual", "real")
+DEFAULTS = RunOptions()
 
 
 class MachineKey(NamedTuple):
@@ -38,10 +44,14 @@ class Assignment(NamedTuple):
     Args:
         key: The kind of machine.
         origin: The item as it was collected: itself, or what it is a copy of. The guest knows that one's node id.
+        seed: Of the repetition that the item is; None where items do not vary.
+        number: Of the repetition, from 1; 0 where there is one.
     """
 
     key: MachineKey
     origin: pytest.Item
+    seed: int | None = None
+    number: int = 0
 
 
 ASSIGNMENT = pytest.StashKey[Assignment]()
@@ -67,10 +77,13 @@ def read_marker(item: pytest.Item) -> tuple[str, str] | None:
     return profile, time
 
 
-def assign_items(items: Sequence[pytest.Item], kernels: Sequence[str]) -> dict[str, list[pytest.Item]]:
+def assign_items(
+    items: Sequence[pytest.Item], kernels: Sequence[str], options: RunOptions = DEFAULTS
+) -> dict[str, list[pytest.Item]]:
     """The items that run in machines, by kernel, each with its assignment in its stash.
 
-    With several kernels every item is there once a kernel, as a copy with `@KERNEL` behind its name in the node id.
+    With several kernels every item is there once a kernel, as a copy with `@KERNEL` behind its name in the node id;
+    as a repetition it has `#NUMBER` there.
 
     Raises:
         UsageError: a marker is wrong; all that are wrong are told at once.
@@ -80,7 +93,7 @@ def assign_items(items: Sequence[pytest.Item], kernels: Sequence[str]) -> dict[s
     for item in items:
         try:
             if (wants := read_marker(item)) is not None:
-                asked.append((item, *wants))
+                asked.append((item, wants[0], "real" if options.is_real else wants[1]))
         except pytest.UsageError as error:
             problems.append(str(error))
     if problems:
@@ -88,24 +101,36 @@ def assign_items(items: Sequence[pytest.Item], kernels: Sequence[str]) -> dict[s
     several = len(kernels) > 1
     return {
         series: [
-            _assign(_copy_for(item, series) if several else item, Assignment(MachineKey(series, profile, time), item))
+            _assign(item, assignment, series if several else "")
             for item, profile, time in asked
+            for assignment in _repetitions(item, MachineKey(series, profile, time), options)
         ]
         for series in kernels
     }
 
 
-def _assign(item: pytest.Item, assignment: Assignment) -> pytest.Item:
-    item.stash[ASSIGNMENT] = assignment
-    return item
+def _repetitions(item: pytest.Item, key: MachineKey, options: RunOptions) -> list[Assignment]:
+    if not options.varies:
+        return [Assignment(key, item)]
+    if options.repeat == 1:
+        return [Assignment(key, item, options.seed)]
+    numbers = range(1, options.repeat + 1)
+    return [Assignment(key, item, repetition_seed(options.seed, item.nodeid, n), n) for n in numbers]
 
 
-def _copy_for(item: pytest.Item, series: str) -> pytest.Item:
+def _assign(item: pytest.Item, assignment: Assignment, series: str) -> pytest.Item:
+    suffix = (f"#{assignment.number}" if assignment.number else "") + (f"@{series}" if series else "")
+    own = _copy_for(item, suffix) if suffix else item
+    own.stash[ASSIGNMENT] = assignment
+    return own
+
+
+def _copy_for(item: pytest.Item, suffix: str) -> pytest.Item:
     # The copy is never set up on the host: it is only listed, scheduled and reported.
     twin = copy.copy(item)
     twin.stash = pytest.Stash()
-    twin.name = append_kernel(item.name, series)
-    nodeid = append_kernel(item.nodeid, series)
+    twin.name = append_suffix(item.name, suffix)
+    nodeid = append_suffix(item.nodeid, suffix)
     if hasattr(item, "_id"):  # pytest 9.2 and later keep a structured id
         twin._id = type(item._id).parse(nodeid)
     else:
@@ -113,26 +138,38 @@ def _copy_for(item: pytest.Item, series: str) -> pytest.Item:
     return twin
 
 
-def append_kernel(name: str, series: str) -> str:
-    """A node id or a name with the kernel before its parameters: pytest looks for those behind the first bracket."""
+def append_suffix(name: str, suffix: str) -> str:
+    """A node id or a name with a suffix before its parameters: pytest looks for those behind the first bracket."""
     path, separator, names = name.partition("::") if "::" in name else ("", "", name)
     base, bracket, parameters = names.partition("[")
-    return f"{path}{separator}{base}@{series}{bracket}{parameters}"
+    return f"{path}{separator}{base}{suffix}{bracket}{parameters}"
 
 
 def merge_items(items: Sequence[pytest.Item], by_kernel: dict[str, list[pytest.Item]]) -> list[pytest.Item]:
-    """The order in which all items run: the others and the first kernel's where they were, then kernel by kernel."""
-    first, *rest = by_kernel.values()
-    by_origin = {id(item.stash[ASSIGNMENT].origin): item for item in first}
+    """The order in which all items run: kernel by kernel, of each one kind of machine after the other.
+
+    The items of the host stay where they were among those of the first kernel.
+    """
+    first, *rest = ([*group_by_kind(chosen)] for chosen in by_kernel.values())
+    copies = Counter(id(item.stash[ASSIGNMENT].origin) for item in first)
+    grouped = iter(first)
     order: list[pytest.Item] = []
     for item in items:
         if item.get_closest_marker("machine") is None:
             order.append(item)
-        elif id(item) in by_origin:
-            order.append(by_origin[id(item)])
+        else:
+            order.extend(islice(grouped, copies[id(item)]))
     for more in rest:
         order.extend(more)
     return order
+
+
+def group_by_kind(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """The same items, those that share a template side by side; the kinds in the order of their first items."""
+    groups: dict[MachineKey, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(item.stash[ASSIGNMENT].key, []).append(item)
+    return chain.from_iterable(groups.values())
 
 
 def item_location(item: pytest.Item) -> tuple[str, int | None, str]:
@@ -144,7 +181,9 @@ def item_location(item: pytest.Item) -> tuple[str, int | None, str]:
     if assignment is None or assignment.origin is item:
         return item.location
     path, line, domain = assignment.origin.location
-    return path, line, f"{domain} on {assignment.key.series}"
+    number = f", repetition {assignment.number}" if assignment.number else ""
+    kernel = f" on {assignment.key.series}" if f"@{assignment.key.series}" in item.name else ""
+    return path, line, f"{domain}{kernel}{number}"
 
 
 def seed_for(nodeid: str) -> int:

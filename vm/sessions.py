@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 import pytest
 
 from kernelproof.vm.broken import Loss
+from kernelproof.vm.bytecode import Bytecode
+from kernelproof.vm.cache import Cache
 from kernelproof.vm.errors import VmError
-from kernelproof.vm.forward import package_folder, plan_session, read_settings
+from kernelproof.vm.forward import package_folder, plan_environment, plan_session, read_settings
 from kernelproof.vm.process import Usage
 from kernelproof.vm.provision_types import Progress
-from kernelproof.vm.push import list_package_files, pack, plan_files
+from kernelproof.vm.push import list_package_files, pack_project, plan_files
 from kernelproof.vm.replay import Checker, read_warnings
 from kernelproof.vm.selection import ASSIGNMENT, MachineKey
+from kernelproof.vm.variation import Variation
 
 COLLECT_SECONDS = 600.0  # wall, for the guest to collect: 34 s were seen for 1,782 tests
 
@@ -28,6 +32,9 @@ class ItemMachine(Protocol):
 
     def stream(self, message: Mapping[str, object], *, timeout: float) -> Iterator[Mapping[str, object]]:
         """Send a message; yield the answers until the last. Raises MachineLost, ChannelError and GuestError."""
+
+    def relay_terminal(self, source: int, sink: int) -> None:
+        """Relay between descriptors and its second port until it has something to say. Raises MachineLost."""
 
     def log(self) -> str:
         """The end of its kernel log, safe to show."""
@@ -45,12 +52,15 @@ class SessionMachine(Protocol):
     def request(self, message: Mapping[str, object], *, timeout: float) -> Mapping[str, object]:
         """Send a message and return the answer. Raises MachineLost, ChannelError and GuestError."""
 
+    def stream(self, message: Mapping[str, object], *, timeout: float) -> Iterator[Mapping[str, object]]:
+        """Send a message; yield the answers until the last. Raises as `request`."""
+
 
 class Machines(Protocol):
     """Machines that have collected a project's tests."""
 
-    def clone(self) -> ItemMachine:
-        """A machine for one item."""
+    def clone(self, variation: Variation | None = None) -> ItemMachine:
+        """A machine for one item, or for one repetition of it."""
 
     def close(self) -> None:
         """Give back what they are made from."""
@@ -98,8 +108,11 @@ class OpenSession:
     def __init__(self, machines: Machines, facts: Mapping[str, object], collected: Collected) -> None:
         self.machines = machines
         self.facts = facts
+        self.collected = collected
         self.warnings = collected.warnings
         self.is_virtual = fact(facts, "machine", "time") == "virtual"
+        cpus = fact(facts, "machine", "cpus")
+        self.cpus = cpus if isinstance(cpus, int) else 1
         self._nodeids = collected.nodeids
         self._failed = collected.failed
 
@@ -137,6 +150,7 @@ class Collected:
 
     def __init__(self, answer: Mapping[str, object]) -> None:
         check = Checker("the collection")
+        self.answer = answer
         self.nodeids = frozenset(
             text for text in check.sequence(answer.get("nodeids"), "nodeids") if isinstance(text, str)
         )
@@ -147,28 +161,58 @@ class Collected:
         self.warnings = read_warnings(check, answer.get("warnings"))
 
 
+@dataclass(frozen=True, slots=True)
+class SessionPlan:
+    """What a session is made of.
+
+    Args:
+        key: The kind of machine.
+        files: The test files that it collects, absolute.
+        message: The `session` message; what only the machine can tell is added to it.
+    """
+
+    key: MachineKey
+    files: tuple[Path, ...]
+    message: Mapping[str, object]
+
+
+def plan_for(
+    config: pytest.Config, key: MachineKey, items: Iterable[pytest.Item], *, debugs: bool = False
+) -> SessionPlan:
+    """The session that has collected the files of these items.
+
+    Raises:
+        ProvisionError: the project's settings are wrong.
+        OSError: they can't be read.
+    """
+    files = tuple(dict.fromkeys(item.stash[ASSIGNMENT].origin.path for item in items))
+    return SessionPlan(key, files, plan_session(config, files, debugs=debugs))
+
+
 def open_session(
-    provider: MachineProvider, config: pytest.Config, key: MachineKey, items: Sequence[pytest.Item], progress: Progress
+    provider: MachineProvider, config: pytest.Config, plan: SessionPlan, progress: Progress
 ) -> OpenSession:
-    """Machines of one kind that have collected the files of these items.
+    """Machines of one kind that have collected a session's files.
 
     Raises:
         VmError: no machine, or no session in it; says what to do.
         OSError: a file of the project can't be read.
     """
-    files = list(dict.fromkeys(item.stash[ASSIGNMENT].origin.path for item in items))
 
     def prepare(machine: SessionMachine, facts: Mapping[str, object]) -> Collected:
         release, kind_of_time = (str(fact(facts, *names)) for names in (("kernel", "release"), ("machine", "time")))
-        message = plan_session(config, key._replace(time=kind_of_time), files, release)
+        environment = plan_environment(plan.key._replace(time=kind_of_time), release)
         progress.step("push the project and collect its tests")
-        machine.push_archive(pack(project_files(config, files)), "/")
-        answer = machine.request(message, timeout=COLLECT_SECONDS)
+        bytecode = Bytecode(Cache(), facts.get("guest"), config.rootpath)
+        machine.push_archive(pack_project(project_files(config, plan.files), bytecode), "/")
+        answer = machine.request({**plan.message, "environment": environment}, timeout=COLLECT_SECONDS)
         if answer.get("kind") != "collected":
             _refuse_session(answer)
+        if answer.get("compiled"):
+            bytecode.learn(machine)
         return Collected(answer)
 
-    machines, facts, collected = provider.open(key, prepare, project=config.rootpath, progress=progress)
+    machines, facts, collected = provider.open(plan.key, prepare, project=config.rootpath, progress=progress)
     return OpenSession(machines, facts, collected)
 
 

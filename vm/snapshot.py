@@ -29,6 +29,7 @@ from kernelproof.vm.messages import Plain
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.qemu import MachineSpec, Role
 from kernelproof.vm.running import Program, Running
+from kernelproof.vm.variation import Variation
 
 T = TypeVar("T")
 
@@ -64,8 +65,11 @@ class Snapshot:
         self._contents = dict(contents or {})
         self._close = weakref.finalize(self, _close_files, (memory, state, *self._contents.values()))
 
-    def clone(self) -> Machine:
+    def clone(self, variation: Variation | None = None) -> Machine:
         """A new machine that goes on from the snapshot at its first request. Close it, or use it in a `with`.
+
+        Args:
+            variation: Its pace, where time is virtual, and its entropy.
 
         Raises:
             MachineLost: kinds "qemu" and "load".
@@ -73,7 +77,11 @@ class Snapshot:
             OSError: EMFILE, EAGAIN, ENOMEM: no descriptors or processes left.
         """
         check_memory(HOST_SHARE_MIB * MIB, read_available())
-        return self._start(Role.CLONE, self._memory, self._contents)
+        if variation is None:
+            return self._start(Role.CLONE, self._memory, self._contents)
+        machine = self._start(Role.CLONE, self._memory, self._contents, variation.shift)
+        machine.seed, machine.entropy = variation.seed, variation.entropy
+        return machine
 
     def derive(self, prepare: Callable[[Machine], T]) -> tuple[SessionTemplate, T]:
         """Let `prepare` change a copy of the machine, and take a snapshot of what came of it.
@@ -100,15 +108,20 @@ class Snapshot:
         session = SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner, contents)
         return session, made
 
-    def _start(self, role: Role, memory: int, contents: Mapping[str, int]) -> Machine:
+    def _start(self, role: Role, memory: int, contents: Mapping[str, int], shift: int = 0) -> Machine:
         discs = DiscFiles(self.spec.discs, contents)
-        running = Running.start(self.spec, role, self._program, memory, self._spawner, discs=discs)
+        running = Running.start(self.spec, role, self._program, memory, self._spawner, discs=discs, shift=shift)
         running.load(self._state)
         virtual = self.spec.time == "virtual"
         return Machine(running, self.facts, paused=True, virtual=virtual, restart=self._restart)
 
     def _restart(self, survivors: Mapping[str, int]) -> Machine:
         return self._start(Role.CLONE, self._memory, {**self._contents, **survivors})
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds of the host's memory."""
+        return os.fstat(self._memory).st_blocks * 512
 
     def close(self) -> None:
         """Give the memory back; clones that run go on. A second call changes nothing."""

@@ -118,6 +118,10 @@ class Template:
         self._progress.step(f"prepare session {self._ingredients.label}")
         return self._base.derive(prepare)
 
+    def kill(self) -> None:
+        """From any thread: end every QEMU that was started for it, so that what waits for one fails."""
+        self._spawner.kill()
+
     def close(self) -> None:
         """Give back what it holds; machines and session templates made of it go on."""
         if "_base" in self.__dict__:

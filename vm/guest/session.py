@@ -14,8 +14,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -23,9 +22,15 @@ import pytest
 from _pytest.config import default_plugins
 from _pytest.runner import runtestprotocol
 
+from kernelproof.vm.guest.attendance import attend
+from kernelproof.vm.guest.bytecode import Recorder
 from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_file, clip_report, clip_text, identify, is_long
+from kernelproof.vm.guest.debugging import DebugTerminal
 from kernelproof.vm.guest.frames import FrameError
+from kernelproof.vm.guest.output import STREAMS, kept_output, open_terminal, read_output
 from kernelproof.vm.guest.port import FORKED, Port
+from kernelproof.vm.guest.snapshot_fixtures import set_up_for_snapshot
+from kernelproof.vm.guest.varying import vary
 
 if TYPE_CHECKING:
     import warnings
@@ -39,7 +44,6 @@ KERNEL_INI = "kernelproof_kernel"
 
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 
-_STREAMS = (1, 2)
 _KNOWN = ("keywords", "location")  # the host takes its own
 _PHASES = 3  # reports of an item without subtests: setup, call, teardown
 
@@ -61,6 +65,7 @@ class SessionRequest(NamedTuple):
         inifile: The host's configuration file, or None.
         environment: What is added to the environment.
         first: Folders put before, in their order, all others on the import path.
+        debugs: Whether its items may be debugged at the host's terminal.
     """
 
     directory: str
@@ -71,6 +76,7 @@ class SessionRequest(NamedTuple):
     inifile: str | None
     environment: Mapping[str, str]
     first: tuple[str, ...]
+    debugs: bool = False
 
 
 def parse_request(message: Mapping[str, object]) -> SessionRequest:
@@ -88,6 +94,7 @@ def parse_request(message: Mapping[str, object]) -> SessionRequest:
         inifile=cast("str | None", message["inifile"]),
         environment=cast("dict[str, str]", message["environment"]),
         first=tuple(cast("list[str]", message["first"])),
+        debugs=bool(message.get("debugs")),
     )
 
 
@@ -127,11 +134,13 @@ def serve_session(port: Port, message: Mapping[str, object]) -> None:
     os.makedirs(request.directory, exist_ok=True)  # where the host's pytest was started, maybe outside the project
     os.chdir(request.directory)
     sys.path[:0] = request.first
-    sys.dont_write_bytecode = True  # nobody would read it
-    with _kept_output() as (output, console):
-        session = GuestSession(port, request.options, console)
+    with kept_output() as (output, console):
+        terminal = open_terminal(output) if request.debugs else None
+        session = GuestSession(port, request.options, console, terminal)
         status = _run_pytest(plan_arguments(request), session)
-        text = _read(output)
+        if terminal is not None:
+            terminal.drain()
+        text = read_output(output)
     if not session.host_gone:
         port.send(
             {
@@ -151,33 +160,6 @@ def _run_pytest(arguments: list[str], session: GuestSession) -> int:
         return int(pytest.ExitCode.USAGE_ERROR)
 
 
-@contextmanager
-def _kept_output() -> Iterator[tuple[int, int]]:
-    """Let descriptors 1 and 2 write into memory; yields that memory's descriptor and the console's."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    output = os.memfd_create("pytest-output")
-    try:
-        for descriptor in _STREAMS:
-            os.dup2(output, descriptor)
-        yield output, saved[1]
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, original in enumerate(saved, start=1):
-            os.dup2(original, descriptor)
-            os.close(original)
-        os.close(output)
-
-
-def _read(output: int) -> str:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    size = os.fstat(output).st_size
-    return os.pread(output, size, 0).decode("utf-8", "replace")
-
-
 class GuestHooks:
     """The hook that the guest's session declares."""
 
@@ -193,15 +175,22 @@ class GuestSession:
         port: The channel to the host.
         options: Values for `config.option`.
         console: Descriptor of the machine's console: what must be seen even when nothing else works.
+        terminal: What a debugger reads and writes, where there is one.
     """
 
-    def __init__(self, port: Port, options: Mapping[str, object], console: int) -> None:
+    def __init__(
+        self, port: Port, options: Mapping[str, object], console: int, terminal: DebugTerminal | None = None
+    ) -> None:
         self.host_gone = False
         self.failed: list[object] = []
         self._port = port
         self._options = options
         self._console = console
+        self._terminal = terminal
         self._pid = 0
+        self._next: pytest.Item | None = None
+        self._clone = ""
+        self._bytecode = Recorder()
         self._items: dict[str, pytest.Item] = {}
         self._reports: list[pytest.TestReport] = []
         self._warnings: list[dict[str, object]] = []
@@ -240,6 +229,7 @@ class GuestSession:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Say what was collected, then serve the host. The template's snapshot is taken in here."""
         self._items = {item.nodeid: item for item in session.items}
+        set_up_for_snapshot(session)
         _import_for_failures()
         faulthandler.enable(self._console)
         # Else a clone whose counters happen to be full walks through every object, and copies every page of them.
@@ -249,6 +239,7 @@ class GuestSession:
             {
                 "kind": "collected",
                 "nodeids": list(self._items),
+                "compiled": self._bytecode.stop(),
                 "reports": self.failed[:WARNINGS_LIMIT],
                 "warnings": self._take_warnings(),
             }
@@ -262,18 +253,31 @@ class GuestSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool:
-        """Run an item inside all wrappers of pytest's protocol, and tear everything down: nobody follows."""
-        self._reports += runtestprotocol(item, log=False, nextitem=None)
+        """Run an item inside all wrappers of pytest's protocol, and tear down what no item after it here needs."""
+        self._reports += runtestprotocol(item, log=False, nextitem=self._next)
         return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_exception_interact(self, node: pytest.Item) -> None:
+        """Say that a debugger comes, before it shows what was captured: someone must read it."""
+        if node.config.getoption("usepdb"):
+            self.pytest_enter_pdb()
+
+    def pytest_enter_pdb(self) -> None:
+        """Let the host's terminal be the debugger's; without a terminal the host runs the item where there is one."""
+        self._port.send({"kind": "debugger"})
+        if self._terminal is None:
+            while True:
+                self._port.receive()  # nothing that follows can be right: the host drops this machine
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
         """Shorten what the test wrote before pytest reads it, unless the test put another file in its place."""
-        captured = [identify(descriptor) for descriptor in _STREAMS]
+        captured = [identify(descriptor) for descriptor in STREAMS]
         try:
             return (yield)
         finally:
-            for descriptor, before in zip(_STREAMS, captured, strict=True):
+            for descriptor, before in zip(STREAMS, captured, strict=True):
                 if before is not None and before == identify(descriptor):
                     clip_file(descriptor)
 
@@ -293,6 +297,10 @@ class GuestSession:
         item = self._items.get(str(message.get("nodeid")))
         if kind == "ping":
             self._port.send({"kind": "pong"})
+        elif kind == "bytecode":
+            self._bytecode.send(self._port)
+        elif kind == "attend":  # someone looks around in a machine that was kept
+            attend(self._port, message)
         elif kind != "item":
             self._refuse("ProtocolError", f"a session answers items, not {kind!r}")
         elif item is None:
@@ -305,7 +313,12 @@ class GuestSession:
 
     def _run(self, item: pytest.Item, message: Mapping[str, object]) -> None:
         began, self._pid = _monotonic(), os.getpid()
-        clone = os.urandom(16).hex()
+        self._clone = self._clone or os.urandom(16).hex()
+        self._next = self._items.get(str(message.get("next")))
+        if isinstance(variation := message.get("vary"), dict):
+            vary(variation)
+        if self._terminal is not None and isinstance(terminal := message.get("terminal"), dict):
+            self._terminal.begin(terminal)
         random.seed(cast("int", message["seed"]))
         deadline = cast("float | None", message.get("deadline_seconds"))
         if deadline is not None:
@@ -313,7 +326,8 @@ class GuestSession:
         end = self._protocol(item, cast("dict[str, object]", message.get("data") or {}))
         if deadline is not None:
             faulthandler.cancel_dump_traceback_later()
-        done = {"kind": "item-done", "clone": clone, "guest_seconds": _monotonic() - began}
+        self._end_debugging()
+        done = {"kind": "item-done", "clone": self._clone, "guest_seconds": _monotonic() - began}
         self._port.send({**done, **end, "warnings": self._take_warnings()})
 
     def _protocol(self, item: pytest.Item, data: Mapping[str, object]) -> dict[str, object]:
@@ -332,12 +346,17 @@ class GuestSession:
         return {"end": "done", "text": ""}
 
     def _send_reports(self, item: pytest.Item) -> None:
+        self._end_debugging()
         reports, self._reports = self._reports, []
         if len(reports) > _PHASES:
             for report in reports:  # what pytest's terminal does with it fails a test whose subtests failed
                 item.config.hook.pytest_report_teststatus(report=report, config=item.config)
         for report in reports:
             self._send_report(item, report)
+
+    def _end_debugging(self) -> None:
+        if self._terminal is not None:
+            self._terminal.end()
 
     def _send_report(self, item: pytest.Item, report: pytest.TestReport) -> None:
         data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)

@@ -26,6 +26,7 @@ from kernelproof.vm.process import Usage
 from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.selection import MachineKey
 from kernelproof.vm.sessions import SessionMachine
+from kernelproof.vm.variation import Variation
 
 T = TypeVar("T")
 
@@ -76,6 +77,10 @@ class LocalMachine:
         assert frame[0] == JSON
         return decode_message(frame[1])
 
+    def relay_terminal(self, source: int, sink: int) -> None:
+        """There is no second port."""
+        raise RuntimeError("a local machine has no terminal")
+
     def log(self) -> str:
         """What was written to the console since this machine began."""
         size = os.fstat(self._log.fileno()).st_size
@@ -94,6 +99,7 @@ class LocalMachines:
 
     def __init__(self, events: list[str]) -> None:
         self.clones = 0
+        self.variations: list[Variation | None] = []
         self.closed = False
         self._events = events
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
@@ -113,8 +119,9 @@ class LocalMachines:
             )
         self.session = LocalMachine(self._host, self._log, self._process.pid)
 
-    def clone(self) -> LocalMachine:
+    def clone(self, variation: Variation | None = None) -> LocalMachine:
         """A fork."""
+        self.variations.append(variation)
         self.clones += 1
         self._events.append("clone")
         host, guest = socket.socketpair()

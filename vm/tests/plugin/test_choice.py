@@ -110,12 +110,12 @@ def test_wrong_marker(arguments: str, pytester: pytest.Pytester, run: Run) -> No
 
 
 @pytest.mark.parametrize("option", ["--pdb", "--trace"])
-def test_debugger(option: str, pytester: pytest.Pytester, run: Run) -> None:
-    """A debugger needs a terminal, which a machine does not have: said before anything runs."""
+def test_debugger_with_workers(option: str, pytester: pytest.Pytester) -> None:
+    """A debugger needs the terminal, which workers do not have: said before anything runs."""
     pytester.makepyfile(TEST)
-    result = run(option)
+    result = pytester.runpytest_subprocess("--kernel", "6.12", "-n", "1", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*a machine has no terminal*"])
+    result.stderr.fnmatch_lines(["ERROR: * -n*0*"])
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])

@@ -19,7 +19,7 @@ from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.forward import parse_settings, plan_options, plan_path, plan_plugins
 from kernelproof.vm.guest import clipping
 from kernelproof.vm.guest.session import SessionRequest, plan_arguments
-from kernelproof.vm.selection import append_kernel, seed_for
+from kernelproof.vm.selection import append_suffix, seed_for
 from kernelproof.vm.sessions import explain_output
 
 
@@ -99,7 +99,7 @@ def test_what_pytest_said(output: str, detail: str) -> None:
 )
 def test_kernel_in_a_node_id(before: str, after: str) -> None:
     """The kernel stands behind the last name and before the parameters."""
-    assert append_kernel(before, "6.12") == after
+    assert append_suffix(before, "@6.12") == after
 
 
 def test_seed() -> None:

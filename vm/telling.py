@@ -1,0 +1,42 @@
+"""Tells people about machines: what is made, what they are, where pytest has a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+
+from kernelproof.vm.provision_progress import SilentProgress, open_progress
+from kernelproof.vm.provision_types import Progress
+from kernelproof.vm.selection import MachineKey
+from kernelproof.vm.sessions import fact
+
+
+def open_progress_of(config: pytest.Config) -> AbstractContextManager[Progress]:
+    """What is told while something is made: nothing under -q, and of several workers the first alone."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    worker = getattr(config, "workerinput", {"workerid": "gw0"})
+    if reporter is None or config.get_verbosity() < 0 or worker["workerid"] != "gw0":
+        return nullcontext(SilentProgress())
+    reporter.ensure_newline()
+    return open_progress(sys.stderr)
+
+
+def tell_machine(config: pytest.Config, facts: Mapping[str, object], key: MachineKey, seconds: float) -> None:
+    """Tell plugins and the reader of what machines are made, and how long it took."""
+    config.hook.pytest_kernelproof_machine(config=config, facts=facts)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and config.get_verbosity() >= 0:
+        reporter.ensure_newline()
+        reporter.write_line(f"kernelproof: {describe_facts(facts, key)} (ready after {seconds:.1f} s)")
+
+
+def describe_facts(facts: Mapping[str, object], key: MachineKey) -> str:
+    """One line about a kind of machine, as for the header."""
+    return (
+        f"{fact(facts, 'kernel', 'release')}, profile {key.profile}, {fact(facts, 'machine', 'accelerator')}, "
+        f"{fact(facts, 'machine', 'time')} time, {fact(facts, 'machine', 'cpus')} CPUs, "
+        f"QEMU {fact(facts, 'machine', 'qemu')}, Python {fact(facts, 'guest', 'python')}"
+    )
