@@ -39,9 +39,9 @@ def take_apart(datagram: bytes) -> list[Heard]:
     found = []
     place = 0
     while place < len(datagram):
-        header = struct.unpack_from("=IHHII", datagram, place)
-        found.append(Heard(*header, datagram[place + 16 : place + header[0]]))
-        place += rounded(header[0])
+        length, kind, flags, sequence, port = struct.unpack_from("=IHHII", datagram, place)
+        found.append(Heard(length, kind, flags, sequence, port, datagram[place + 16 : place + length]))
+        place += rounded(length)
     return found
 
 

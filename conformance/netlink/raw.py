@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from kernelproof.impl.netlink import Request, addresses, links, neighbours, routes, rules
-from kernelproof.impl.netlink.spaces import ADDRESS, BRIDGE_LINK, LINK, NEIGHBOUR, ROUTE, RULE
+from kernelproof.impl.netlink.spaces import ADDRESS, BRIDGE_LINK, LINK, NAMESPACE_ID, NEIGHBOUR, ROUTE, RULE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,3 +107,9 @@ def rule(
 def packed(numbers: Sequence[int]) -> bytes:
     """Numbers of 32 bits, one after the other."""
     return b"".join(U32(number) for number in numbers)
+
+
+def namespace_id(where: int, number: int) -> Request:
+    """Give an id to the namespace of a descriptor: RTM_NEWNSID."""
+    attributes: list[Attribute] = [(3, U32(where)), (1, S32(number))]
+    return Request.of(88, 0, b"\0\0\0\0", attributes, NAMESPACE_ID, "an id of a namespace")
