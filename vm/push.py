@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from kernelproof.vm.bytecode import Bytecode
 from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.guest.bundle import FILE, LINK, MAGIC, pack_member
 
 TOTAL_LIMIT = 64 * 1024 * 1024  # bytes of all files together
 SMALL_FILE = 1024 * 1024  # bytes: without git, larger files are taken for data or build products
@@ -33,7 +35,12 @@ def list_git_files(root: Path) -> list[Path] | None:
         return None
     if done.returncode != 0:
         return None
-    return sorted({root / os.fsdecode(name) for name in done.stdout.split(b"\0") if name})
+    return sorted({root / os.fsdecode(name) for name in done.stdout.split(b"\0") if name and not _is_made(name)})
+
+
+def _is_made(name: bytes) -> bool:
+    # Bytecode of the host's Python, in a project that does not ignore it. The guest's is kept elsewhere.
+    return name.endswith(b".pyc") and b"__pycache__" in name
 
 
 def list_small_files(root: Path) -> list[Path]:
@@ -135,6 +142,39 @@ def _member(path: Path, status: os.stat_result, kind: bytes, target: str = "") -
     member.mode = stat.S_IMODE(status.st_mode)
     member.mtime = int(status.st_mtime)
     return member
+
+
+def pack_project(files: Iterable[Path], bytecode: Bytecode) -> bytes:
+    """A bundle of these files and of the bytecode that is known for them, to be unpacked at `/`.
+
+    Files that vanished, and what is neither a regular file nor a symbolic link, are left out.
+
+    Raises:
+        ProvisionError: more than `TOTAL_LIMIT` bytes without the bytecode.
+        OSError: a file can't be read.
+    """
+    members = [MAGIC]
+    sizes: dict[Path, int] = {}
+    total = 0
+    for path in files:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue  # git lists what is tracked, also when it was deleted
+        name, changed = os.fsencode(path).lstrip(b"/"), int(status.st_mtime)
+        if stat.S_ISLNK(status.st_mode):
+            members.append(pack_member(name, os.fsencode(os.readlink(path)), 0o777, changed, LINK))
+        elif stat.S_ISREG(status.st_mode):
+            sizes[path] = status.st_size
+            if (total := total + status.st_size) > TOTAL_LIMIT:
+                _refuse(sizes)
+            content = path.read_bytes()
+            members.append(pack_member(name, content, stat.S_IMODE(status.st_mode), changed, FILE))
+            if path.suffix == ".py":
+                folder = name.rpartition(b"/")[0]
+                for made, code in bytecode.find(path, content, changed):
+                    members.append(pack_member(folder + b"/" + os.fsencode(made), code, 0o644, changed))
+    return b"".join(members)
 
 
 def _refuse(sizes: dict[Path, int]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 
+from kernelproof.vm.guest import bundle
 from kernelproof.vm.guest.port import Port
 
 _CHUNK = 1024 * 1024
@@ -43,19 +44,18 @@ class _Pushed(RawIOBase):
 
 
 def store_pushed(port: Port, message: Mapping[str, object]) -> None:
-    """Answer `push`: write one file, or unpack a tar archive below a directory; parents are made.
+    """Answer `push`: write one file, or unpack an archive (tar, or a bundle) below a directory; parents are made.
 
     Raises:
         OSError: as mkdir(2), open(2) and write(2) refuse.
-        tarfile.TarError: not an archive.
+        tarfile.TarError, struct.error: not an archive.
     """
     pushed = _Pushed(port)
     path = Path(str(message["path"]))
     try:
         if message["form"] == "tar":
             path.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(fileobj=BufferedReader(pushed, _CHUNK), mode="r|") as archive:
-                archive.extractall(path, filter="fully_trusted")  # the guest trusts its host
+            _unpack(BufferedReader(pushed, _CHUNK), path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
@@ -65,6 +65,14 @@ def store_pushed(port: Port, message: Mapping[str, object]) -> None:
     finally:
         pushed.drain()
     port.send({"kind": "pushed"})
+
+
+def _unpack(source: BufferedReader, folder: Path) -> None:
+    if source.peek(len(bundle.MAGIC)).startswith(bundle.MAGIC):
+        bundle.unpack(source.read(), str(folder))
+        return
+    with tarfile.open(fileobj=source, mode="r|") as archive:
+        archive.extractall(folder, filter="fully_trusted")  # the guest trusts its host
 
 
 def _regular_files(root: Path) -> Iterator[tuple[str, Path]]:
