@@ -102,22 +102,16 @@ class TapReader:
         if self._line:
             self._take_line(bytes(self._line))
             self._line.clear()
-        if not self._levels:
-            return self._without_any()
         while len(self._levels) > 1:
             self._close_unfinished()
-        [level] = self._levels
-        results = [*level.results, *self._judge(level)]
+        results = [result for level in self._levels for result in (*level.results, *self._judge(level))]
         if self._bailed is not None:
             results.append(_error("bail out", self._bailed or "no reason given"))
+        elif not results and self.version:
+            results.append(_error("plan", "neither a plan nor a result came"))
         if self._total > MAX_RESULTS:
             results.append(_error("results", f"more than {MAX_RESULTS}; the rest is not kept"))
         return tuple(results)
-
-    def _without_any(self) -> tuple[Result, ...]:
-        if self._bailed is not None:
-            return (_error("bail out", self._bailed or "no reason given"),)
-        return (_error("plan", "neither a plan nor a result came"),) if self.version else ()
 
     # --- lines
 

@@ -1,0 +1,238 @@
+"""Programs and their streams, both ends, without a machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from kernelproof.vm.attending import Attending, Program
+from kernelproof.vm.channel import Channel
+from kernelproof.vm.errors import ChannelError, GuestError
+from kernelproof.vm.guest.frames import BYTES, encode_frame, encode_message
+from kernelproof.vm.guest.streams import STDERR, STDIN, STDOUT, WINDOW
+from kernelproof.vm.machine import Machine
+from kernelproof.vm.tests.machine_side.local_machine import LocalMachine, open_machine
+
+
+@pytest.fixture
+def local() -> Iterator[LocalMachine]:
+    with open_machine() as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(local: LocalMachine) -> Machine:
+    return cast("Machine", local)
+
+
+class Heard:
+    """A program with what it wrote."""
+
+    def __init__(self, *argv: str, given: bytes = b"", terminal: tuple[int, int] | None = None) -> None:
+        self.out, self.err = bytearray(), bytearray()
+        self.attending = Attending(Program([argv], {"GIVEN": "ä"}, "/", terminal))
+        self.attending.streams.write_to(STDOUT, None, on_data=self.out.extend)
+        self.attending.streams.write_to(STDERR, None, on_data=self.err.extend)
+        self._given = os.memfd_create("given", os.MFD_CLOEXEC)
+        os.write(self._given, given)
+        os.lseek(self._given, 0, os.SEEK_SET)
+        if terminal is None:
+            self.attending.streams.read_from(STDIN, self._given)
+
+    def run(self, machine: Machine, timeout: float = 60.0) -> int:
+        try:
+            return self.attending.run(machine, timeout)
+        finally:
+            os.close(self._given)
+
+
+def test_streams_are_kept_apart(machine: Machine) -> None:
+    """Input reaches the program, its two outputs come back apart, and its status with them."""
+    heard = Heard("sh", "-c", "cat; echo $GIVEN >&2; pwd >&2; exit 7", given=b"given\0\xff")
+    assert heard.run(machine) == 7
+    assert (bytes(heard.out), bytes(heard.err)) == (b"given\0\xff", "ä\n/\n".encode())
+
+
+def test_killed_program(machine: Machine) -> None:
+    """A program that a signal ends has minus its number."""
+    assert Heard("sh", "-c", "kill -TERM $$").run(machine) == -signal.SIGTERM
+
+
+def test_one_program_after_another(machine: Machine) -> None:
+    """When one conversation is over the next begins, whatever was under way."""
+    for _ in range(3):
+        assert Heard("true", given=bytes(300_000)).run(machine) == 0
+    heard = Heard("echo", "on")
+    assert heard.run(machine) == 0
+    assert heard.out == b"on\n"
+
+
+def test_much_in_both_directions(machine: Machine) -> None:
+    """Many windows of data go through unharmed, in both directions at once."""
+    given = os.urandom(WINDOW * 5 + 17)
+    heard = Heard("cat", given=given)
+    assert heard.run(machine) == 0
+    assert heard.out == given
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [(("kernelproof-absent",), "FileNotFoundError"), (("/etc/passwd",), "PermissionError")]
+)
+def test_program_that_can_not_start(machine: Machine, words: tuple[str, ...], kind: str) -> None:
+    """What can't be started is the guest's error; the agent goes on, also if input was under way."""
+    with pytest.raises(GuestError) as caught:
+        Heard(*words, given=bytes(200_000)).run(machine)
+    assert caught.value.type == kind
+    assert Heard("true").run(machine) == 0
+
+
+def test_first_program_that_is_there(machine: Machine) -> None:
+    """Of several programs the first one that is there is started."""
+    attending = Attending(Program([("kernelproof-absent",), ("sh", "-c", "exit 4"), ("false",)]))
+    assert attending.run(machine, 60) == 4
+
+
+def test_what_is_left_behind_is_not_waited_for(machine: Machine) -> None:
+    """A program's end is not put off by what it left running with its streams, and loses nothing that it wrote."""
+    heard = Heard("sh", "-c", "sleep 60 & head -c 60000 /dev/zero; echo $!")
+    began = time.monotonic()
+    assert heard.run(machine) == 0
+    assert time.monotonic() - began < 30
+    pid = int(heard.out[60000:])
+    os.kill(pid, signal.SIGKILL)
+    assert heard.out[:60000] == bytes(60000)
+
+
+def test_endless_output_left_behind(machine: Machine) -> None:
+    """What others go on writing after the program's end is not read for ever."""
+    heard = Heard("sh", "-c", "yes & echo $! >&2; exit 3")
+    assert heard.run(machine) == 3
+    os.kill(int(heard.err), signal.SIGKILL)
+
+
+def test_reader_that_goes_away(machine: Machine) -> None:
+    """When nobody reads the output, the program gets SIGPIPE."""
+    reading, writing = os.pipe()
+    heard = Heard("yes")
+    heard.attending.streams.write_to(STDOUT, writing)
+    os.close(reading)
+    assert heard.run(machine) == -signal.SIGPIPE
+    os.close(writing)
+
+
+def test_signals_reach_the_program(machine: Machine) -> None:
+    """A signal goes to the program's process group."""
+    heard = Heard("sh", "-c", "trap 'exit 9' INT; echo ready; sleep 60 & wait")
+
+    def on_data(data: bytes) -> None:
+        heard.attending.kill(signal.SIGINT)
+
+    heard.attending.streams.write_to(STDOUT, None, on_data=on_data)
+    assert heard.run(machine) == 9
+
+
+def test_time_is_up(machine: Machine) -> None:
+    """A program that takes too long is killed, and that is told."""
+    heard = Heard("sleep", "60")
+    assert heard.run(machine, 0.2) == -signal.SIGKILL
+    assert heard.attending.timed_out
+
+
+def test_terminal(machine: Machine) -> None:
+    """A program on a terminal sees its size and its changes, controls jobs, and gets signals by keys."""
+    script = "trap 'stty size; exit 6' WINCH; stty size; while :; do read -r line; done"
+    reading, writing = os.pipe()
+    heard = Heard("sh", "-c", script, terminal=(31, 97))
+    heard.attending.streams.read_from(STDIN, reading)
+
+    def on_data(data: bytes) -> None:
+        heard.out.extend(data)
+        if heard.out.endswith(b"31 97\r\n"):
+            heard.attending.resize(40, 132)
+            os.write(writing, b"\n")  # a shell that reads runs its trap after it
+
+    heard.attending.streams.write_to(STDOUT, None, on_data=on_data)
+    assert heard.run(machine) == 6
+    assert b"40 132" in heard.out
+    os.close(reading)
+    os.close(writing)
+
+
+def test_interrupt_key(machine: Machine) -> None:
+    """Ctrl-C at the program's terminal is SIGINT to what is in the foreground."""
+    reading, writing = os.pipe()
+    heard = Heard("sh", "-c", "echo ready; exec sleep 60", terminal=(24, 80))
+    heard.attending.streams.read_from(STDIN, reading)
+    heard.attending.streams.write_to(STDOUT, None, on_data=lambda data: os.write(writing, b"\x03"))
+    assert heard.run(machine) == -signal.SIGINT
+    os.close(reading)
+    os.close(writing)
+
+
+def test_leaving_kills_the_program(machine: Machine) -> None:
+    """A conversation that is left takes its program with it."""
+    heard = Heard("sh", "-c", "echo $$; exec sleep 60")
+    heard.attending.streams.write_to(STDOUT, None, on_data=lambda data: heard.attending.leave())
+    assert heard.run(machine) == -signal.SIGKILL
+
+
+def test_output_goes_to_descriptors(machine: Machine, tmp_path: Path) -> None:
+    """All of a program's output is in the file that it was to go to when the conversation is over."""
+    with (tmp_path / "out").open("wb") as out:
+        heard = Heard("head", "-c", "1000000", "/dev/zero")
+        heard.attending.streams.write_to(STDOUT, out.fileno())
+        assert heard.run(machine) == 0
+    assert (tmp_path / "out").read_bytes() == bytes(1_000_000)
+
+
+# --- a guest that lies
+
+
+def converse(*frames: bytes) -> Attending:
+    """A conversation with a guest that says only this."""
+    ours, theirs = socket.socketpair()
+    control, other = socket.socketpair()
+    pidfd = os.pidfd_open(os.getpid())
+    with theirs, other:
+        channel = Channel(ours, control, pidfd)
+        attending = Attending(Program([("x",)]))
+        attending.streams.write_to(STDOUT, None)
+        try:
+            theirs.setblocking(False)
+            theirs.sendall(b"".join(frames))
+            attending.relay(channel, time.monotonic() + 20)
+        finally:
+            channel.close()
+            os.close(pidfd)
+    return attending
+
+
+@pytest.mark.parametrize(
+    ("frame", "seen"),
+    [
+        (encode_frame(BYTES, b"x"), "too few"),
+        (encode_message({"kind": "credit", "stream": 1, "bytes": -1}), "credit"),
+        (encode_message({"kind": "credit", "stream": 1}), "'bytes' is missing"),
+        (encode_message({"kind": "connect", "stream": 1, "target": ["tcp", "127.0.0.1", 22]}), "kind 'connect' came"),
+        (encode_message({"kind": "attended", "returncode": "0"}), "no int"),
+        (encode_message({"kind": "exec-result"}), "came, due was"),
+    ],
+    ids=["short", "credit", "credit-of-nothing", "connect", "status", "other"],
+)
+def test_lie(frame: bytes, seen: str) -> None:
+    """What the protocol does not allow ends the conversation at once; a guest can open no connection here."""
+    with pytest.raises(ChannelError, match=seen):
+        converse(frame)
+
+
+def test_streams_that_nobody_opened() -> None:
+    """Data on a stream that the host did not open goes nowhere."""
+    frames = [encode_frame(BYTES, number.to_bytes(4) + b"data") for number in (0, 2, 16, 4_000_000_000)]
+    converse(*frames, encode_message({"kind": "attended", "returncode": 0}))
