@@ -347,6 +347,37 @@ class Machine:
         self._running.save(state)
         return self._running.discs.contents()
 
+    @contextmanager
+    def standing_still(self, state: int) -> Iterator[Mapping[str, int]]:
+        """Write down all that a machine in real time is, memory included; it goes on when the block ends.
+
+        Args:
+            state: Descriptor of an empty file; the caller closes it.
+
+        Returns:
+            Descriptors of what its discs hold, by name, for the block.
+
+        Raises:
+            MachineLost: kind "load".
+        """
+        contents = self.save(state)
+        try:
+            yield contents
+        finally:
+            for descriptor in contents.values():
+                os.close(descriptor)
+            with self._running.losing("load"):
+                self._running.go_on(time.monotonic() + _PAUSE_SECONDS)
+
+    def say(self, message: Mapping[str, object]) -> None:
+        """Send a message within a conversation that allows it.
+
+        Raises:
+            MachineLost: it does not take it.
+        """
+        with self._running.losing():
+            self._running.channel.send(encode_message(message), time.monotonic() + _PAUSE_SECONDS)
+
     def log(self) -> str:
         """The end of the kernel log as the console showed it since this machine started, safe to show."""
         return self._running.log()

@@ -38,7 +38,7 @@ CONVERSATIONS: Mapping[str, Conversation] = {
     "push": Conversation(("pushed",)),
     "pull": Conversation(("pulled",), more=("file",)),
     "session": Conversation(("collected", "session-over"), more=("report",)),
-    "item": Conversation(("item-done", "session-over"), more=("report", "debugger")),
+    "item": Conversation(("item-done", "session-over"), more=("report", "debugger", "failed")),
     "bytecode": Conversation(("compiled-all",), more=("compiled",)),
     "hello": Conversation(("hello",)),  # asked by nobody: the agent says it when it has booted
 }

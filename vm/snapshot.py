@@ -171,10 +171,15 @@ class SessionTemplate(Snapshot):
             raise TypeError("facts or environment of the exported template are not plain")
         program = Program(str(exported["executable"]), tuple((str(name), str(value)) for name, value in environment))
         discs = dict(zip(map(str, contents), files[2:], strict=True))
-        return cls(_read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner(), discs)
+        return cls(read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner(), discs)
 
 
-def _read_spec(exported: object) -> MachineSpec:
+def read_spec(exported: object) -> MachineSpec:
+    """The spec that `dataclasses.asdict` and JSON made of one.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
     if not isinstance(exported, dict):
         raise TypeError("the exported spec is no record")
     members: dict[str, Any] = {

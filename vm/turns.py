@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import pytest
 
 from kernelproof.vm.broken import Loss, shorten_log
+from kernelproof.vm.cache import Cache
 from kernelproof.vm.debugging import DebuggerWanted, HostTerminal
-from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, VmError
+from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, ProvisionError, VmError
 from kernelproof.vm.item_machines import ItemMachines
-from kernelproof.vm.kept import keep_machine
+from kernelproof.vm.kept import LIMIT, keep_machine
+from kernelproof.vm.machine import Machine
 from kernelproof.vm.replay import ItemReader
 from kernelproof.vm.run_options import RunOptions
 from kernelproof.vm.selection import ASSIGNMENT
 from kernelproof.vm.sessions import ItemMachine, OpenSession
+from kernelproof.vm.snapshot import SessionTemplate
 from kernelproof.vm.variation import Variation
 
+_KEEP_SECONDS = 60.0  # for a machine to be written down: 4 s were seen
 _NO_DEADLINE = 1e6  # seconds: a person at the debugger is not hurried
 
 
@@ -60,6 +64,7 @@ class Turns:
         self._options = options
         self._machines = machines
         self._terminal = HostTerminal(config)
+        self._kept = 0
 
     def take(self, turn: Turn) -> Loss | None:
         """Run the item; returns why it has no result, if so.
@@ -82,15 +87,20 @@ class Turns:
     def _exchange(self, turn: Turn) -> dict[str, object]:
         message = self._message(turn)
         machine = self._machines.take(turn.item.stash[ASSIGNMENT].key, turn.opened, turn.variation)
-        timeout = _NO_DEADLINE if turn.debugs else self._options.timeout
+        timeout = _NO_DEADLINE if turn.debugs else self._options.timeout + _KEEP_SECONDS * self._options.keep
+        kept: list[str] = []
         for answer in machine.stream(message, timeout=timeout):
             if answer["kind"] == "debugger":
                 self._debug(machine, turn)
+            elif answer["kind"] == "failed":
+                kept.append(self._keep(machine, turn))
             else:
                 turn.reader.feed(answer)
+            if answer["kind"] == "item-done" and turn.following is None:
+                break  # it is dropped at once: what its guest would do until then is work too
         end = turn.reader.finish()
-        if self._options.keep and turn.reader.failed:
-            self._keep(machine, turn)
+        for text in kept[:1]:
+            turn.reader.add_section("kernelproof: kept", text)
         turn.stays = turn.following is not None and end["end"] == "done"
         return end
 
@@ -105,6 +115,8 @@ class Turns:
             message["next"] = turn.following.stash[ASSIGNMENT].origin.nodeid
         if turn.variation is not None:
             message["vary"] = turn.variation.describe()
+        if self._options.keep:
+            message["hold"] = True
         if turn.debugs:
             message["terminal"] = self._terminal.describe()
         elif not turn.opened.is_virtual:  # in virtual time a watchdog in the guest barks as soon as the guest idles
@@ -120,10 +132,23 @@ class Turns:
         else:
             raise DebuggerWanted
 
-    def _keep(self, machine: ItemMachine, turn: Turn) -> None:
-        name = keep_machine(machine, turn.item.nodeid, str(self._config.invocation_params.dir))
-        turn.reader.add_section("kernelproof: kept", f"the machine as it was then: kernelproof enter {name}")
-        turn.properties["kept"] = name
+    def _keep(self, machine: ItemMachine, turn: Turn) -> str:
+        # What it says about that. The first failure of an item counts: a second one finds a machine that is torn down.
+        template = turn.opened.machines
+        if not isinstance(machine, Machine) or not isinstance(template, SessionTemplate):
+            return "machines of this kind can't be kept"
+        try:
+            if "kept" not in turn.properties and self._kept < LIMIT:
+                folder = str(self._config.invocation_params.dir)
+                turn.properties["kept"] = keep_machine(machine, template, turn.item.nodeid, folder, Cache())
+                self._kept += 1
+        except (ProvisionError, OSError) as error:
+            turn.properties["kept"] = None
+            machine.say({"kind": "go-on"})
+            return f"the machine could not be kept: {error}"
+        machine.say({"kind": "go-on"})
+        name = turn.properties.get("kept")
+        return f"the machine as it was then: kernelproof enter {name}" if name else f"not kept: {LIMIT} of this run are"
 
 
 def _kind_of(error: VmError) -> str:

@@ -19,6 +19,7 @@ COMMANDS = {
     "setup": "fetch and boot what machines with these kernels are made of, so that later runs need no network",
     "shell": "open a prompt in a new machine",
     "run": "run a program in a new machine: its output, its input and its exit status are those of a program here",
+    "enter": "open a prompt in a machine that was kept when a test failed in it",
     "merge": "put results of several runs into one file",
     "kernels": "list the kernels that can be chosen",
     "doctor": "look at this machine: what is there, what is missing, what to do about it",

@@ -190,6 +190,7 @@ class GuestSession:
         self._pid = 0
         self._next: pytest.Item | None = None
         self._clone = ""
+        self._holds = False
         self._bytecode = Recorder()
         self._items: dict[str, pytest.Item] = {}
         self._reports: list[pytest.TestReport] = []
@@ -259,9 +260,23 @@ class GuestSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_exception_interact(self, node: pytest.Item) -> None:
-        """Say that a debugger comes, before it shows what was captured: someone must read it."""
+        """Wait while the host keeps this machine; say that a debugger comes, whose output someone must read."""
+        if self._holds:
+            self._hold()
         if node.config.getoption("usepdb"):
             self.pytest_enter_pdb()
+
+    def _hold(self) -> None:
+        self._port.send({"kind": "failed"})
+        while (message := self._port.receive())["kind"] != "go-on":
+            self._attend(message)
+
+    def _attend(self, message: Mapping[str, object]) -> None:
+        # Someone looks around in a copy of this machine that was kept.
+        try:
+            attend(self._port, message)
+        except OSError as error:
+            self._refuse(type(error).__name__, str(error))
 
     def pytest_enter_pdb(self) -> None:
         """Let the host's terminal be the debugger's; without a terminal the host runs the item where there is one."""
@@ -299,8 +314,6 @@ class GuestSession:
             self._port.send({"kind": "pong"})
         elif kind == "bytecode":
             self._bytecode.send(self._port)
-        elif kind == "attend":  # someone looks around in a machine that was kept
-            attend(self._port, message)
         elif kind != "item":
             self._refuse("ProtocolError", f"a session answers items, not {kind!r}")
         elif item is None:
@@ -315,6 +328,7 @@ class GuestSession:
         began, self._pid = _monotonic(), os.getpid()
         self._clone = self._clone or os.urandom(16).hex()
         self._next = self._items.get(str(message.get("next")))
+        self._holds = bool(message.get("hold"))
         if isinstance(variation := message.get("vary"), dict):
             vary(variation)
         if self._terminal is not None and isinstance(terminal := message.get("terminal"), dict):
