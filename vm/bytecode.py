@@ -88,8 +88,9 @@ class Bytecode:
         for answer in machine.stream({"kind": "bytecode"}, timeout=SECONDS):
             if answer["kind"] == "compiled" and (source := str(answer.get("source"))) in self._absent:
                 made.setdefault(source, []).append(_read_compiled(answer, Path(source)))
-        with suppress(OSError, VmError):
-            self._keep(made)
+        if made:
+            with suppress(OSError, VmError):
+                self._keep(made)
 
     def _keep(self, made: Mapping[str, list[tuple[str, bytes]]]) -> None:
         self._cache.folder(KIND)
