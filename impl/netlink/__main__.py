@@ -1,150 +1,104 @@
 """Look around where `ip` is not installed: python -m kernelproof.impl.netlink link|addr|route|neigh|rule|netns|monitor.
 
-With --json the keys are those of `ip -j`.
+With --json keys and values are those of `ip -j`, with --details too those of `ip -j -d`.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kernelproof.impl.netlink.addresses import FOREVER
-from kernelproof.impl.netlink.links import Link, LinkFlag
 from kernelproof.impl.netlink.monitor import Event, Monitor
-from kernelproof.impl.netlink.neighbours import NeighbourState
-from kernelproof.impl.netlink.netns import list_namespaces
-from kernelproof.impl.netlink.routes import Route, RouteType
+from kernelproof.impl.netlink.netns import (
+    create_namespace,
+    delete_namespace,
+    list_namespaces,
+)
 from kernelproof.impl.netlink.rtnl import Rtnl
+from kernelproof.impl.netlink.shown import (
+    shown_addresses,
+    shown_neighbours,
+    shown_record,
+    shown_route,
+    shown_rule,
+    table_number,
+)
+from kernelproof.impl.netlink.shown_links import shown_links
 
-_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
-_PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
-_TABLES = {253: "default", 254: "main", 255: "local"}
-_HARDWARE = {1: "ether", 772: "loopback", 768: "ipip", 776: "sit", 778: "gre", 65534: "none"}
+if TYPE_CHECKING:
+    from kernelproof.impl.netlink.connection import Dump
+    from kernelproof.impl.netlink.links import Link
 
-
-def flag_words(flags: int) -> list[str]:
-    """Return flags as `ip` shows them: its order, without RUNNING, and NO-CARRIER where a link is up without one."""
-    order = "LOOPBACK BROADCAST POINTOPOINT MULTICAST NOARP ALLMULTI PROMISC MASTER SLAVE DEBUG DYNAMIC AUTOMEDIA"
-    words = ["NO-CARRIER"] if flags & LinkFlag.UP and not flags & LinkFlag.RUNNING else []
-    order += " PORTSEL NOTRAILERS UP LOWER_UP DORMANT ECHO"
-    return words + [word for word in order.split() if flags & LinkFlag[word]]
-
-
-def link_object(link: Link, names: Mapping[int, str]) -> dict[str, Any]:
-    """Return a link as `ip -j link` has it."""
-    shown = {
-        "ifindex": link.ifindex,
-        "link": names.get(link.parent) if link.parent and link.parent_namespace is None else None,
-        "link_index": link.parent if link.parent and link.parent_namespace is not None else None,
-        "ifname": link.name,
-        "flags": flag_words(link.flags),
-        "mtu": link.mtu,
-        "qdisc": link.qdisc,
-        "master": names.get(link.master) if link.master else None,
-        "operstate": link.operstate,
-        "linkmode": "DORMANT" if dict(link.rest).get(17) == b"\1" else "DEFAULT",
-        "group": "default" if link.group == 0 else str(link.group),
-        "txqlen": link.txqueuelen or None,
-        "link_type": _HARDWARE.get(link.hardware_type, str(link.hardware_type)),
-        "address": link.mac or None,
-        "broadcast": link.broadcast or None,
-        "link_netnsid": link.parent_namespace,
-        "ifalias": link.alias or None,
-        "altnames": list(link.altnames) or None,
-    }
-    return {key: value for key, value in shown.items() if value is not None}
+Given = argparse.Namespace
+Rows = list[dict[str, Any]]
 
 
-def show_links(net: Rtnl) -> list[dict[str, Any]]:
+def _chosen(net: Rtnl, given: Given) -> tuple[Dump[Link], int | None]:
+    # All links, for their names, and the one asked for.
+    return net.links(statistics=False), None if given.device is None else net.index_of(given.device)
+
+
+def show_links(net: Rtnl, given: Given) -> Rows:
     """List links."""
-    links = net.links()
-    names = {link.ifindex: link.name for link in links}
-    down = {link.ifindex for link in links if not link.is_up}
-    shown = [link_object(link, names) for link in links]
-    for link, each in zip(links, shown, strict=True):
-        if link.parent in down and link.parent_namespace is None:
-            each["flags"].append("M-DOWN")
-    return shown
+    links, index = _chosen(net, given)
+    return [each for each in shown_links(links, details=given.details) if index in (None, each["ifindex"])]
 
 
-def show_addresses(net: Rtnl) -> list[dict[str, Any]]:
+def show_addresses(net: Rtnl, given: Given) -> Rows:
     """List links with their addresses."""
-    addresses = net.addresses()
-    shown = show_links(net)
-    for link in shown:
-        link.pop("linkmode")
-        link["addr_info"] = [
-            {
-                "family": "inet" if each.family == 2 else "inet6",
-                "local": each.address,
-                **({"address": each.peer} if each.peer else {}),
-                "prefixlen": each.prefix_length,
-                **({"broadcast": each.broadcast} if each.broadcast else {}),
-                "scope": _SCOPES.get(each.scope, str(each.scope)),
-                **({"label": each.label} if each.label else {}),
-                "valid_life_time": each.valid_seconds if each.valid_seconds != FOREVER else 4294967295,
-                "preferred_life_time": each.preferred_seconds,
-            }
-            for each in addresses
-            if each.ifindex == link["ifindex"]
-        ]
-    return shown
+    links, index = _chosen(net, given)
+    rows = shown_addresses(links, net.addresses(family=given.family), details=given.details)
+    return [each for each in rows if index in (None, each["ifindex"])]
 
 
-def route_object(route: Route, names: Mapping[int, str]) -> dict[str, Any]:
-    """Return a route as `ip -j route` has it."""
-    default = route.destination in {"0.0.0.0/0", "::/0"}
-    longest = "/32" if route.family == 2 else "/128"
-    shown: dict[str, Any] = {
-        "type": None if route.type == 1 else RouteType(route.type).name.lower(),
-        "dst": "default" if default else route.destination.removesuffix(longest),
-        "gateway": route.gateway or None,
-        "dev": names.get(route.oif),
-        "table": None if route.table == 254 else _TABLES.get(route.table, str(route.table)),
-        "protocol": None if route.protocol == 3 else _PROTOCOLS.get(route.protocol, str(route.protocol)),
-        "scope": None if route.scope == 0 or route.family != 2 else _SCOPES.get(route.scope, str(route.scope)),
-        "prefsrc": route.preferred_source or None,
-        "metric": route.priority or None,
-        "flags": [],
-    }
-    return {key: value for key, value in shown.items() if value is not None}
-
-
-def show_routes(net: Rtnl) -> list[dict[str, Any]]:
-    """List the routes of the main table, IPv4 and then IPv6."""
-    names = {link.ifindex: link.name for link in net.links()}
-    return [route_object(route, names) for family in (2, 10) for route in net.routes(family=family, table=254)]
-
-
-def show_neighbours(net: Rtnl) -> list[dict[str, Any]]:
-    """List neighbours."""
-    names = {link.ifindex: link.name for link in net.links()}
+def show_routes(net: Rtnl, given: Given) -> Rows:
+    """List the routes of a table, or the one that a packet would take."""
+    links, index = _chosen(net, given)
+    names = {link.ifindex: link.name for link in links}
+    if given.get is not None:
+        return [shown_route(net.route_get(given.get), names, details=given.details)]
+    families = (given.family,) if given.family else (2, 10)
     return [
-        {
-            "dst": each.address,
-            "dev": names.get(each.ifindex, str(each.ifindex)),
-            **({"lladdr": each.mac} if each.mac else {}),
-            "state": [state.name for state in NeighbourState if each.state & state],
-        }
-        for each in net.neighbours()
-        if each.state != NeighbourState.NOARP
+        shown_route(route, names, details=given.details)
+        for family in families
+        for route in net.routes(family=family, table=given.table, oif=index)
     ]
 
 
-def show_rules(net: Rtnl) -> list[dict[str, Any]]:
-    """List the rules of IPv4."""
-    return [
-        {
-            "priority": each.priority,
-            "src": each.source.removesuffix("/32") or "all",
-            "table": _TABLES.get(each.table, str(each.table)),
-        }
-        for each in net.rules(family=2)
-    ]
+def show_neighbours(net: Rtnl, given: Given) -> Rows:
+    """List neighbours, or proxies."""
+    links, index = _chosen(net, given)
+    found = net.neighbours(index, family=given.family, proxies=given.proxy)
+    return shown_neighbours(found, {link.ifindex: link.name for link in links})
 
 
-SHOWN: dict[str, Callable[[Rtnl], list[dict[str, Any]]]] = {
+def show_rules(net: Rtnl, given: Given) -> Rows:
+    """List rules."""
+    families = (given.family,) if given.family else (2, 10)
+    return [shown_rule(rule, details=given.details) for family in families for rule in net.rules(family=family)]
+
+
+def show_namespaces(given: Given) -> Rows:
+    """List named namespaces with the numbers that they have here, or make or remove one."""
+    if given.verb == "add":
+        create_namespace(given.name)
+        return []
+    if given.verb == "delete":
+        delete_namespace(given.name)
+        return []
+    with Rtnl(given.netns) as net:
+        return [{"name": name, **_numbered(net, name)} for name in list_namespaces()]
+
+
+def _numbered(net: Rtnl, name: str) -> dict[str, int]:
+    number = net.namespace_id(name)
+    return {} if number is None else {"id": number}
+
+
+SHOWN: dict[str, Callable[[Rtnl, Given], Rows]] = {
     "link": show_links,
     "addr": show_addresses,
     "route": show_routes,
@@ -156,47 +110,102 @@ SHOWN: dict[str, Callable[[Rtnl], list[dict[str, Any]]]] = {
 def lines_of(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     """Return rows as lines of words."""
     for row in rows:
-        yield "  ".join(f"{key} {_word(value)}" for key, value in row.items() if value not in (None, [], ""))
+        yield "  ".join(f"{key} {_word(value)}".rstrip() for key, value in row.items() if value not in ([], ""))
 
 
 def _word(value: object) -> str:
     if isinstance(value, list):
         return ",".join(_word(each) for each in value)
     if isinstance(value, dict):
-        return "/".join(str(each) for each in value.values())
-    return str(value)
+        return "/".join(_word(each) for each in value.values())
+    return "" if value is None else str(value)
 
 
-def watch(netns: str | None) -> None:
+def watch(given: Given) -> None:
     """Print events until interrupted."""
-    with Monitor(netns=netns) as monitor:
+    with Monitor(*given.kinds, netns=given.netns) as monitor:
+        names = {link.ifindex: link.name for link in monitor.view("link")} if "link" in given.kinds else {}
         for event in monitor.events():
-            text = f"{event.what} {event.record}" if isinstance(event, Event) else str(event)
-            print(text, flush=True)
+            if isinstance(event, Event):
+                shown = shown_record(event.record, names, details=given.details)
+                row = {"event": event.what, **shown}
+                if "ifname" in shown:
+                    names[shown["ifindex"]] = shown["ifname"]
+            else:
+                row = {"event": "overrun", "times": event.times}
+            print(json.dumps(row) if given.json else next(iter(lines_of([row]))), flush=True)
+
+
+def _table(word: str) -> int:
+    try:
+        return table_number(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_arguments(arguments: list[str] | None) -> Given:
+    """Return what was asked for; a wrong word ends the program with status 2."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", "-j", action="store_true", help="as `ip -j` prints it")
+    common.add_argument("--details", "-d", action="store_true", help="as `ip -d` prints it")
+    common.add_argument("--netns", "-n", metavar="NAMESPACE", help="name or path of a network namespace")
+    family = argparse.ArgumentParser(add_help=False)
+    of = family.add_mutually_exclusive_group()
+    of.add_argument("-4", dest="family", action="store_const", const=2, default=0, help="IPv4 only")
+    of.add_argument("-6", dest="family", action="store_const", const=10, help="IPv6 only")
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument("device", nargs="?", metavar="LINK", help="name, or alternative name, of one link")
+    parser = argparse.ArgumentParser(prog="python -m kernelproof.impl.netlink", description=__doc__)
+    words = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    words.add_parser("link", help="links", parents=[common, device])
+    words.add_parser("addr", help="links with their addresses", parents=[common, family, device])
+    route = words.add_parser("route", help="routes", parents=[common, family, device])
+    route.add_argument("--table", "-t", type=_table, default=254, help="number, main, local, default or all")
+    route.add_argument("--get", metavar="ADDRESS", help="which way a packet to it would go")
+    neighbour = words.add_parser("neigh", help="neighbours", parents=[common, family, device])
+    neighbour.add_argument("--proxy", action="store_true", help="whom the machine answers for")
+    words.add_parser("rule", help="rules of policy routing", parents=[common, family])
+    monitor = words.add_parser("monitor", help="what changes, until interrupted", parents=[common])
+    kinds = ("link", "address", "route", "neighbour", "rule")
+    monitor.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(kinds)}; all but neighbour")
+    namespace = words.add_parser("netns", help="named network namespaces", parents=[common])
+    namespace.add_argument("verb", nargs="?", choices=["list", "add", "delete"], default="list", help="list is usual")
+    namespace.add_argument("name", nargs="?", help="of the namespace to add or delete")
+    given = parser.parse_args(arguments)
+    if given.what == "netns" and (given.name is None) != (given.verb == "list"):
+        namespace.error("add and delete take a name, list takes none")
+    if given.what == "monitor":
+        wrong = [kind for kind in given.kinds if kind not in kinds]
+        if wrong:
+            monitor.error(f"no kind {wrong[0]!r} to watch; there are: {', '.join(kinds)}")
+        given.kinds = given.kinds or ["link", "address", "route", "rule"]
+    return given
+
+
+def _rows(given: Given) -> Rows:
+    if given.what == "netns":
+        return show_namespaces(given)
+    with Rtnl(given.netns) as net:
+        return SHOWN[given.what](net, given)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m kernelproof.impl.netlink", description=__doc__)
-    parser.add_argument("what", choices=[*SHOWN, "netns", "monitor"])
-    parser.add_argument("--json", action="store_true", help="as `ip -j` prints it")
-    parser.add_argument("--netns", help="name or path of a network namespace")
-    given = parser.parse_args(arguments)
+    given = parse_arguments(arguments)
     try:
         if given.what == "monitor":
-            watch(given.netns)
+            watch(given)
             return 0
-        if given.what == "netns":
-            rows: list[dict[str, Any]] = [{"name": name} for name in list_namespaces()]
-        else:
-            with Rtnl(given.netns) as net:
-                rows = SHOWN[given.what](net)
-    except OSError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        rows = _rows(given)
+    except (OSError, ValueError) as error:
+        print(f"python -m kernelproof.impl.netlink {given.what}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(json.dumps(rows) if given.json else "\n".join(lines_of(rows)))
+    if given.json:
+        print(json.dumps(rows))
+    for line in [] if given.json else lines_of(rows):
+        print(line)
     return 0
 
 
