@@ -62,14 +62,23 @@ def attribute_of(name: str, *path: int) -> bytes:
     Raises:
         KeyError: The kernel tells no such attribute.
     """
+    data = _link_message(name)[32:]
+    for number in path:
+        data = _attributes(data)[number]
+    return data
+
+
+def device_flags(name: str) -> int:
+    """Return the flags of a device, those that it has by itself included, which are not in /sys."""
+    return int(struct.unpack_from("=I", _link_message(name), 24)[0])
+
+
+def _link_message(name: str) -> bytes:
     index = socket.if_nametoindex(name)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as asked:
         asked.bind((0, 0))
         asked.send(struct.pack("=IHHIIBxHiII", 32, 18, 1, 1, 0, 0, 0, index, 0, 0))  # RTM_GETLINK
-        data = asked.recv(1 << 16)[32:]
-    for number in path:
-        data = _attributes(data)[number]
-    return data
+        return asked.recv(1 << 16)
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kernelproof import behaviour
 from kernelproof.conformance.netlink import heard, ifreq, raw
 from kernelproof.conformance.netlink.raw import CREATE, EXCL, U32
-from kernelproof.conformance.netlink.shown import DEVICES, link_of, names, number_of, outcome
+from kernelproof.conformance.netlink.shown import DEVICES, device_flags, link_of, names, number_of, outcome
 from kernelproof.impl.netlink import Rtnl, create_namespace, links, open_namespace, run_in
 
 if TYPE_CHECKING:
@@ -184,17 +184,9 @@ def test_up_is_what_somebody_asked_for(net: Rtnl) -> None:
     for up in (True, False):
         net.link_set("left", up=up)
         assert bool(number_of("left/flags") & UP) is up
-        assert not link_flags("left") & LOWER_UP
+        assert not device_flags("left") & LOWER_UP
     net.link_set("left", up=True)
     assert number_of("left/carrier") == 0
-
-
-def link_flags(name: str) -> int:
-    """Return the flags of a device as `ip` has them, from its message."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as own:
-        own.bind((0, 0))
-        own.send(struct.pack("=IHHIIBxHiII", 32, 18, 1, 1, 0, 0, 0, socket.if_nametoindex(name), 0, 0))
-        return int(struct.unpack_from("=I", own.recv(1 << 16), 24)[0])
 
 
 @behaviour("link.group.delete", subject="impl")
