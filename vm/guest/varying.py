@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 CPUS = Path("/sys/devices/system/cpu")
+AGENT = Path("/usr/lib/kernelproof-agent")  # in machines alone
 
 
 def vary(variation: Mapping[str, object], cpus: Path = CPUS) -> None:
@@ -18,7 +19,10 @@ def vary(variation: Mapping[str, object], cpus: Path = CPUS) -> None:
 
     Raises:
         OSError: as write(2) refuses; EBUSY.
+        RuntimeError: this is no machine, and its CPUs are not ours to take.
     """
+    if cpus == CPUS and not AGENT.is_dir():
+        raise RuntimeError("not in a machine: its CPUs stay")
     wanted = cast("int", variation["cpus"])
     for online in sorted(cpus.glob("cpu[1-9]*/online"), key=lambda path: int(path.parent.name[3:]))[wanted - 1 :]:
         online.write_text("0")

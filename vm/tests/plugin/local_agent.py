@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Mapping
 
+from kernelproof.vm.guest import session
 from kernelproof.vm.guest.agent import answer
 from kernelproof.vm.guest.port import Port
 
@@ -49,6 +50,7 @@ class CloningPort(Port):
 
 def main() -> None:
     """Serve the descriptor that the command line names."""
+    vars(session)["vary"] = dict  # its CPUs are the host's: they stay
     with socket.socket(fileno=int(sys.argv[1])) as template:
         port = CloningPort(template)
         try:
