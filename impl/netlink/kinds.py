@@ -22,7 +22,8 @@ Options: TypeAlias = "tuple[tuple[str | int, Option], ...]"
 
 _FORMS: Final = {"u8": U8, "u16": U16, "u32": U32, "u64": U64, "s32": S32, "be16": Struct("!H"), "be32": Struct("!I")}
 
-# "name number form"; forms: a number as above, ip, mac, flag (there or not), range (two be16), bits (vlan flags).
+# "name number form"; forms: a number as above, ip, mac, flag (there or not), flag8 (sent as a flag, told as a number),
+# range (two be16), pair (value and mask), id (of a bridge).
 _BRIDGE = """forward_delay 1 u32, hello_time 2 u32, max_age 3 u32, ageing_time 4 u32, stp_state 5 u32, priority 6 u16,
     vlan_filtering 7 u8, vlan_protocol 8 be16, group_fwd_mask 9 u16, root_id 10 id, bridge_id 11 id, root_port 12 u16,
     root_path_cost 13 u32, topology_change 14 u8, topology_change_detected 15 u8, hello_timer 16 u64, tcn_timer 17 u64,
@@ -47,7 +48,7 @@ _MACVLAN = """mode 1 u32, flags 2 u16, macaddr_mode 3 u32, macaddr 4 mac, macadd
 _VXLAN = """id 1 u32, group 2 ip, link 3 u32, local 4 ip, ttl 5 u8, tos 6 u8, learning 7 u8, ageing 8 u32, limit 9 u32,
     port_range 10 range, proxy 11 u8, rsc 12 u8, l2miss 13 u8, l3miss 14 u8, port 15 be16, group6 16 ip, local6 17 ip,
     udp_csum 18 u8, udp_zero_csum6_tx 19 u8, udp_zero_csum6_rx 20 u8, remcsum_tx 21 u8, remcsum_rx 22 u8, gbp 23 flag,
-    remcsum_nopartial 24 flag, collect_metadata 25 u8, label 26 be32, gpe 27 flag, ttl_inherit 28 u8, df 29 u8,
+    remcsum_nopartial 24 flag, collect_metadata 25 u8, label 26 be32, gpe 27 flag, ttl_inherit 28 flag8, df 29 u8,
     vnifilter 30 u8, localbypass 31 u8, label_policy 32 u32"""
 _GENEVE = """id 1 u32, remote 2 ip, ttl 3 u8, tos 4 u8, port 5 be16, collect_metadata 6 flag, remote6 7 ip,
     udp_csum 8 u8, udp_zero_csum6_tx 9 u8, udp_zero_csum6_rx 10 u8, label 11 be32, ttl_inherit 12 u8, df 13 u8,
@@ -143,7 +144,7 @@ class Table:
             place, form = self.by_name[name]
             if name == "mode" and isinstance(value, str):
                 value = self._mode(value)
-            if form == "flag" and not value:
+            if form in {"flag", "flag8"} and not value:
                 continue
             yield place, _encode(f"{self.kind} {name}", form, value)
 
@@ -170,7 +171,7 @@ class Table:
 def _encode(what: str, form: str, value: Option) -> bytes:
     if isinstance(value, bytes):
         return value
-    if form == "flag":
+    if form in {"flag", "flag8"}:
         return b""
     if form in {"ip", "mac", "id", "pair", "range"}:
         return _encode_text(what, form, str(value))
@@ -197,8 +198,8 @@ def _encode_text(what: str, form: str, value: str) -> bytes:
 def _parse(name: str, form: str, data: bytes) -> Option:
     if form in _FORMS:
         return number(data, _FORMS[form], name)
-    if form == "flag":
-        return 1
+    if form in {"flag", "flag8"}:
+        return number(data, U8, name) if data else 1
     if form == "ip":
         return parse_ip(data)
     if form == "mac":

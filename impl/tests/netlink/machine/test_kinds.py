@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from kernelproof.impl import netlink
 from kernelproof.impl.netlink import Rtnl
+from kernelproof.impl.netlink.__main__ import main
 
 pytestmark = pytest.mark.machine(profile="plain")
 
@@ -24,6 +29,7 @@ KINDS: list[tuple[str, dict[str, Any], bool]] = [
     ("macvtap", {"mode": 1}, True),
     ("ipvlan", {"mode": 1}, True),
     ("vxlan", {"id": 77, "port": 4789, "local": "10.0.0.1", "learning": 0}, False),
+    ("vxlan", {"id": 79, "port": 4789, "local": "10.0.0.1", "ttl_inherit": 1, "gbp": 1}, False),
     ("geneve", {"id": 78, "remote": "10.0.0.2"}, False),
     ("gre", {"local": "10.0.0.1", "remote": "10.0.0.2", "ttl": 64}, False),
     ("ipip", {"local": "10.0.0.1", "remote": "10.0.0.2", "ttl": 64}, False),
@@ -32,10 +38,15 @@ KINDS: list[tuple[str, dict[str, Any], bool]] = [
     ("vrf", {"table": 1001}, False),
     ("ifb", {}, False),
     ("wireguard", {}, False),
+    ("gretap", {"local": "10.0.0.1", "remote": "10.0.0.2", "ttl": 64}, False),
+    ("ip6tnl", {"local": "fd00::1", "remote": "fd00::2", "ttl": 64}, False),
+    ("ip6gre", {"local": "fd00::1", "remote": "fd00::2", "ttl": 64}, False),
 ]
 
 
-@pytest.mark.parametrize(("kind", "options", "above"), KINDS, ids=[kind for kind, _, _ in KINDS])
+@pytest.mark.parametrize(
+    ("kind", "options", "above"), KINDS, ids=[f"{kind}-{number}" for number, (kind, _, _) in enumerate(KINDS)]
+)
 def test_kind_comes_back(kind: str, options: dict[str, Any], above: bool) -> None:
     """A link has the kind, options, parent and alias that it was made with, and `ip` sees the same kind."""
     with Rtnl() as net:
@@ -65,3 +76,46 @@ def test_example_of_2014_in_full() -> None:
         "    inet 10.0.41.1/16 scope global mydocker0\n"
         "       valid_lft forever preferred_lft forever\n"
     )
+
+
+def scene() -> ModuleType:
+    """The module that makes one of everything, as for the recorded lists."""
+    path = Path(__file__).resolve().parents[4] / "fixtures" / "netlink" / "scene.py"
+    spec = importlib.util.spec_from_file_location("scene", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COMMANDS: dict[str, list[str]] = {
+    "link": ["link", "-d"],
+    "addr": ["addr", "-d"],
+    "route": ["route", "-d", "-4", "--table", "all"],
+    "route6": ["route", "-d", "-6", "--table", "all"],
+    "rule": ["rule", "-d", "-4"],
+    "rule6": ["rule", "-d", "-6"],
+    "neigh": ["neigh", "-d"],
+    "netns": ["netns"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_prints_what_ip_prints(
+    name: str, check_shown: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of everything: the command's JSON is that of `ip -j -d`, but for the keys that are listed with a reason."""
+    made = scene()
+    made.make_all()
+    made.settle()
+    capsys.readouterr()
+    assert main([*COMMANDS[name], "--json"]) == 0
+    ours = json.loads(capsys.readouterr().out)
+    done = subprocess.run(made.PRINTED[name], check=True, capture_output=True)
+    other = json.loads(done.stdout or "[]")
+    assert len(ours) >= 1
+    if name == "addr":
+        check_shown("link", ours, other)
+        ours, other = ([each for row in rows for each in row["addr_info"]] for rows in (ours, other))
+    check_shown(name.removesuffix("6"), ours, other)
