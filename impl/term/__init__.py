@@ -4,7 +4,9 @@
     window      window sizes, in rows, columns and pixels
     modes       blocks of raw, cbreak and no echo, nestable; guard and watcher: also after SIGKILL
     keys        names of keys; detach: find a detach sequence, without a clock or a descriptor
+    queues      input and output under way: flush, drain, suspend, count; packets: what the program did to its terminal
     pairs       pseudoterminal pairs; process: a program on one, without fork; linux: what only Linux has
+    session     controlling terminals and foreground groups; calls: the calls themselves, which all of this rests on
     relay       what a copy between two terminals has to do; copying does it with poll, aio with asyncio
     console     hand a master over a socket; cast: record and play, asciicast v2
     classic     the functions of 2014 by their names
@@ -64,14 +66,30 @@ if TYPE_CHECKING:
     from kernelproof.impl.term.modes import echo_disabled as echo_disabled
     from kernelproof.impl.term.modes import no_echo as no_echo
     from kernelproof.impl.term.modes import raw as raw
+    from kernelproof.impl.term.packets import Packet as Packet
+    from kernelproof.impl.term.packets import PacketEvent as PacketEvent
+    from kernelproof.impl.term.packets import parse_packet as parse_packet
+    from kernelproof.impl.term.packets import read_packet as read_packet
+    from kernelproof.impl.term.packets import set_packet_mode as set_packet_mode
     from kernelproof.impl.term.pairs import PseudoterminalPair as PseudoterminalPair
     from kernelproof.impl.term.pairs import give_console as give_console
     from kernelproof.impl.term.pairs import open_pair as open_pair
-    from kernelproof.impl.term.pairs import read_foreground_group as read_foreground_group
-    from kernelproof.impl.term.pairs import set_controlling_terminal as set_controlling_terminal
-    from kernelproof.impl.term.pairs import set_foreground_group as set_foreground_group
     from kernelproof.impl.term.process import Process as Process
     from kernelproof.impl.term.process import spawn_on as spawn_on
+    from kernelproof.impl.term.queues import BOTH as BOTH
+    from kernelproof.impl.term.queues import INPUT as INPUT
+    from kernelproof.impl.term.queues import OUTPUT as OUTPUT
+    from kernelproof.impl.term.queues import RESUME_OUTPUT as RESUME_OUTPUT
+    from kernelproof.impl.term.queues import SEND_START as SEND_START
+    from kernelproof.impl.term.queues import SEND_STOP as SEND_STOP
+    from kernelproof.impl.term.queues import SUSPEND_OUTPUT as SUSPEND_OUTPUT
+    from kernelproof.impl.term.queues import drain as drain
+    from kernelproof.impl.term.queues import flow as flow
+    from kernelproof.impl.term.queues import flush as flush
+    from kernelproof.impl.term.queues import input_waiting as input_waiting
+    from kernelproof.impl.term.queues import output_waiting as output_waiting
+    from kernelproof.impl.term.queues import push_input as push_input
+    from kernelproof.impl.term.queues import send_break as send_break
     from kernelproof.impl.term.relay import DETACHED as DETACHED
     from kernelproof.impl.term.relay import EXITED as EXITED
     from kernelproof.impl.term.relay import HUNG_UP as HUNG_UP
@@ -79,6 +97,10 @@ if TYPE_CHECKING:
     from kernelproof.impl.term.relay import TIMED_OUT as TIMED_OUT
     from kernelproof.impl.term.relay import Ended as Ended
     from kernelproof.impl.term.relay import Relay as Relay
+    from kernelproof.impl.term.session import leave_controlling_terminal as leave_controlling_terminal
+    from kernelproof.impl.term.session import read_foreground_group as read_foreground_group
+    from kernelproof.impl.term.session import set_controlling_terminal as set_controlling_terminal
+    from kernelproof.impl.term.session import set_foreground_group as set_foreground_group
     from kernelproof.impl.term.states import DRAIN as DRAIN
     from kernelproof.impl.term.states import FLUSH as FLUSH
     from kernelproof.impl.term.states import NOW as NOW
@@ -115,11 +137,15 @@ _HOMES = {
     "guard": "LEAVE",
     "keys": "parse_keys to_bytes",
     "modes": "Mode cbreak echo_disabled no_echo raw",
-    "pairs": (
-        "PseudoterminalPair give_console open_pair read_foreground_group set_controlling_terminal set_foreground_group"
-    ),
+    "packets": "Packet PacketEvent parse_packet read_packet set_packet_mode",
+    "pairs": "PseudoterminalPair give_console open_pair",
     "process": "Process spawn_on",
+    "queues": (
+        "BOTH INPUT OUTPUT RESUME_OUTPUT SEND_START SEND_STOP SUSPEND_OUTPUT drain flow flush input_waiting "
+        "output_waiting push_input send_break"
+    ),
     "relay": "DETACHED EXITED Ended HUNG_UP OUTPUT_GONE Relay TIMED_OUT",
+    "session": "leave_controlling_terminal read_foreground_group set_controlling_terminal set_foreground_group",
     "states": (
         "DRAIN FLUSH NOW TermState get_fd_info is_terminal make_cbreak_state make_no_echo_state "
         "make_raw_state restore save"

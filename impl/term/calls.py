@@ -1,12 +1,14 @@
-"""Calls on a terminal, made so that a background process is not stopped by them, with errors that name them.
+"""Calls on a terminal as they are, with errors that name them, and the block that keeps the background from stopping.
 
 A process of a background group that changes its terminal is stopped by SIGTTOU, unless the calling thread blocks that
-signal. It is blocked for the time of the call and in this thread only: ignoring it would change the whole process.
+signal. The other modules block it for the time of a call and in this thread only: ignoring it would change the whole
+process. The functions here do not: they are the lowest layer, and do what the system does.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import sys
 import termios
@@ -43,15 +45,51 @@ def named(call: str, fd: int) -> Iterator[None]:
 
 
 def get_attributes(fd: int) -> list[int | list[bytes | int]]:
-    """tcgetattr."""
+    """tcgetattr(3)."""
     with named("tcgetattr", fd):
         return termios.tcgetattr(fd)
 
 
 def set_attributes(fd: int, when: int, attributes: list[int | list[bytes | int]]) -> None:
-    """tcsetattr, also from the background."""
-    with named("tcsetattr", fd), sigttou_blocked():
+    """tcsetattr(3)."""
+    with named("tcsetattr", fd):
         termios.tcsetattr(fd, when, attributes)
+
+
+def flush_queue(fd: int, queue: int) -> None:
+    """tcflush(3)."""
+    with named(f"tcflush({queue})", fd):
+        termios.tcflush(fd, queue)
+
+
+def drain_output(fd: int) -> None:
+    """tcdrain(3)."""
+    with named("tcdrain", fd):
+        termios.tcdrain(fd)
+
+
+def control_flow(fd: int, action: int) -> None:
+    """tcflow(3)."""
+    with named(f"tcflow({action})", fd):
+        termios.tcflow(fd, action)
+
+
+def break_line(fd: int, duration: int) -> None:
+    """tcsendbreak(3)."""
+    with named(f"tcsendbreak({duration})", fd):
+        termios.tcsendbreak(fd, duration)
+
+
+def get_foreground_group(fd: int) -> int:
+    """tcgetpgrp(3)."""
+    with named("tcgetpgrp", fd):
+        return os.tcgetpgrp(fd)
+
+
+def put_foreground_group(fd: int, group: int) -> None:
+    """tcsetpgrp(3)."""
+    with named(f"tcsetpgrp({group})", fd):
+        os.tcsetpgrp(fd, group)
 
 
 def control(fd: int, name: str, request: int, argument: int | bytes = 0) -> int | bytes:

@@ -10,8 +10,10 @@ import errno
 import os
 import stat
 import struct
+import termios
+from typing import Any
 
-from kernelproof.impl.term.calls import control
+from kernelproof.impl.term.calls import control, sigttou_blocked
 from kernelproof.impl.term.errors import NotPseudoterminalError
 
 TIOCGPTN = 0x80045430
@@ -19,6 +21,15 @@ TIOCSPTLCK = 0x40045431
 TIOCGPTLCK = 0x80045439
 TIOCGEXCL = 0x80045440
 TIOCGPTPEER = 0x5441
+TIOCGSID = 0x5429
+TCGETS2 = 0x802C542A
+TCSETS2 = 0x402C542B
+
+_TERMIOS2 = "=4IB19s2I"  # four sets of flags, the line discipline, characters, input and output speed
+_CONTROL_FLAGS, _INPUT_SPEED, _OUTPUT_SPEED = 2, 6, 7  # places in it
+_BOTHER = 0o010000  # the speed is the number itself
+_SPEED_BITS = 0o010017
+_INPUT_SHIFT = 16
 
 _OTHER_TABLES = ("alpha", "mips", "parisc", "ppc", "sparc")
 _MULTIPLEXER = os.makedev(5, 2)
@@ -91,6 +102,70 @@ def pseudoterminal_number(master: int) -> int:
 def is_exclusive(fd: int) -> bool:
     """Return whether a terminal is in exclusive mode. Raises OSError: ENOTTY no terminal."""
     return _number(control(fd, "TIOCGEXCL", TIOCGEXCL, bytes(4))) != 0
+
+
+def set_exclusive(fd: int, on: bool) -> None:
+    """Let nobody else open a terminal, but who has CAP_SYS_ADMIN, or let everybody again.
+
+    Raises:
+        OSError: ENOTTY no terminal; EBADF.
+
+    Source: TIOCEXCL(2const).
+    """
+    if on:
+        control(fd, "TIOCEXCL", termios.TIOCEXCL)
+    else:
+        control(fd, "TIOCNXCL", termios.TIOCNXCL)
+
+
+def read_session(fd: int) -> int:
+    """Return the id of the session that has a terminal as controlling terminal; by the master, or from inside.
+
+    Raises:
+        OSError: ENOTTY no session has it, or another one than this process's, unless it is asked by the master.
+
+    Source: TIOCGSID(2const).
+    """
+    return _number(control(fd, "TIOCGSID", TIOCGSID, bytes(4)))
+
+
+def read_speeds(fd: int) -> tuple[int, int]:
+    """Return the input and output speed of a terminal in bits a second, also those that have no constant.
+
+    Raises:
+        OSError: ENOTTY no terminal; EBADF; EIO hung up.
+
+    Source: TCSETS(2const), TCGETS2.
+    """
+    fields = _read_termios2(fd)
+    return fields[_INPUT_SPEED], fields[_OUTPUT_SPEED]
+
+
+def set_speeds(fd: int, input_speed: int, output_speed: int) -> None:
+    """Set the input and output speed of a terminal in bits a second, to any number.
+
+    Raises:
+        ValueError: a speed is negative or has more than 32 bits.
+        OSError: as read_speeds.
+
+    Source: TCSETS(2const), TCSETS2 and BOTHER.
+    """
+    fields = _read_termios2(fd)
+    cleared = fields[_CONTROL_FLAGS] & ~(_SPEED_BITS | _SPEED_BITS << _INPUT_SHIFT)
+    fields[_CONTROL_FLAGS] = cleared | _BOTHER | _BOTHER << _INPUT_SHIFT
+    fields[_INPUT_SPEED], fields[_OUTPUT_SPEED] = input_speed, output_speed
+    try:
+        stored = struct.pack(_TERMIOS2, *fields)
+    except struct.error:
+        raise ValueError(f"speeds {input_speed} and {output_speed} are not both numbers of 32 bits") from None
+    with sigttou_blocked():
+        control(fd, "TCSETS2", TCSETS2, stored)
+
+
+def _read_termios2(fd: int) -> list[Any]:
+    stored = control(fd, "TCGETS2", TCGETS2, bytes(struct.calcsize(_TERMIOS2)))
+    assert isinstance(stored, bytes)
+    return list(struct.unpack(_TERMIOS2, stored))
 
 
 def _number(stored: int | bytes) -> int:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import termios
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from kernelproof.impl.term import linux
-from kernelproof.impl.term.calls import IS_LINUX, control, named, sigttou_blocked
+from kernelproof.impl.term.calls import IS_LINUX
 from kernelproof.impl.term.process import Process, spawn_on
 from kernelproof.impl.term.window import WindowSize, read_window_size, set_window_size
 
@@ -214,41 +213,6 @@ def _open_multiplexer(devpts: int | str | os.PathLike[str] | None) -> int:
     finally:
         if not isinstance(devpts, int):
             os.close(directory)
-
-
-def set_controlling_terminal(fd: int) -> None:
-    """Make a terminal the controlling terminal of this process, which leads a session and has none.
-
-    Raises:
-        OSError: EPERM no session leader, another controlling terminal, or another session's terminal; ENOTTY.
-
-    Source: TIOCSCTTY(2const).
-    """
-    control(fd, "TIOCSCTTY", termios.TIOCSCTTY, 0)
-
-
-def read_foreground_group(fd: int) -> int:
-    """Return the foreground process group of a terminal; on Linux also by the master.
-
-    Raises:
-        OSError: ENOTTY no terminal, or not this process's controlling one; EBADF.
-
-    Source: tcgetpgrp(3).
-    """
-    with named("tcgetpgrp", fd):
-        return os.tcgetpgrp(fd)
-
-
-def set_foreground_group(fd: int, group: int) -> None:
-    """Make a process group of this session the foreground group of its terminal, from the background too.
-
-    Raises:
-        OSError: ENOTTY not the controlling terminal; EPERM or ESRCH no such group in this session; EINVAL; EBADF.
-
-    Source: tcsetpgrp(3).
-    """
-    with named(f"tcsetpgrp({group})", fd), sigttou_blocked():
-        os.tcsetpgrp(fd, group)
 
 
 def give_console(fd: int, uid: int, gid: int | None = None) -> None:

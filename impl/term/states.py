@@ -15,7 +15,7 @@ import os
 import termios
 from typing import NamedTuple, TypeAlias
 
-from kernelproof.impl.term.calls import get_attributes, set_attributes
+from kernelproof.impl.term.calls import get_attributes, set_attributes, sigttou_blocked
 from kernelproof.impl.term.errors import InvalidStateError
 
 NOW = termios.TCSANOW
@@ -88,6 +88,34 @@ class TermState(NamedTuple):
             raise LookupError(f"no control character {name!r}")
         return self.characters[index]
 
+    def changed(self, *flags: str, **characters: int) -> TermState:
+        """Return a state with flags set or cleared by name, and with other control characters.
+
+        Args:
+            flags: "+ECHO", "-ICANON" and so on; "+CS7" and "+TAB3" are one choice of several, which replaces another.
+            characters: by the names of `character`, VINTR=3 say; 0 switches one off on Linux.
+
+        Raises:
+            LookupError: this system has no flag or control character of that name.
+            ValueError: a flag without sign, a choice that is to be cleared, or a character that is not 0 to 255.
+
+        >>> state = TermState(0, 0, 0, 0, 0, 0, (0,) * 32)
+        >>> state.diff(state.changed("+ECHO", "+ICANON", VMIN=1))
+        'lflag +ECHO +ICANON; VMIN 0->1'
+        """
+        state = self
+        for flag in flags:
+            field, mask, bits = _place(flag)
+            value = getattr(state, field) & ~mask
+            state = state._replace(**{field: value | bits})
+        codes = list(state.characters)
+        for name, code in characters.items():
+            state.character(name)
+            if not 0 <= code <= 255:
+                raise ValueError(f"{name}={code} is no character: 0 to 255")
+            codes[getattr(termios, name)] = code
+        return state._replace(characters=tuple(codes))
+
     def __str__(self) -> str:
         """Return the flags by name, a line for each field, then the control characters."""
         lines = [f"{field} {' '.join(self.names(field)) or '-'}" for field in _FLAGS]
@@ -132,6 +160,23 @@ class TermState(NamedTuple):
                 characters[getattr(termios, name)] = self.characters[getattr(termios, name)]
         speeds = self.input_speed, self.output_speed
         return [self.iflag, self.oflag, self.cflag, self.lflag, *speeds, characters]
+
+
+def _place(flag: str) -> tuple[str, int, int]:
+    """Return the field of a signed flag, which bits of it are to be cleared, and which are to be set then."""
+    sign, name = flag[:1], flag[1:]
+    if sign not in ("+", "-"):
+        raise ValueError(f"{flag!r} has no sign: +{flag} sets it, -{flag} clears it")
+    bit: int | None = getattr(termios, name, None)
+    for field, names in _FLAGS.items():
+        if bit is not None and name in names:
+            return field, bit, bit if sign == "+" else 0
+        for mask, choices in _FIELDS[field]:
+            if bit is not None and name in choices:
+                if sign == "-":
+                    raise ValueError(f"{flag!r} is one choice of several: set another one of {', '.join(choices)}")
+                return field, int(getattr(termios, mask)), bit
+    raise LookupError(f"no flag {name!r} of a terminal here")
 
 
 def from_attributes(attributes: Attributes) -> TermState:
@@ -181,7 +226,8 @@ def restore(fd: int, state: TermState, when: int = NOW) -> TermState:
 
     Source: tcsetattr(3).
     """
-    set_attributes(fd, when, state.to_attributes())
+    with sigttou_blocked():
+        set_attributes(fd, when, state.to_attributes())
     return save(fd)
 
 
