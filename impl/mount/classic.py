@@ -15,26 +15,27 @@ from errno import EINVAL, ENODEV, EPERM
 
 from kernelproof.impl._syscalls import mount as calls
 from kernelproof.impl._syscalls.libc import flag_names
-from kernelproof.impl._syscalls.mount import MountFlag, UnmountFlag
+from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag
 from kernelproof.impl.mount.errors import OptionError
+from kernelproof.impl.mount.lookup import attributes_of
 from kernelproof.impl.mount.options import PER_MOUNT_FLAGS, Options, parse_options
 from kernelproof.impl.mount.point import MISSING, is_mount_point
 from kernelproof.impl.mount.records import format_attributes
-from kernelproof.impl.mount.table import MountTable, Path, find_mount
+from kernelproof.impl.mount.table import MountTable, Path
 
 PROPAGATION_FLAGS = MountFlag.SHARED | MountFlag.PRIVATE | MountFlag.SLAVE | MountFlag.UNBINDABLE
 _KEPT_BY_BIND = MountFlag.BIND | MountFlag.REC | MountFlag.SILENT
-# statvfs(3) f_flag -> flag of mount(2): the flags that a mount has now, as the kernel tells without a table.
-_STATVFS_FLAGS = {
-    os.ST_RDONLY: MountFlag.RDONLY,
-    os.ST_NOSUID: MountFlag.NOSUID,
-    os.ST_NODEV: MountFlag.NODEV,
-    os.ST_NOEXEC: MountFlag.NOEXEC,
-    os.ST_NOATIME: MountFlag.NOATIME,
-    os.ST_NODIRATIME: MountFlag.NODIRATIME,
-    os.ST_RELATIME: MountFlag.RELATIME,
-    0x2000: MountFlag.NOSYMFOLLOW,  # ST_NOSYMFOLLOW, which os has not
-}
+_FLAG_OF_ATTRIBUTE = (
+    (MountAttribute.RDONLY, MountFlag.RDONLY),
+    (MountAttribute.NOSUID, MountFlag.NOSUID),
+    (MountAttribute.NODEV, MountFlag.NODEV),
+    (MountAttribute.NOEXEC, MountFlag.NOEXEC),
+    (MountAttribute.NOATIME, MountFlag.NOATIME),
+    (MountAttribute.STRICTATIME, MountFlag.STRICTATIME),
+    (MountAttribute.NODIRATIME, MountFlag.NODIRATIME),
+    (MountAttribute.NOSYMFOLLOW, MountFlag.NOSYMFOLLOW),
+)
+_ATIME_FLAGS = MountFlag.NOATIME | MountFlag.STRICTATIME | MountFlag.RELATIME
 
 
 def mounted(mount_point: Path) -> bool:
@@ -144,9 +145,10 @@ def restrict_bind(target: Path, options: Options) -> None:
     if not asked and not cleared:
         return
     present = present_flags(target)
-    wanted = (present | asked) & ~cleared
-    if asked & (MountFlag.NOATIME | MountFlag.STRICTATIME):
-        wanted &= ~MountFlag.RELATIME
+    kept = present & ~_ATIME_FLAGS if asked & _ATIME_FLAGS else present
+    wanted = (kept | asked) & ~cleared
+    if not wanted & _ATIME_FLAGS:
+        wanted |= MountFlag.RELATIME  # a remount that names none of them keeps what there is
     if wanted == present:
         return
     call_mount(None, target, None, MountFlag.REMOUNT | MountFlag.BIND | wanted, None)
@@ -158,21 +160,13 @@ def present_flags(target: Path) -> MountFlag:
     Raises:
         OSError: ENOENT, EACCES of the path.
 
-    Source: statfs(2), f_flags; mount(2), Remounting an existing mount.
+    Source: mount(2), Remounting an existing mount.
     """
-    present = os.statvfs(target).f_flag
+    attributes = attributes_of(target)
     flags = MountFlag(0)
-    for bit, flag in _STATVFS_FLAGS.items():
-        if present & bit:
-            flags |= flag
-    if flags & MountFlag.RDONLY and not find_read_only(target):
-        flags &= ~MountFlag.RDONLY
-    return flags
-
-
-def find_read_only(target: Path) -> bool:
-    """Return whether the mount is read-only, not its filesystem alone: statfs(2) does not tell one from the other."""
-    return "ro" in find_mount(os.path.realpath(target)).mount_options
+    for bit, flag in _FLAG_OF_ATTRIBUTE:
+        flags |= flag if attributes & bit else MountFlag(0)
+    return flags if flags & _ATIME_FLAGS else flags | MountFlag.RELATIME
 
 
 def bind(
@@ -270,7 +264,7 @@ def explain(error: OSError, source: Path | None, target: Path, fstype: str | Non
 def format_attributes_of(target: Path) -> str:
     """Return the per-mount options at a path in words, or that they can't be seen."""
     try:
-        return ",".join(format_attributes(find_mount(os.path.realpath(target)).attributes))
+        return ",".join(format_attributes(attributes_of(target)))
     except (OSError, LookupError):
         return "options that can't be seen"
 

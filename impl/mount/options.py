@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kernelproof.impl._syscalls.mount import MOUNT_ATTRIBUTE_ATIME, MountAttribute, MountFlag
+from kernelproof.impl._syscalls.mount import MOUNT_ATTRIBUTE_ATIME
+from kernelproof.impl._syscalls.mount import MountAttribute as MountAttribute
+from kernelproof.impl._syscalls.mount import MountFlag as MountFlag
 from kernelproof.impl.mount.errors import OptionError
 
 _NOTHING = MountFlag(0)

@@ -14,6 +14,7 @@ import os
 import posixpath
 import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, overload
 
 from kernelproof.impl.mount.errors import MountinfoError, NoSuchMountError
@@ -72,20 +73,29 @@ class MountTable(Sequence[Mount]):
         return cls(*parse_mountinfo(text))
 
     @classmethod
-    def read(cls, pid: int | str = "thread-self", *, proc: Path = "/proc") -> MountTable:
-        """Read /proc/PID/mountinfo.
+    def read(cls, pid: int | str = "thread-self", *, prefer: str = "mountinfo", proc: Path = "/proc") -> MountTable:
+        """Read the mount table of a process.
 
         A table that changes meanwhile is read again, a few times; see `is_consistent`.
 
         Args:
             pid: the process; default is the calling thread, which may have a mount namespace of its own.
+            prefer: "mountinfo", which was measured to be the faster road to a whole table; or "statmount", which
+                gives unique IDs and does not suffer from large peer groups, where the kernel has all of it (Linux
+                6.13) and the process is the caller; mountinfo elsewhere.
             proc: where procfs is mounted.
 
         Raises:
             OSError: ENOENT no such process, or no procfs; EACCES not allowed to look at it.
 
-        Source: proc_pid_mountinfo(5).
+        Source: proc_pid_mountinfo(5); listmount(2), statmount(2).
         """
+        if prefer == "statmount" and pid in ("self", "thread-self", os.getpid()):
+            # Measured: a program that asks mountinfo alone need not pay for the other road.
+            from kernelproof.impl.mount.statmounts import read_by_statmount
+
+            with suppress(NotImplementedError, OSError):
+                return cls(read_by_statmount())
         content, is_consistent = read_mountinfo(pid, proc=proc)
         return cls(*parse_mountinfo(content), is_consistent=is_consistent)
 

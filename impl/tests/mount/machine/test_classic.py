@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,6 @@ import pytest
 from kernelproof.impl import mount
 
 pytestmark = pytest.mark.machine
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A private tmpfs with the directories "a" and "b"."""
-    path = tmp_path / "place"
-    path.mkdir()
-    mount.force_mount("place", path, "tmpfs", "private")
-    for name in ("a", "b"):
-        (path / name).mkdir()
-    yield path
-    mount.unmount_recursive(path, lazy=True)
 
 
 def test_example_of_2014() -> None:

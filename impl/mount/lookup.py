@@ -1,0 +1,77 @@
+"""One mount of many: what a path or a descriptor is on, by the kernel's answer."""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL, ENOSYS, EPERM
+
+from kernelproof.impl._syscalls.mount import MountAttribute, StatmountMask
+from kernelproof.impl.mount.errors import NoSuchMountError
+from kernelproof.impl.mount.mountinfo import parse_lines
+from kernelproof.impl.mount.point import mount_id
+from kernelproof.impl.mount.records import Mount
+from kernelproof.impl.mount.statmounts import StatmountReader
+from kernelproof.impl.mount.table import Path, read_mountinfo
+
+_NOT_HERE = (ENOSYS, EPERM, EINVAL)  # EPERM: a filter, or no right to ask; mountinfo needs none
+
+
+def mount_of(path: Path | int, *, dir_fd: int | None = None) -> Mount:
+    """Return the mount that a path, links followed, or an open file is on.
+
+    One call of statmount(2) where the kernel tells all of it (Linux 6.13), else a search of mountinfo.
+
+    Args:
+        path: or a descriptor.
+        dir_fd: where a relative path starts.
+
+    Raises:
+        OSError: ENOENT, ENOTDIR, EACCES, ELOOP of the path; EBADF.
+        NoSuchMountError: the mount is attached nowhere in this mount namespace.
+    """
+    mount, known = _ask(path, dir_fd, StatmountReader())
+    if mount is not None and known & StatmountMask.SB_SOURCE and mount.mount_point:
+        return mount
+    return mount_by_id(mount_id(path, unique=False, dir_fd=dir_fd))
+
+
+def attributes_of(path: Path | int, *, dir_fd: int | None = None) -> MountAttribute:
+    """Return the per-mount attributes of the mount that a path or a descriptor is on; detached ones too.
+
+    Raises:
+        OSError: as mount_of.
+        NoSuchMountError: the mount is attached nowhere, and the kernel is older than 6.8.
+    """
+    mount, _ = _ask(path, dir_fd, StatmountReader(StatmountMask.MNT_BASIC))
+    return (mount or mount_by_id(mount_id(path, unique=False, dir_fd=dir_fd))).attributes
+
+
+def _ask(path: Path | int, dir_fd: int | None, reader: StatmountReader) -> tuple[Mount | None, StatmountMask]:
+    try:
+        return reader.read(mount_id(path, dir_fd=dir_fd))
+    except NotImplementedError:
+        return None, StatmountMask(0)
+    except OSError as error:
+        # ENOENT of statmount is a mount out of reach, of the path it is the path: the second road tells them apart.
+        if error.errno in _NOT_HERE or isinstance(error, FileNotFoundError):
+            return None, StatmountMask(0)
+        raise
+
+
+def mount_by_id(wanted: int, *, pid: int | str = "thread-self", proc: Path = "/proc") -> Mount:
+    """Return the mount with an ID of mountinfo, without making records of the others.
+
+    Raises:
+        NoSuchMountError: the table has none.
+        OSError: as MountTable.read.
+    """
+    content = b"\n" + read_mountinfo(pid, proc=proc)[0]
+    start = content.find(b"\n%d " % wanted)
+    if start >= 0:
+        end = content.find(b"\n", start + 1)
+        line = os.fsdecode(content[start + 1 : end if end >= 0 else len(content)])
+        found = next(parse_lines([line]))
+        if isinstance(found, Mount):
+            return found
+        raise found
+    raise NoSuchMountError(f"no mount has the ID {wanted} in this mount namespace and below this root")

@@ -1,0 +1,214 @@
+"""Overlay mounts: many layers, any names, layers by descriptor, and errors that name their cause.
+
+    with mount_overlay(["/lower2", "/lower1"], upper="/upper", work="/work") as mounted:
+        mounted.attach("/merged")
+
+Layers are given to the kernel one by one (`lowerdir+`, Linux 6.8), where a colon or comma in a name is nothing special.
+Elsewhere they are one text, with these escaped; if that is longer than the kernel takes, layers are named by
+descriptors, and if it is still too long, that is said before the call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from errno import EINVAL
+from typing import NamedTuple
+
+from kernelproof.impl._syscalls.mount import MountAttribute
+from kernelproof.impl.mount.context import FsContext
+from kernelproof.impl.mount.detached import DetachedMount
+from kernelproof.impl.mount.errors import FsContextError, OptionError
+from kernelproof.impl.mount.lookup import mount_of
+from kernelproof.impl.mount.table import MountTable, Path
+
+Layer = Path | int
+_LONGEST_STRING = 255
+_DEEPEST = 2  # overlays on overlays (FILESYSTEM_MAX_STACK_DEPTH in include/linux/fs.h)
+MOST_LAYERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
+_NO_ATTRIBUTES = MountAttribute(0)
+
+
+class OverlaySpec(NamedTuple):
+    """What an overlay is made of.
+
+    Attributes:
+        lower: directories or descriptors of directories, the uppermost first.
+        upper: what is written to; None makes it read-only, and then there must be two layers.
+        work: an empty directory on the filesystem of `upper`.
+        options: further options, as `metacopy=on`.
+        userxattr: marks are user.overlay.* and not trusted.overlay.*: for user namespaces (Linux 5.11).
+        data_only: layers below all others, from which only contents are taken (Linux 6.8).
+    """
+
+    lower: tuple[Layer, ...]
+    upper: Layer | None = None
+    work: Layer | None = None
+    options: tuple[str, ...] = ()
+    userxattr: bool = False
+    data_only: tuple[Layer, ...] = ()
+
+
+def check_spec(spec: OverlaySpec) -> None:
+    """Refuse what no kernel takes.
+
+    Raises:
+        OptionError: no layer, too many of them, or an upper directory without work directory or the reverse.
+    """
+    if not spec.lower:
+        raise OptionError("overlay: at least one lower layer")
+    if len(spec.lower) + len(spec.data_only) > MOST_LAYERS:
+        raise OptionError(f"overlay: {len(spec.lower) + len(spec.data_only)} layers, at most {MOST_LAYERS}")
+    if (spec.upper is None) != (spec.work is None):
+        raise OptionError("overlay: upper and work belong together")
+    if spec.upper is None and len(spec.lower) + len(spec.data_only) < 2:
+        raise OptionError("overlay: without upper at least two lower layers")
+
+
+def mount_overlay(
+    lower: Sequence[Layer],
+    *,
+    upper: Layer | None = None,
+    work: Layer | None = None,
+    options: Sequence[str] = (),
+    userxattr: bool = False,
+    data_only: Sequence[Layer] = (),
+    source: str = "overlay",
+    attributes: MountAttribute = _NO_ATTRIBUTES,
+) -> DetachedMount:
+    """Return an overlay that is attached nowhere.
+
+    Args:
+        lower, upper, work, options, userxattr, data_only: see OverlaySpec.
+        source: a word for the table.
+        attributes: per-mount attributes.
+
+    Raises:
+        FsContextError: the kernel refused a layer or the whole; the log, and notes on causes that can be seen.
+        OSError: ENODEV the kernel has no overlay; EPERM; ENOSYS before Linux 5.2.
+        OptionError: as check_spec; or layers too many for one text on a kernel that takes no other form.
+
+    Source: filesystems/overlayfs.rst of the kernel.
+    """
+    spec = OverlaySpec(tuple(lower), upper, work, tuple(options), userxattr, tuple(data_only))
+    check_spec(spec)
+    for attempt in (_one_by_one, _in_one_text):
+        with ExitStack() as opened, FsContext("overlay", source=source) as context:
+            try:
+                if not attempt(context, spec, opened):
+                    continue
+                _set_rest(context, spec, opened)
+                return context.create().mount(attributes)
+            except FsContextError as error:
+                for cause in find_causes(spec):
+                    error.add_note(cause)
+                raise
+    raise AssertionError("the second way always answers")
+
+
+def _one_by_one(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> bool:
+    """Give layers one by one; False if the kernel does not know how."""
+    layers = [("lowerdir+", layer) for layer in spec.lower] + [("datadir+", layer) for layer in spec.data_only]
+    for place, (key, layer) in enumerate(layers):
+        try:
+            context.set_string(key, name_of(layer, opened, _LONGEST_STRING))
+        except FsContextError as error:
+            if place == 0 and error.errno == EINVAL and any("nknown parameter" in line for line in error.log):
+                return False
+            raise
+    return True
+
+
+def _in_one_text(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> bool:
+    if spec.data_only:
+        raise OptionError("overlay: this kernel takes no data-only layers one by one (Linux 6.8 does)")
+    context.set_string("lowerdir", join_layers(spec.lower, opened))
+    return True
+
+
+def join_layers(layers: Sequence[Layer], opened: ExitStack, limit: int = _LONGEST_STRING) -> str:
+    """Return layers as the value of `lowerdir`, by descriptors if that is what makes them fit.
+
+    Raises:
+        OptionError: they are too many for one value.
+    """
+    text = ":".join(escape_layer(name_of(layer, opened, 4096)) for layer in layers)
+    if len(os.fsencode(text)) <= limit:
+        return text
+    text = ":".join(name_of(layer, opened, 0) for layer in layers)
+    if len(text) <= limit:
+        return text
+    raise OptionError(
+        f"overlay: {len(layers)} layers make {len(text)} bytes of lowerdir, and a value has at most {limit}; kernels "
+        f"since Linux 6.8 take them one by one"
+    )
+
+
+def escape_layer(name: str) -> str:
+    """Return a layer's name with backslash and colon escaped for `lowerdir`.
+
+    >>> escape_layer("/a:b")
+    '/a\\\\:b'
+    """
+    return name.replace("\\", "\\\\").replace(":", "\\:")
+
+
+def name_of(layer: Layer, opened: ExitStack, limit: int) -> str:
+    """Return a path to a layer that is not longer than that: its own, or that of a descriptor that stays open."""
+    if not isinstance(layer, int):
+        text = os.path.abspath(layer)
+        if len(os.fsencode(text)) <= limit:
+            return text
+        layer = os.open(text, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, layer)
+    return f"/proc/self/fd/{layer}"
+
+
+def _set_rest(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> None:
+    if spec.upper is not None and spec.work is not None:
+        context.set_string("upperdir", name_of(spec.upper, opened, _LONGEST_STRING))
+        context.set_string("workdir", name_of(spec.work, opened, _LONGEST_STRING))
+    if spec.userxattr:
+        context.set_flag("userxattr")
+    context.set_options(spec.options)
+
+
+def find_causes(spec: OverlaySpec) -> list[str]:
+    """Return what is wrong with the layers, as far as it can be seen: the kernel's errno alone has many meanings."""
+    causes = []
+    for layer in (*spec.lower, *spec.data_only, *(each for each in (spec.upper, spec.work) if each is not None)):
+        shown = layer if isinstance(layer, int) else os.fspath(layer)
+        try:
+            if not os.path.isdir(layer):
+                causes.append(f"no directory: {shown!r}")
+                continue
+            found = mount_of(layer)
+        except (OSError, LookupError):
+            causes.append(f"can't be looked at: {shown!r}")
+            continue
+        if found.fstype == "overlay" and overlay_depth(found.super_options) >= _DEEPEST:
+            causes.append(f"{shown!r} is on an overlay that lies on an overlay: the kernel stacks {_DEEPEST}, not more")
+    if spec.upper is not None and spec.work is not None and not _are_on_one_mount(spec.upper, spec.work):
+        causes.append("upper and work are not on one mount")
+    return causes
+
+
+def _are_on_one_mount(upper: Layer, work: Layer) -> bool:
+    try:
+        return mount_of(upper).id == mount_of(work).id
+    except (OSError, LookupError):
+        return True
+
+
+def overlay_depth(super_options: Sequence[str]) -> int:
+    """Return how many overlays lie on each other, this one counted, as far as its options and the table tell."""
+    table = MountTable.read()
+    deepest = 1
+    for option in super_options:
+        key, _, value = option.partition("=")
+        if key in ("lowerdir", "lowerdir+", "upperdir"):
+            for name in value.split(":"):
+                if name.startswith("/") and table.find(name).fstype == "overlay":
+                    deepest = max(deepest, 2)
+    return deepest
