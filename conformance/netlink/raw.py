@@ -109,6 +109,11 @@ def packed(numbers: Sequence[int]) -> bytes:
     return b"".join(U32(number) for number in numbers)
 
 
+def whole(type: int, how: int, header: bytes, *attributes: Attribute) -> Request:
+    """A request of a type that has no function here."""
+    return Request.of(type, how, header, attributes, None, f"message {type}")
+
+
 def namespace_id(where: int, number: int) -> Request:
     """Give an id to the namespace of a descriptor: RTM_NEWNSID."""
     attributes: list[Attribute] = [(3, U32(where)), (1, S32(number))]

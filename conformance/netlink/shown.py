@@ -29,9 +29,9 @@ def outcome(call: Callable[..., object], *arguments: Any, **settings: Any) -> st
     return NO_ERROR
 
 
-def ip_json(*words: str) -> Any:
-    """Return what `ip -j -d` prints."""
-    done = subprocess.run(["ip", "-j", "-d", *words], check=True, stdout=subprocess.PIPE, timeout=30)
+def ip_json(*words: str, command: str = "ip") -> Any:
+    """Return what `ip -j -d`, or `bridge -j -d`, prints."""
+    done = subprocess.run([command, "-j", "-d", *words], check=True, stdout=subprocess.PIPE, timeout=30)
     return json.loads(done.stdout or "[]")
 
 
@@ -143,3 +143,16 @@ def neighbours4() -> dict[str, str]:
     """Return the hardware addresses of /proc/net/arp, by IPv4 address."""
     lines = (line.split() for line in Path("/proc/net/arp").read_text().splitlines()[1:])
     return {line[0]: line[3] for line in lines}
+
+
+class Forwarded(NamedTuple):
+    """A forwarding entry of a bridge: the number of its port, and whether its address is the bridge's own."""
+
+    port: int
+    is_local: bool
+
+
+def forwarding_of(bridge: str) -> dict[str, Forwarded]:
+    """Return the forwarding entries of a bridge by address, from /sys (struct __fdb_entry)."""
+    data = (DEVICES / bridge / "brforward").read_bytes()
+    return {mac.hex(":"): Forwarded(port, bool(local)) for mac, port, local in struct.iter_unpack("=6sBB8x", data)}
