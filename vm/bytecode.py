@@ -1,7 +1,8 @@
 """Keeps the bytecode that guests made of a project's files, by the content of the sources.
 
 It comes from a guest and goes to guests: the host keeps it as data and never runs it. Each project and each guest root
-has its own, so that what one project's code does to it in a guest reaches no other's.
+has its own, so that what one project's code does to it in a guest reaches no other's. Where the host's Python is of the
+guest's version, what the host's own collection left beside the sources serves as well: the first run is like others.
 
     ROOT/v1/bytecode/DIGEST/KEY      what Python and pytest made of one source, as a bundle
 
@@ -10,9 +11,11 @@ DIGEST names root and project, KEY the path and the content of the source.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -55,6 +58,7 @@ class Bytecode:
         self._cache = cache
         self._digest = digest_record({"format": 1, "guest": guest, "project": str(project)})
         self._folder = cache.path(KIND, self._digest)
+        self._tag = _shared_tag(guest)
         self._absent: dict[str, str] = {}  # keys of the sources without, by their paths
 
     def find(self, path: Path, content: bytes, changed: int) -> list[tuple[str, bytes]]:
@@ -62,19 +66,27 @@ class Bytecode:
 
         Sources for which there is nothing are noted, for `learn`.
         """
-        key = _key(path, content)
+        key, stamp = _key(path, content), _stamp(changed, len(content))
         try:
             kept = (self._folder / key).read_bytes()
             members = list(read_members(kept))
         except (OSError, ValueError):
+            members = self._find_of_host(path, stamp)
+        if not members:
             self._absent[str(path)] = key
-            return []
-        stamp = _stamp(changed, len(content))
         return [
             (f"{CACHE_FOLDER}/{os.fsdecode(name)}", data[:8] + stamp + data[_HEADER:] if data[4:8] == _TIMED else data)
             for name, data in members
             if _is_sound(path, os.fsdecode(name), data)
         ]
+
+    def _find_of_host(self, path: Path, stamp: bytes) -> list[tuple[bytes, bytes]]:
+        # What is checked by a digest of its source the guest checks; a time is compared here.
+        if self._tag is None:
+            return []
+        found = (path.parent / CACHE_FOLDER).glob(f"{glob.escape(path.stem)}.{self._tag}*.pyc")
+        made = [(os.fsencode(file.name), file.read_bytes()) for file in found]
+        return [(name, data) for name, data in made if data[4:8] == _HASHED or data[8:_HEADER] == stamp]
 
     def learn(self, machine: Talker) -> None:
         """Keep what the guest made of the sources that `find` knew nothing of.
@@ -105,6 +117,13 @@ class Bytecode:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(b"".join((MAGIC, *members)))
             os.rename(temporary, self._folder / self._absent[path])
+
+
+def _shared_tag(guest: object) -> str | None:
+    # Of the names of bytecode files, if guest and host have one.
+    python = guest.get("python") if isinstance(guest, Mapping) else None
+    tag = f"cpython-{str(python).replace('.', '')}"
+    return tag if tag == sys.implementation.cache_tag else None
 
 
 def _key(path: Path, content: bytes) -> str:

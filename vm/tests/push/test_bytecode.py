@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -156,3 +157,19 @@ def test_cache_that_can_not_be_written_to(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     learn(Cache(tmp_path / "file"), source, compiled(source, "test_a.cpython-313.pyc", pyc()))
     assert pushed(Cache(tmp_path / "file"), source) == {}
+
+
+def test_what_the_host_made(cache: Cache, source: Path) -> None:
+    """Where both have one Python, the host's own bytecode is pushed unless its source has changed since."""
+    same = {"root_digest": "r", "python": "{}.{}".format(*sys.version_info)}
+    folder, tag = source.parent / "__pycache__", sys.implementation.cache_tag
+    folder.mkdir()
+    os.utime(source, (7, 7))
+    fresh, stale = b"\x07\0\0\0\x06\0\0\0", b"\x08\0\0\0\x06\0\0\0"
+    (folder / f"test_a.{tag}.pyc").write_bytes(b"\xf3\r\r\n" + TIMED + fresh + CODE)
+    (folder / f"test_a.{tag}-pytest-8.3.pyc").write_bytes(b"\xf3\r\r\n" + TIMED + stale + CODE)
+    (folder / f"test_a.{tag}-pytest-9.2.0.pyc").write_bytes(pyc(HASHED))
+    (folder / f"test_ab.{tag}.pyc").write_bytes(pyc(HASHED))
+    (folder / "test_a.cpython-38.pyc").write_bytes(pyc(HASHED))
+    assert sorted(pushed(cache, source, same)) == [f"test_a.{tag}-pytest-9.2.0.pyc", f"test_a.{tag}.pyc"]
+    assert pushed(cache, source, {"root_digest": "r", "python": "3.8"}) == {}
