@@ -250,7 +250,11 @@ class Borrower:
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(f"\0{address}")
+        try:
+            self._socket.connect(f"\0{address}")
+        except OSError:
+            self._socket.close()
+            raise
         self._messages = _Messages(self._socket)
 
     def open(self, plan: SessionPlan, count: int) -> OpenSession:
