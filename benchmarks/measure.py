@@ -93,6 +93,19 @@ class Ratio:
         return self.at_least is None or self.value >= self.at_least
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A figure that is no time, and the most that it may be."""
+
+    name: str
+    value: float
+    at_most: float
+
+    def is_kept(self) -> bool:
+        """Whether it is at most what it may be."""
+        return self.value <= self.at_most
+
+
 def run_measured(
     command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 600.0
 ) -> Ended:
@@ -141,10 +154,18 @@ def _ends_within(pid: int, seconds: float) -> bool:
         os.close(pidfd)
 
 
-def report(name: str, rows: Sequence[Series], ratios: Sequence[Ratio] = (), *, facts: Mapping[str, object]) -> int:
+def report(
+    name: str,
+    rows: Sequence[Series],
+    ratios: Sequence[Ratio] = (),
+    bounds: Sequence[Bound] = (),
+    *,
+    facts: Mapping[str, object],
+) -> int:
     """Print the table, write results/benchmarks/NAME.json, and return 0 if all limits are kept, else 1."""
-    print(format_table(rows, ratios), flush=True)
+    print(format_table(rows, ratios, bounds), flush=True)
     kept = all(row.is_within_limits() for row in rows) and all(ratio.is_reached() for ratio in ratios)
+    kept = kept and all(bound.is_kept() for bound in bounds)
     RESULTS.mkdir(parents=True, exist_ok=True)
     record = {
         "schema": 1,
@@ -153,6 +174,7 @@ def report(name: str, rows: Sequence[Series], ratios: Sequence[Ratio] = (), *, f
         "facts": dict(facts),
         "series": [asdict(row) for row in rows],
         "ratios": [asdict(ratio) for ratio in ratios],
+        "bounds": [asdict(bound) for bound in bounds],
         "within_limits": kept,
     }
     path = RESULTS / f"{name}.json"
@@ -161,7 +183,7 @@ def report(name: str, rows: Sequence[Series], ratios: Sequence[Ratio] = (), *, f
     return 0 if kept else 1
 
 
-def format_table(rows: Sequence[Series], ratios: Sequence[Ratio] = ()) -> str:
+def format_table(rows: Sequence[Series], ratios: Sequence[Ratio] = (), bounds: Sequence[Bound] = ()) -> str:
     """The series as text: processor and wall time in seconds as minimum/median, and what they may take."""
     lines = [f"{'':44} {'runs':>4} {'cpu min/median':>16} {'limit':>6} {'wall min/median':>16} {'limit':>6}"]
     for row in rows:
@@ -173,6 +195,9 @@ def format_table(rows: Sequence[Series], ratios: Sequence[Ratio] = ()) -> str:
     for ratio in ratios:
         wanted = "" if ratio.at_least is None else f", wanted {ratio.at_least:.0f} x"
         lines.append(f"{ratio.name}: {ratio.value:.0f} x{wanted}{'' if ratio.is_reached() else '  TOO LITTLE'}")
+    for bound in bounds:
+        said = "" if bound.is_kept() else "  TOO MUCH"
+        lines.append(f"{bound.name}: {bound.value:.0f}, at most {bound.at_most:.0f}{said}")
     return "\n".join(lines)
 
 
