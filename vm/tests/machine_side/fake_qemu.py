@@ -48,6 +48,8 @@ ANSWERS: dict[str, bytes | Callable[[], bytes]] = {
     "absolute": pulled("/tmp/escaped"),
     "truncated": message(kind="pong")[:-1],
     "silent": b"",
+    "events": b"",
+    "long-line": b"",
     "error": message(kind="error", type="Bad\x1b[0m", text="line\x1b[31m\n"),
     "more-output-than-said": message(kind="exec-result", returncode=0, stdout_bytes=1, stderr_bytes=0)
     + frame(b"B", bytes(9 * 1024 * 1024))
@@ -114,11 +116,29 @@ class Fake:
 
     def answer(self) -> None:
         answer = ANSWERS.get(self.role, PONG)
+        if self.role in ("drip", "events", "long-line"):
+            self.go_on_for_ever()
         try:
             self.agent.sendall(answer() if callable(answer) else answer)
         except BrokenPipeError:
             os._exit(0)  # the host had enough
         if self.role == "truncated":
+            os._exit(0)
+
+    def go_on_for_ever(self) -> None:
+        # Always something new, never an answer: what was once due does not come.
+        event = json.dumps({"event": "RTC_CHANGE", "data": {"offset": 0}}).encode() + b"\r\n"
+        stream, data = {
+            "drip": (self.agent, b"x"),
+            "events": (self.qmp, event * 100),
+            "long-line": (self.qmp, b"x" * 65536),
+        }[self.role]
+        if self.role == "drip":
+            self.agent.sendall(struct.pack("!Ic", 16 * 1024 * 1024, b"J"))
+        try:
+            while True:
+                stream.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
             os._exit(0)
 
 

@@ -159,6 +159,30 @@ def test_silence(open_machine: Open) -> None:
     assert "NMI: the stacks of all tasks" in caught.value.log
 
 
+@pytest.mark.parametrize("lie", ["drip", "events"])
+def test_never_ending_talk(open_machine: Open, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
+    """What comes on and on, a byte of a frame or an event of QEMU's at a time, moves no deadline."""
+    for name in ("ANSWER_SECONDS", "NMI_SECONDS"):
+        monkeypatch.setattr(f"kernelproof.vm.running.{name}", 0.2)
+    machine = open_machine(lie)
+    began = time.monotonic()
+    with pytest.raises(MachineLost) as caught:
+        ping(machine, timeout=0.5)
+    assert time.monotonic() - began < 10
+    assert caught.value.kind == "hang"
+    assert len(machine._running.channel.events) <= 256
+
+
+def test_control_stream_without_lines(open_machine: Open) -> None:
+    """A monitor that sends a line without end is given up, long before the deadline and without keeping it."""
+    machine = open_machine("long-line")
+    began = time.monotonic()
+    with pytest.raises(MachineLost, match="a line of more than 1048576 bytes") as caught:
+        ping(machine, timeout=300)
+    assert time.monotonic() - began < 60
+    assert caught.value.kind == "qemu"
+
+
 @pytest.mark.parametrize(
     ("role", "seen"),
     [("fail", "failed"), ("refuse", "no such state"), ("die", "load of migration failed")],
