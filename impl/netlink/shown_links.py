@@ -101,7 +101,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "N": lambda value: f"{value:#x}",
     "p": lambda value: _PROTOCOLS.get(value, f"[{value:#x}]"),
     "a": str,
-    "b": lambda value: ":".join(part.removeprefix("0") if len(part) == 2 else part for part in value.split(":")),
+    "b": lambda value: f"{value[:5]}{':'.join(part.removeprefix('0') for part in value[5:].split(':'))}",
     "A": lambda value: "any" if value in {"0.0.0.0", "::"} else value,
     "n": lambda value: value,
 }

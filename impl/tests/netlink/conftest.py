@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from errno import EPERM
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +78,37 @@ def namespace(_namespaces: str, tmp_path: object) -> object:
     assert made, EPERM
     yield made[0]
     os.close(made[0])
+
+
+ONLY = tomllib.loads(Path(__file__).resolve().parents[3].joinpath("fixtures", "netlink", "only.toml").read_text())
+
+
+def flattened(row: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield paths and values, those of linkinfo and of addresses each for itself."""
+    for key, value in row.items():
+        if isinstance(value, dict) and key in {"linkinfo", "info_data", "info_slave_data"}:
+            yield from flattened(value, f"{path}{key}.")
+        elif key != "addr_info":
+            yield f"{path}{key}", value
+
+
+def _check_shown(name: str, ours: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    """Compare what we show with what ip(8) showed: the same rows, and each key that both print has the same value."""
+    ignored = {key for row in ONLY["only"] if row["list"] == name for key in row["keys"]}
+    clocks = {key for row in ONLY["clock"] if row["list"] == name for key in row["keys"]}
+    assert len(ours) == len(other)
+    for mine, its in zip(map(dict, map(flattened, ours)), map(dict, map(flattened, other)), strict=True):
+        where = f"{name} {its.get('ifname') or its.get('dst') or its.get('local') or its.get('priority')}"
+        one_only = {path for path in mine.keys() ^ its.keys() if path.rpartition(".")[2] not in ignored}
+        assert (where, one_only) == (where, set())
+        for path in mine.keys() & its.keys():
+            if path.rpartition(".")[2] in clocks:
+                assert 0 <= mine[path] - its[path] <= 60 or mine[path] == its[path], (where, path)
+            else:
+                assert (where, path, mine[path]) == (where, path, its[path])
+
+
+@pytest.fixture(scope="session")
+def check_shown() -> Callable[[str, list[dict[str, Any]], list[dict[str, Any]]], None]:
+    """Compare what we show with what ip(8) shows."""
+    return _check_shown
