@@ -32,7 +32,7 @@ class Program(NamedTuple):
     Args:
         programs: Argument vectors: the first whose program is there is started.
         environment: Beside that of the agent.
-        directory: Working directory in the guest; the agent's by default.
+        directory: Working directory in the guest, `~` for the home directory; the agent's by default.
         terminal: Rows and columns of the terminal that it gets; None for three streams.
     """
 

@@ -141,7 +141,7 @@ def plan(arguments: argparse.Namespace) -> Wanted:
     here = Path.cwd()
     program = here / words[0]
     if arguments.no_files:
-        return Wanted(words, Path(words[0]).name, None, "/root", arguments)
+        return Wanted(words, Path(words[0]).name, None, "/", arguments)
     own = [program] if "/" in words[0] and program.is_file() else []
     copy = read_project_copy(here, [*own, *arguments.add], writable=arguments.writable)
     name = os.path.relpath(program, copy.root) if own else Path(words[0]).name

@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             if copy is not None:
                 copy_project(machine, copy)
             progress.end()
-            directory = "/root" if copy is None else str(copy.directory)
+            directory = "~" if copy is None else str(copy.directory)
             release = str(machines.fact(machine, "kernel", "release"))
             program = plan_program(arguments.words, release, read_terminal_size(), directory)
             return attend(machine, program, arguments)

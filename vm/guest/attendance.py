@@ -65,9 +65,10 @@ class _Attendance:
     def start(self, program: Mapping[str, object]) -> None:
         terminal = cast("Mapping[str, int] | None", program.get("terminal"))
         alternatives = cast("Sequence[Sequence[str]]", program["programs"])
+        directory = cast("str | None", program.get("directory"))
         options = {
             "env": {**os.environ, **cast("dict[str, str]", program.get("environment") or {})},
-            "cwd": cast("str | None", program.get("directory")),
+            "cwd": None if directory is None else os.path.expanduser(directory),
         }
         for argv in alternatives:
             try:

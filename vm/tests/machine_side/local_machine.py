@@ -62,6 +62,7 @@ def open_machine() -> Iterator[LocalMachine]:
             [sys.executable, "-c", AGENT, str(number)],
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what an agent says that is dropped in the middle
             env=dict(os.environ),
         )
         theirs.close()
