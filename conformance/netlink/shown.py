@@ -156,3 +156,20 @@ def forwarding_of(bridge: str) -> dict[str, Forwarded]:
     """Return the forwarding entries of a bridge by address, from /sys (struct __fdb_entry)."""
     data = (DEVICES / bridge / "brforward").read_bytes()
     return {mac.hex(":"): Forwarded(port, bool(local)) for mac, port, local in struct.iter_unpack("=6sBB8x", data)}
+
+
+def connect_to(address: str) -> str:
+    """Connect a socket of UDP, and return what that ended with."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as own:
+        return outcome(own.connect, (address, 9))
+
+
+def source_of(address: str) -> str:
+    """Return the source address that a socket of UDP gets for a destination.
+
+    Raises:
+        OSError: It can't be reached.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as own:
+        own.connect((address, 9))
+        return str(own.getsockname()[0])
