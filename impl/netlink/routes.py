@@ -6,13 +6,22 @@ kernel has it; `metrics` are the numbers of a path, such as its MTU.
 Source: rtnetlink(7), RTM_NEWROUTE; include/uapi/linux/rtnetlink.h and nexthop.h.
 """
 
-from collections.abc import Iterable
 from enum import IntEnum
 from socket import inet_ntop
 from struct import Struct
 from typing import Final, NamedTuple
 
 from kernelproof.impl.netlink.errors import WireError
+from kernelproof.impl.netlink.hops import (
+    Encapsulation,
+    NextHop,
+    encode_encapsulation,
+    encode_gateway,
+    encode_nexthops,
+    parse_encapsulation,
+    parse_gateway,
+    parse_nexthops,
+)
 from kernelproof.impl.netlink.requests import APPEND, CREATE, EXCL, REPLACE, Request
 from kernelproof.impl.netlink.spaces import ROUTE
 from kernelproof.impl.netlink.values import (
@@ -26,17 +35,40 @@ from kernelproof.impl.netlink.values import (
 )
 from kernelproof.impl.netlink.wire import (
     U8,
-    U16,
     U32,
     Attribute,
     Message,
     Splitter,
-    encode_attributes,
     number,
     pack,
     parse_attributes,
     parse_list,
 )
+
+__all__ = [
+    "CLONED",
+    "DELROUTE",
+    "FIB_MATCH",
+    "GETROUTE",
+    "NEWROUTE",
+    "ONLINK",
+    "TABLE_DEFAULT",
+    "TABLE_LOCAL",
+    "TABLE_MAIN",
+    "Encapsulation",
+    "NextHop",
+    "Route",
+    "RouteType",
+    "Scope",
+    "add_route",
+    "delete_route",
+    "describe_route",
+    "encode_nexthops",
+    "list_routes",
+    "look_up_route",
+    "parse_nexthops",
+    "parse_route",
+]
 
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 TABLE_MAIN, TABLE_LOCAL, TABLE_DEFAULT = 254, 255, 253
@@ -44,7 +76,6 @@ CLONED, FIB_MATCH = 0x200, 0x2000  # RTM_F_
 ONLINK: Final = 4  # RTNH_F_ONLINK
 
 _HEADER: Final = Struct("=BBBBBBBBI")
-_HOP: Final = Struct("=HBBi")
 _CACHE: Final = Struct("=IIiI")
 _ZERO: Final = {INET: "0.0.0.0/0", INET6: "::/0"}
 _LENGTHS: Final = tuple(f"/{length}" for length in range(256))
@@ -74,24 +105,6 @@ class Scope(IntEnum):
     LINK = 253
     HOST = 254
     NOWHERE = 255
-
-
-class Encapsulation(NamedTuple):
-    """What a next hop puts around packets: its type (LWTUNNEL_ENCAP_), and attributes as they came."""
-
-    type: int
-    data: bytes
-
-
-class NextHop(NamedTuple):
-    """One way of a multipath route; `weight` counts from 1."""
-
-    gateway: str = ""
-    oif: int = 0
-    weight: int = 1
-    flags: int = 0
-    encapsulation: Encapsulation | None = None
-    rest: tuple[tuple[int, bytes], ...] = ()
 
 
 class Route(NamedTuple):
@@ -209,7 +222,7 @@ def _unusual(found: dict[int, bytes], destination: str, header: tuple[int, ...])
 
     return Route(
         destination,
-        _gateway(found),
+        parse_gateway(found),
         whole(4),
         whole(15),
         protocol,
@@ -223,7 +236,7 @@ def _unusual(found: dict[int, bytes], destination: str, header: tuple[int, ...])
         parse_nexthops(found[9]) if 9 in found else (),
         whole(30),
         tuple(_metric(*pair) for pair in parse_list(found[8])) if 8 in found else (),
-        _encapsulation(found),
+        parse_encapsulation(found),
         number(found[20], U8, "RTA_PREF") if 20 in found else None,
         whole(3),
         whole(16),
@@ -237,67 +250,6 @@ def _unusual(found: dict[int, bytes], destination: str, header: tuple[int, ...])
 
 def _metric(place: int, data: bytes) -> tuple[int, int | bytes]:
     return place, number(data, U32) if len(data) == 4 and place != 16 else data  # RTAX_CC_ALGO is a name
-
-
-def _gateway(found: dict[int, bytes]) -> str:
-    if 18 in found:  # RTA_VIA: a family and an address of it
-        return parse_ip(found[18][2:])
-    return parse_ip(found[5]) if 5 in found else ""
-
-
-def _encapsulation(found: dict[int, bytes]) -> Encapsulation | None:
-    return Encapsulation(number(found[21], U16, "RTA_ENCAP_TYPE"), found.get(22, b"")) if 21 in found else None
-
-
-def parse_nexthops(data: bytes) -> tuple[NextHop, ...]:
-    """Return the next hops of an RTA_MULTIPATH.
-
-    Raises:
-        WireError: a length that lies.
-    """
-    hops = []
-    position = 0
-    while position < len(data):
-        if len(data) - position < _HOP.size:
-            raise WireError(f"{len(data) - position} bytes are no next hop", position)
-        length, flags, hops_field, oif = _HOP.unpack_from(data, position)
-        if not _HOP.size <= length <= len(data) - position:
-            raise WireError(f"next hop of length {length} in {len(data) - position} bytes", position)
-        found = parse_attributes(data[position : position + length], _HOP.size)
-        rest = tuple((place, value) for place, value in found.items() if place not in {5, 18, 21, 22})
-        # rtnh_hops is the weight less one.
-        hops.append(NextHop(_gateway(found), oif, hops_field + 1, flags, _encapsulation(found), rest))
-        position += (length + 3) & ~3
-    return tuple(hops)
-
-
-def encode_nexthops(hops: Iterable[NextHop], family: int) -> bytes:
-    """Return the payload of an RTA_MULTIPATH.
-
-    Raises:
-        ValueError: a weight that is not 1 to 256, or no address.
-    """
-    parts = []
-    for hop in hops:
-        if not 1 <= hop.weight <= 256:
-            raise ValueError(f"a next hop's weight is 1 to 256, not {hop.weight}")
-        attributes = [*_gateway_attributes(hop.gateway, family), *_encapsulation_attributes(hop.encapsulation)]
-        body = encode_attributes([*attributes, *hop.rest], ROUTE)
-        parts.append(_HOP.pack(_HOP.size + len(body), hop.flags & 0xFF, hop.weight - 1, hop.oif) + body)
-    return b"".join(parts)
-
-
-def _gateway_attributes(gateway: str, family: int) -> list[Attribute]:
-    if not gateway:
-        return []
-    of, data = encode_ip(gateway)
-    return [(5, data)] if of == family else [(18, U16.pack(of) + data)]
-
-
-def _encapsulation_attributes(encapsulation: Encapsulation | None) -> list[Attribute]:
-    if encapsulation is None:
-        return []
-    return [(21, U16.pack(encapsulation.type)), (22 | 0x8000, encapsulation.data)]
 
 
 def add_route(route: Route, *, replace: bool = False, append: bool = False) -> Request:
@@ -344,15 +296,15 @@ def _request(message: int, how: int, route: Route, words: str) -> Request:
         if preferred_family != family:
             raise ValueError(f"{route.destination} src {route.preferred_source}: two families")
         attributes.append((7, preferred))
-    attributes += _gateway_attributes(route.gateway, family)
+    attributes += encode_gateway(route.gateway, family)
     attributes += _route_numbers(route)
     if len(route.nexthops) == 1:  # one next hop is an ordinary route
         hop = route.nexthops[0]
-        attributes += [*_gateway_attributes(hop.gateway, family), (4, U32.pack(hop.oif))]
-        attributes += _encapsulation_attributes(hop.encapsulation)
+        attributes += [*encode_gateway(hop.gateway, family), (4, U32.pack(hop.oif))]
+        attributes += encode_encapsulation(hop.encapsulation)
     elif route.nexthops:
         attributes.append((9, encode_nexthops(route.nexthops, family)))
-    attributes += _encapsulation_attributes(route.encapsulation)
+    attributes += encode_encapsulation(route.encapsulation)
     attributes += route.rest
     header = _HEADER.pack(
         family,

@@ -116,7 +116,7 @@ def parse_rule(message: Message, splitter: "Splitter | None" = None) -> Rule:
         whole(11) or 0,
         limit(14),
         limit(13),
-        bool(found.get(19, b"\0")[0]),
+        bool(number(found[19], U8, "FRA_L3MDEV")) if 19 in found else False,
         family,
         tuple((place, data) for place, data in found.items() if place not in _FIELDS),
     )

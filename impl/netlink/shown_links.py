@@ -284,7 +284,7 @@ def _details(link: Link, rest: Mapping[int, bytes], names: Mapping[int, str]) ->
         shown["linkinfo"] = info
     if 26 in rest:
         inet6 = parse_attributes(parse_attributes(rest[26]).get(10, b""))
-        if 8 in inet6 and inet6[8][0] < len(_ADDRESS_MODES):
+        if len(inet6.get(8, b"")) == 1 and inet6[8][0] < len(_ADDRESS_MODES):
             shown["inet6_addr_gen_mode"] = _ADDRESS_MODES[inet6[8][0]]
     permanent = rest.get(54, b"").hex(":")
     if permanent and permanent != link.mac:

@@ -20,6 +20,7 @@ Prefix: TypeAlias = "str | IPv4Network | IPv6Network | IPv4Interface | IPv6Inter
 INET: Final = 2
 INET6: Final = 10
 _WIDTH: Final = {INET: 32, INET6: 128}
+_HEXADECIMAL: Final = frozenset("0123456789abcdefABCDEF")
 _SIZE: Final = {4: INET, 16: INET6}
 
 
@@ -76,7 +77,7 @@ def encode_mac(address: str) -> bytes:
         ValueError: no pairs of hexadecimal digits between colons.
     """
     pairs = address.split(":")
-    if not 1 <= len(pairs) <= 32 or any(len(pair) != 2 or not pair.isalnum() for pair in pairs):
+    if not 1 <= len(pairs) <= 32 or any(len(pair) != 2 or not _HEXADECIMAL.issuperset(pair) for pair in pairs):
         raise ValueError(f"{address!r} is no hardware address")
     return bytes.fromhex("".join(pairs))
 

@@ -27,7 +27,7 @@ from kernelproof.impl.netlink.neighbours import parse_neighbour
 from kernelproof.impl.netlink.netconf import parse_netconf
 from kernelproof.impl.netlink.nexthops import parse_nexthop
 from kernelproof.impl.netlink.qdiscs import parse_qdisc
-from kernelproof.impl.netlink.recorder import ReplaySocket, parse_recording
+from kernelproof.impl.netlink.recorder import ReplayError, ReplaySocket, parse_recording
 from kernelproof.impl.netlink.routes import parse_route
 from kernelproof.impl.netlink.rtnl import Rtnl
 from kernelproof.impl.netlink.rules import parse_rule
@@ -269,7 +269,7 @@ def test_parsers_take_mutated_messages(full_number: Callable[[int], int]) -> Non
         try:
             parse(message)
             if parse in splitters:
-                parse(message, splitters[parse])  # type: ignore[call-arg]
+                parse(message, splitters[parse])
         except WireError:
             refused = True
         outcomes[refused] += 1
@@ -280,14 +280,14 @@ def test_parsers_take_mutated_messages(full_number: Callable[[int], int]) -> Non
 
 @pytest.mark.long
 def test_datagrams_with_changed_bytes_are_answers_or_errors(full_number: Callable[[int], int]) -> None:
-    """A connection that gets changed datagrams returns records or raises WireError or NetlinkError, and never hangs."""
+    """A connection that gets changed datagrams returns records, asks again, or raises its errors; it never hangs."""
     chance = random.Random(2)
     fixtures = Path(__file__).resolve().parents[3] / "fixtures" / "netlink" / "6.12"
     datagrams = parse_recording((fixtures / "addresses.jsonl").read_text())
     for _ in range(full_number(20_000)):
         changed = [each if each.out else each._replace(data=mutate(chance, each.data)) for each in datagrams]
         with (
-            suppress(WireError, NetlinkError),
+            suppress(WireError, NetlinkError, ReplayError),
             Connection(socket=ReplaySocket(changed), timeout_seconds=0) as connection,
         ):
             Rtnl(connection=connection).addresses()
