@@ -3,6 +3,7 @@
     classic     mount, bind, remount, move, types of propagation: the calls that every kernel has
     context     filesystem contexts: each option a call, and the filesystem's own words in errors
     detached    mounts that are attached as the last step; attributes of one mount or a tree
+    plans       mounts as values: printed, done, and undone if one fails; masks hide paths of a container
     overlays, tmpfs, idmapped, loop: overlay layers, tmpfs with copy-up, other owners, files as block devices
     pivot       another root for a mount namespace; namespace is one of a thread's own
     roads       the new calls where the kernel has them, and which it was; mounting inside a root
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.loop import attach_loop as attach_loop
     from kernelproof.impl.mount.loop import list_loops as list_loops
     from kernelproof.impl.mount.loop import open_loop as open_loop
+    from kernelproof.impl.mount.masks import mask_paths as mask_paths
     from kernelproof.impl.mount.mountinfo import ParsedMountinfo as ParsedMountinfo
     from kernelproof.impl.mount.mountinfo import decode_octal as decode_octal
     from kernelproof.impl.mount.mountinfo import encode_octal as encode_octal
@@ -90,6 +92,14 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.overlays import OverlaySpec as OverlaySpec
     from kernelproof.impl.mount.overlays import mount_overlay as mount_overlay
     from kernelproof.impl.mount.pivot import change_root as change_root
+    from kernelproof.impl.mount.plans import FsOpen as FsOpen
+    from kernelproof.impl.mount.plans import MountSpec as MountSpec
+    from kernelproof.impl.mount.plans import MoveMount as MoveMount
+    from kernelproof.impl.mount.plans import OpenTree as OpenTree
+    from kernelproof.impl.mount.plans import SetAttr as SetAttr
+    from kernelproof.impl.mount.plans import describe_plan as describe_plan
+    from kernelproof.impl.mount.plans import perform_mounts as perform_mounts
+    from kernelproof.impl.mount.plans import plan_mounts as plan_mounts
     from kernelproof.impl.mount.point import MountPointProbe as MountPointProbe
     from kernelproof.impl.mount.point import is_mount_point as is_mount_point
     from kernelproof.impl.mount.point import mount_id as mount_id
@@ -145,11 +155,13 @@ _HOMES = {
     "idmapped": "IdRange map_ids open_user_namespace",
     "lookup": "attributes_of mount_by_id mount_of",
     "loop": "LoopDevice LoopFlag LoopStatus attach_loop list_loops open_loop",
+    "masks": "mask_paths",
     "mountinfo": "ParsedMountinfo decode_octal encode_octal format_mount parse_mountinfo",
     "namespace": "Namespace",
     "options": "MountAttribute MountFlag Options format_options merge_tmpfs_options parse_options split_options",
     "overlays": "OverlaySpec mount_overlay",
     "pivot": "change_root",
+    "plans": "FsOpen MountSpec MoveMount OpenTree SetAttr describe_plan perform_mounts plan_mounts",
     "point": "MountPointProbe is_mount_point mount_id probe_mount_point",
     "records": "Mount MountInfo Propagation",
     "resolve": "Root create_mount_point_in_root mkdir_in_root",

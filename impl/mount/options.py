@@ -123,6 +123,9 @@ PER_MOUNT_FLAGS = (
 )
 
 
+_ATIME_FLAGS = MountFlag.NOATIME | MountFlag.RELATIME | MountFlag.STRICTATIME
+
+
 class Options(NamedTuple):
     """What the words of an option list mean.
 
@@ -194,6 +197,7 @@ def parse_options(text: str | Iterable[str]) -> Options:
             plain.imply(implied)
         else:
             data.append(word)
+    plain.take_atime(flags, cleared)
     return Options(
         flags, cleared, tuple(propagation), ",".join(data), tuple(userspace), plain.set, plain.cleared, tree.set,
         tree.cleared, words,
@@ -214,6 +218,14 @@ class _Attributes:
         self.set = (self.set & ~clears) | sets
         # A mask of the time of access stays: the kernel demands it beside the value.
         self.cleared = (self.cleared & ~(sets & ~_ATIME)) | clears
+
+    def take_atime(self, flags: MountFlag, cleared: MountFlag) -> None:
+        # Of two flags of mount(2) the stronger one holds, whichever word came last: so it must here.
+        if (flags | cleared) & _ATIME_FLAGS:
+            chosen = MountAttribute.NOATIME if flags & MountFlag.NOATIME else MountAttribute(0)
+            chosen = MountAttribute.STRICTATIME if flags & MountFlag.STRICTATIME else chosen
+            self.set = (self.set & ~_ATIME) | chosen
+            self.cleared |= _ATIME
 
     def imply(self, flags: MountFlag) -> None:
         for word, bit in (("nosuid", MountFlag.NOSUID), ("nodev", MountFlag.NODEV), ("noexec", MountFlag.NOEXEC)):
@@ -309,7 +321,6 @@ def merge_tmpfs_options(options: Iterable[str]) -> list[str]:
 
 
 _TMPFS_KEYS = frozenset({"size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "mpol", "huge"})
-_ATIME_FLAGS = MountFlag.NOATIME
 
 
 def _merge_key(word: str) -> str:

@@ -13,14 +13,12 @@ from __future__ import annotations
 import os
 from errno import EINVAL
 
-from kernelproof.impl._syscalls.filesystem import filesystem_type
 from kernelproof.impl._syscalls.mount import MountFlag, UnmountFlag, mount, pivot_root, umount2
 from kernelproof.impl.mount.errors import OptionError
+from kernelproof.impl.mount.lookup import mount_of
 from kernelproof.impl.mount.table import MountTable, Path
 
 MANNERS = ("dot", "put_old", "move")
-RAMFS_MAGIC = 0x858458F6
-TMPFS_MAGIC = 0x01021994
 
 
 def change_root(new_root: Path, manner: str = "auto", *, keep_old: str | None = None) -> str:
@@ -63,14 +61,12 @@ def choose_manner(keep_old: str | None) -> str:
 
 
 def is_initial_ramfs() -> bool:
-    """Return whether the root is the initial ramfs: a filesystem called rootfs, which is on nothing."""
-    fd = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    try:
-        if filesystem_type(fd) not in (RAMFS_MAGIC, TMPFS_MAGIC):
-            return False
-    finally:
-        os.close(fd)
-    return any(each.fstype == "rootfs" and each.mount_point == "/" for each in MountTable.read())
+    """Return whether the root is a mount that is on no other, as the initial ramfs is: it can't be pivoted.
+
+    Source: pivot_root(2), ERRORS EINVAL and NOTES.
+    """
+    root = mount_of("/")
+    return root.parent_id == root.id
 
 
 def pivot_in_place(new_root: Path) -> None:

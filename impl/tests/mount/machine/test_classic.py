@@ -99,6 +99,7 @@ def test_tree_is_unmounted_last_first(place: Path) -> None:
     assert mount.MountTable.read().below(place) == ()
 
 
+@pytest.mark.rule("M+6")
 def test_busy_until_the_deadline_names_the_holders(place: Path) -> None:
     """Who keeps a mount busy is in the error: a descriptor, a working directory and a mount below."""
     mount.mount("x", place / "a", "tmpfs", "")
@@ -119,6 +120,7 @@ def test_busy_until_the_deadline_names_the_holders(place: Path) -> None:
     assert [holder.path for holder in busy.value.holders if holder.kind == "mount"] == [str(place / "a/sub")]
 
 
+@pytest.mark.rule("M+6")
 def test_unmount_waits_for_a_holder_to_end(place: Path) -> None:
     """A mount that a process holds is unmounted when that process ends, before the deadline."""
     mount.mount("x", place / "a", "tmpfs", "")

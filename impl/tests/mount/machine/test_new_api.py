@@ -19,7 +19,7 @@ pytestmark = pytest.mark.machine
 def has_mount_setattr() -> bool:
     """Whether the kernel has the call (Linux 5.12)."""
     try:
-        calls.mount_setattr(-1, "x")
+        calls.mount_setattr(-1, "x", attr_set=MountAttribute.RDONLY)
     except OSError as error:
         return error.errno != errno.ENOSYS
     raise AssertionError("a call on a closed descriptor did not fail")

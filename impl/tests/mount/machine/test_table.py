@@ -110,6 +110,7 @@ def test_bind_mounts_are_mount_points(place: Path, subject: Callable[[Path], boo
     assert [subject(place / name) for name in ("target", "plain", NAME)] == [True, False, True]
 
 
+@pytest.mark.rule("M+5")
 def test_every_method_gives_the_same_answer(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the first methods missing the later ones answer alike, and the probe says which it was."""
     (place / "plain").mkdir()
@@ -135,6 +136,7 @@ def test_every_method_gives_the_same_answer(place: Path, monkeypatch: pytest.Mon
         probe_mount_point(place / "missing")
 
 
+@pytest.mark.rule("M+2")
 @pytest.mark.parametrize("backend", ["poll", "auto"])
 def test_watch_sees_what_changes(place: Path, backend: str) -> None:
     """Mounts added, moved, changed and removed are told, each once, and nothing else is."""
@@ -149,7 +151,7 @@ def test_watch_sees_what_changes(place: Path, backend: str) -> None:
     ]
     with mount.MountWatch(backend=backend) as watcher:
         assert watcher.changes(0) == ()
-        seen = []
+        seen: list[mount.Change] = []
         for step in steps:
             step()
             seen += watcher.changes(10)
@@ -157,6 +159,24 @@ def test_watch_sees_what_changes(place: Path, backend: str) -> None:
     assert [each.what for each in seen] == ["added", "changed", "moved", "removed"]
     records: list[Mount] = [record for each in seen for record in (each.new, each.old) if record is not None]
     assert {each.source for each in records} == {"new"}
+
+
+@pytest.mark.rule("M+2")
+@pytest.mark.parametrize("backend", ["poll", "auto"])
+def test_watch_survives_a_burst(place: Path, backend: str) -> None:
+    """After thousands of changes that nobody looked at, more than a queue of events holds, the difference is right."""
+    (place / "x").mkdir()
+    with mount.MountWatch(backend=backend) as watcher:
+        for _ in range(9000):
+            mount.force_mount("gone", place / "x", "tmpfs", "")
+            mount.force_unmount(place / "x", timeout_seconds=None)
+        for number in range(5):
+            mount.force_mount(f"{number}", place / "x", "tmpfs", "")
+        changes = watcher.changes(10)
+        assert [(each.what, each.new and each.new.source) for each in changes] == [
+            ("added", f"{number}") for number in range(5)
+        ]
+        assert watcher.changes(0) == ()
 
 
 def test_watch_wakes_who_waits(place: Path) -> None:
