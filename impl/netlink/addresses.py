@@ -19,8 +19,8 @@ from kernelproof.impl.netlink.wire import (
     Splitter,
     encode_text,
     number,
+    open_message,
     pack,
-    parse_attributes,
     text,
 )
 
@@ -88,11 +88,7 @@ def parse_address(message: Message, splitter: "Splitter | None" = None) -> Addre
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    payload = message.payload
-    if len(payload) < 8:
-        raise WireError(f"address message of {len(payload)} bytes")
-    family, length, flags, scope, index = _HEADER.unpack_from(payload)
-    found = splitter.split(payload, 8) if splitter else parse_attributes(payload, 8)
+    (family, length, flags, scope, index), found = open_message(message, _HEADER, "address", splitter)
     address = parse_ip(found[1]) if 1 in found else ""
     local = parse_ip(found[2]) if 2 in found else address
     preferred, valid, created, updated = _lifetimes(found[6]) if 6 in found else (FOREVER, FOREVER, 0, 0)

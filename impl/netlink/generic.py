@@ -27,6 +27,7 @@ from kernelproof.impl.netlink.wire import (
     Message,
     encode_text,
     number,
+    open_message,
     parse_attributes,
     parse_list,
     text,
@@ -87,10 +88,8 @@ def parse_reply(message: Message) -> Reply:
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    if len(message.payload) < _HEADER.size:
-        raise WireError(f"generic message of {len(message.payload)} bytes")
-    command, version = _HEADER.unpack_from(message.payload)
-    return Reply(command, version, parse_attributes(message.payload, _HEADER.size))
+    (command, version), found = open_message(message, _HEADER, "generic")
+    return Reply(command, version, found)
 
 
 def parse_family(message: Message) -> Family:

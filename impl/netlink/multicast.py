@@ -20,6 +20,7 @@ from kernelproof.impl.netlink.wire import (
     Attribute,
     Message,
     number,
+    open_message,
     pack,
     parse_attributes,
     parse_list,
@@ -73,10 +74,7 @@ def parse_multicast(message: Message) -> MulticastGroups:
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    if len(message.payload) < _HEADER.size:
-        raise WireError(f"multicast message of {len(message.payload)} bytes")
-    bridge = _HEADER.unpack_from(message.payload)[1]
-    found = parse_attributes(message.payload, _HEADER.size)
+    (_, bridge), found = open_message(message, _HEADER, "multicast")
     entries = [
         _parse_entry(bridge, info)
         for _, group in parse_list(found.get(1, b""))

@@ -7,11 +7,20 @@ from enum import IntFlag
 from struct import Struct
 from typing import Final, NamedTuple
 
-from kernelproof.impl.netlink.errors import WireError
 from kernelproof.impl.netlink.requests import APPEND, CREATE, EXCL, REPLACE, Request
 from kernelproof.impl.netlink.spaces import NEIGHBOUR
 from kernelproof.impl.netlink.values import Ip, check_index, encode_ip, encode_mac, parse_ip
-from kernelproof.impl.netlink.wire import U8, U16, U32, Attribute, Message, Splitter, number, pack, parse_attributes
+from kernelproof.impl.netlink.wire import (
+    U8,
+    U16,
+    U32,
+    Attribute,
+    Message,
+    Splitter,
+    number,
+    open_message,
+    pack,
+)
 
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 _HEADER: Final = Struct("=BxxxiHBB")
@@ -70,11 +79,7 @@ def parse_neighbour(message: Message, splitter: "Splitter | None" = None) -> Nei
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    payload = message.payload
-    if len(payload) < 12:
-        raise WireError(f"neighbour message of {len(payload)} bytes")
-    family, index, state, flags, kind = _HEADER.unpack_from(payload)
-    found = splitter.split(payload, 12) if splitter else parse_attributes(payload, 12)
+    (family, index, state, flags, kind), found = open_message(message, _HEADER, "neighbour", splitter)
 
     def whole(place: int) -> int | None:
         return number(found[place], U32, NEIGHBOUR.name(place)) if place in found else None

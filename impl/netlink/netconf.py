@@ -8,11 +8,10 @@ Source: include/uapi/linux/netconf.h; ip-netconf(8).
 from struct import Struct
 from typing import Final, NamedTuple
 
-from kernelproof.impl.netlink.errors import WireError
 from kernelproof.impl.netlink.requests import Request
 from kernelproof.impl.netlink.spaces import NETCONF
 from kernelproof.impl.netlink.values import INET, INET6
-from kernelproof.impl.netlink.wire import S32, Message, number, pack, parse_attributes
+from kernelproof.impl.netlink.wire import S32, Message, number, open_message, pack
 
 NEWNETCONF, DELNETCONF, GETNETCONF = 80, 81, 82
 ALL, DEFAULT = -1, -2  # in the place of an ifindex: /proc/sys/net/*/conf/all and default
@@ -44,16 +43,13 @@ def parse_netconf(message: Message) -> NetConf:
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    payload = message.payload
-    if len(payload) < _HEADER.size:
-        raise WireError(f"netconf message of {len(payload)} bytes")
-    found = parse_attributes(payload, _HEADER.size)
+    (family,), found = open_message(message, _HEADER, "netconf")
 
     def whole(place: int) -> int | None:
         return number(found[place], S32, NETCONF.name(place)) if place in found else None
 
     return NetConf(
-        payload[0],
+        family,
         whole(1) or 0,
         whole(2),
         whole(3),

@@ -12,7 +12,7 @@ from kernelproof.impl.netlink.requests import CREATE, EXCL, REPLACE, Request
 from kernelproof.impl.netlink.routes import ONLINK
 from kernelproof.impl.netlink.spaces import NEXTHOP
 from kernelproof.impl.netlink.values import INET, check_index, encode_ip, parse_ip
-from kernelproof.impl.netlink.wire import U32, Attribute, Message, number, pack, parse_attributes
+from kernelproof.impl.netlink.wire import U32, Attribute, Message, number, open_message, pack
 
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
@@ -78,10 +78,7 @@ def parse_nexthop(message: Message) -> NextHopObject:
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    if len(message.payload) < _NEXTHOP.size:
-        raise WireError(f"next hop message of {len(message.payload)} bytes")
-    family, scope, protocol, flags = _NEXTHOP.unpack_from(message.payload)
-    found = parse_attributes(message.payload, _NEXTHOP.size)
+    (family, scope, protocol, flags), found = open_message(message, _NEXTHOP, "next hop")
     members = found.get(2, b"")
     if len(members) % _MEMBER.size:
         raise WireError(f"NHA_GROUP of {len(members)} bytes")

@@ -22,6 +22,7 @@ from kernelproof.impl.netlink.wire import (
     Message,
     encode_text,
     number,
+    open_message,
     pack,
     parse_attributes,
     text,
@@ -131,10 +132,7 @@ def parse_qdisc(message: Message) -> Qdisc:
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    if len(message.payload) < _HEADER.size:
-        raise WireError(f"qdisc message of {len(message.payload)} bytes")
-    _, index, handle, parent, info = _HEADER.unpack_from(message.payload)
-    found = parse_attributes(message.payload, _HEADER.size)
+    (_, index, handle, parent, info), found = open_message(message, _HEADER, "qdisc")
     kind = text(found.get(1, b"\0"), "TCA_KIND")
     table = f"class of {kind}" if message.type in {NEWCLASS, DELCLASS} else kind
     return Qdisc(

@@ -19,8 +19,8 @@ from kernelproof.impl.netlink.wire import (
     Splitter,
     encode_text,
     number,
+    open_message,
     pack,
-    parse_attributes,
     text,
 )
 
@@ -74,11 +74,8 @@ def parse_rule(message: Message, splitter: "Splitter | None" = None) -> Rule:
     Raises:
         WireError: the message is too short, or an attribute lies.
     """
-    payload = message.payload
-    if len(payload) < 12:
-        raise WireError(f"rule message of {len(payload)} bytes")
-    family, to_length, from_length, tos, table, action, flags = _HEADER.unpack_from(payload)
-    found = splitter.split(payload, 12) if splitter else parse_attributes(payload, 12)
+    header, found = open_message(message, _HEADER, "rule", splitter)
+    family, to_length, from_length, tos, table, action, flags = header
 
     def whole(place: int) -> int | None:
         return number(found[place], U32, RULE.name(place)) if place in found else None

@@ -156,6 +156,21 @@ def parse_attributes(buffer: bytes, start: int = 0) -> dict[int, bytes]:
     return {kind: buffer[first:last] for kind, first, last in walk_attributes(buffer, start)}
 
 
+def open_message(
+    message: Message, form: Struct, what: str, splitter: "Splitter | None" = None
+) -> tuple[tuple[int, ...], dict[int, bytes]]:
+    """Return the structure that a message begins with, and its attributes by type.
+
+    Raises:
+        WireError: the message is shorter than the structure, or an attribute lies.
+    """
+    payload = message.payload
+    if len(payload) < form.size:
+        raise WireError(f"{what} message of {len(payload)} bytes")
+    found = splitter.split(payload, form.size) if splitter else parse_attributes(payload, form.size)
+    return form.unpack_from(payload), found
+
+
 class Splitter:
     """parse_attributes for the many alike messages of a dump.
 
