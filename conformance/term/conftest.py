@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -186,6 +187,55 @@ def pending() -> Callable[[int], set[str]]:
         return {number.name for number in signal.Signals if bits & 1 << number - 1}
 
     return read
+
+
+class Rival(NamedTuple):
+    """A process beside the test that leads a session with the pair as controlling terminal."""
+
+    pid: int
+    ask: Callable[[], Any]  # let it run its function, and return the value
+
+
+class StartRival(Protocol):
+    def __call__(self, function: Callable[[], Any]) -> Rival: ...
+
+
+@pytest.fixture
+def rival(pair: Pair) -> Iterator[StartRival]:
+    """Start a process that leads a session with the pair, and waits until it is asked to run a function."""
+    pids: list[int] = []
+    sockets: list[socket.socket] = []
+
+    def start(function: Callable[[], Any]) -> Rival:
+        ours, theirs = socket.socketpair()
+        sockets.append(ours)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                os.setsid()
+                set_controlling_terminal(pair.slave)
+                theirs.send(b"!")
+                theirs.recv(1)
+                theirs.send(json.dumps(function()).encode())
+            finally:
+                os._exit(0)
+        theirs.close()
+        ours.settimeout(_SECONDS)
+        pids.append(pid)
+        assert ours.recv(1) == b"!"
+
+        def ask() -> Any:
+            ours.send(b"?")
+            return json.loads(ours.recv(65536))
+
+        return Rival(pid, ask)
+
+    yield start
+    for pid, connection in zip(pids, sockets, strict=True):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        connection.close()
 
 
 class TerminalOf(Protocol):

@@ -90,4 +90,4 @@ def test_echo_without_carets(pair: Pair, read_now: ReadNow, seen: Seen) -> None:
     os.write(pair.master, b"\x01")
     assert read_now(pair.master) == b"^A"
     os.write(pair.master, b"\t\n\x11\x13")
-    assert seen(read_now(pair.master)) == b"\t\n\x11\x13"
+    assert seen([read_now(pair.master)]) == [b"\t\n\x11\x13"]
