@@ -1,7 +1,7 @@
 """Documented Linux behaviour, checked on real kernels, one fresh virtual machine a test.
 
-Nothing is imported before it is used: `kernelproof.behaviour`, `kernelproof.Template` and
-`kernelproof.Machine` are looked up on first access. The packages live in `kernelproof.impl`.
+Nothing is imported before it is used: `kernelproof.behaviour`, `kernelproof.snapshot_fixture`, `kernelproof.Template`
+and `kernelproof.Machine` are looked up on first access. The packages live in `kernelproof.impl`.
 """
 
 from importlib import import_module
@@ -9,17 +9,19 @@ from importlib import import_module
 TYPE_CHECKING = False  # what type checkers take for true; typing itself would cost 6 ms at every import
 if TYPE_CHECKING:
     from kernelproof.conformance.plugin import behaviour
+    from kernelproof.vm.guest.snapshot_fixtures import snapshot_fixture
     from kernelproof.vm.machine import Machine
     from kernelproof.vm.template import Template
 
 __version__ = "0.1.0"
 
-__all__ = ["Machine", "Template", "__version__", "behaviour"]
+__all__ = ["Machine", "Template", "__version__", "behaviour", "snapshot_fixture"]
 
 _HOMES = {
     "Machine": "kernelproof.vm.machine",
     "Template": "kernelproof.vm.template",
     "behaviour": "kernelproof.conformance.plugin",
+    "snapshot_fixture": "kernelproof.vm.guest.snapshot_fixtures",
 }
 
 

@@ -16,6 +16,7 @@ from kernelproof.vm import hookspecs
 if TYPE_CHECKING:
     from kernelproof.vm.host import Host
     from kernelproof.vm.provider import QemuProvider
+    from kernelproof.vm.sessions import MachineProvider
     from kernelproof.vm.wishes import Wishes
 
 pytest_plugins = ("kernelproof.vm.guest.fixtures",)  # listed here; they work in a machine
@@ -59,6 +60,10 @@ _USES: dict[str, dict[str, Any]] = {  # as vm.run_options.read_run_options takes
         "default": 1,
         "help": "run each test N times in machines that differ: entropy, pace, a delay, the number of CPUs",
     },
+    "--vm-none": {
+        "action": "store_true",
+        "help": "no machines: run items marked 'machine' in fresh namespaces of this host, on its kernel",
+    },
     "--vm-vary": {"metavar": "SEED", "type": int, "help": "run tests as the repetition of which SEED was told"},
 }
 NO_KERNEL = "runs in a machine, and no kernel is chosen: --kernel 6.12 or kernelproof_kernel in the ini file"
@@ -100,7 +105,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def chosen_kernels(config: pytest.Config) -> str:
     """What the option or the ini file says, or an empty text. The ini file does not add to a kernel of one's own."""
     option = config.getoption("kernel")
-    if option is None and own_kernel(config) is not None:
+    if option is None and (own_kernel(config) is not None or config.getoption("vm_none")):
         return ""
     return str(config.getini("kernelproof_kernel") if option is None else option).strip()
 
@@ -113,12 +118,13 @@ def own_kernel(config: pytest.Config) -> str | None:
 
 def wants_machines(config: pytest.Config) -> bool:
     """Whether any kernel is chosen."""
-    return bool(chosen_kernels(config) or own_kernel(config))
+    return bool(chosen_kernels(config) or own_kernel(config) or config.getoption("vm_none"))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say which kernels are chosen; accelerator and time follow when the first machine is made."""
-    kernels = [name for name in (chosen_kernels(config), own_kernel(config)) if name]
+    none = "of this host, in fresh namespaces (no machines)" if config.getoption("vm_none") else None
+    kernels = [name for name in (chosen_kernels(config), own_kernel(config), none) if name]
     return f"kernelproof: kernel {', '.join(kernels)}" if kernels else None
 
 
@@ -154,12 +160,12 @@ def pytest_testnodedown(node: object) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Let an xdist worker of this host borrow its templates."""
-    if node.gateway.spec.popen and wants_machines(node.config):
+    if node.gateway.spec.popen and wants_machines(node.config) and not node.config.getoption("vm_none"):
         if not node.config.pluginmanager.has_plugin(LENDER):
             # Imported here for the same reason as below.
             from kernelproof.vm.controller import Controller
 
-            node.config.pluginmanager.register(Controller(node.config, _provider(node.config)), LENDER)
+            node.config.pluginmanager.register(Controller(node.config, _qemu_provider(node.config)), LENDER)
         node.workerinput[ADDRESS] = node.config.pluginmanager.get_plugin(LENDER).address
 
 
@@ -176,7 +182,16 @@ def _host(config: pytest.Config) -> Host:
     return host
 
 
-def _provider(config: pytest.Config) -> QemuProvider:
+def _provider(config: pytest.Config) -> MachineProvider:
+    if not config.getoption("vm_none"):
+        return _qemu_provider(config)
+    # Imported here for the same reason.
+    from kernelproof.vm.namespaces import NamespaceProvider
+
+    return NamespaceProvider()
+
+
+def _qemu_provider(config: pytest.Config) -> QemuProvider:
     # Imported here for the same reason.
     from kernelproof.vm.provider import QemuProvider
 

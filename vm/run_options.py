@@ -51,6 +51,8 @@ def read_run_options(config: pytest.Config) -> RunOptions:
     repeat, vary = config.getoption("vm_repeat"), config.getoption("vm_vary")
     debugs = bool(config.getoption("usepdb") or config.getoption("trace"))
     scope, keep = str(config.getoption("vm_scope")), bool(config.getoption("vm_keep"))
+    if config.getoption("vm_none") and (debugs or keep):
+        raise pytest.UsageError("--vm-none has no machine to debug in or to keep: leave it out, and choose a --kernel")
     if vary is not None and repeat > 1:
         raise pytest.UsageError("--vm-vary names one repetition, --vm-repeat draws many: use one of them")
     if scope != "test" and (repeat > 1 or vary is not None):

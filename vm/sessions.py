@@ -22,6 +22,7 @@ from kernelproof.vm.replay import Checker, read_warnings
 from kernelproof.vm.selection import ASSIGNMENT, MachineKey
 from kernelproof.vm.variation import Variation
 
+NO_MACHINE = "none"  # in place of a machine's kind of time, under --vm-none
 COLLECT_SECONDS = 600.0  # wall, for the guest to collect: 34 s were seen for 1,782 tests
 
 T = TypeVar("T")
@@ -111,6 +112,7 @@ class OpenSession:
         self.collected = collected
         self.warnings = collected.warnings
         self.is_virtual = fact(facts, "machine", "time") == "virtual"
+        self.is_machine = fact(facts, "machine", "time") != NO_MACHINE
         cpus = fact(facts, "machine", "cpus")
         self.cpus = cpus if isinstance(cpus, int) else 1
         self._nodeids = collected.nodeids

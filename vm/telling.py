@@ -11,7 +11,7 @@ import pytest
 from kernelproof.vm.provision_progress import SilentProgress, open_progress
 from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.selection import MachineKey
-from kernelproof.vm.sessions import fact
+from kernelproof.vm.sessions import NO_MACHINE, fact
 
 
 def open_progress_of(config: pytest.Config) -> AbstractContextManager[Progress]:
@@ -35,6 +35,8 @@ def tell_machine(config: pytest.Config, facts: Mapping[str, object], key: Machin
 
 def describe_facts(facts: Mapping[str, object], key: MachineKey) -> str:
     """One line about a kind of machine, as for the header."""
+    if fact(facts, "machine", "time") == NO_MACHINE:
+        return f"{fact(facts, 'kernel', 'release')}, fresh namespaces, Python {fact(facts, 'guest', 'python')}"
     return (
         f"{fact(facts, 'kernel', 'release')}, profile {key.profile}, {fact(facts, 'machine', 'accelerator')}, "
         f"{fact(facts, 'machine', 'time')} time, {fact(facts, 'machine', 'cpus')} CPUs, "

@@ -114,8 +114,8 @@ class Turns:
         if turn.following is not None:
             message["next"] = turn.following.stash[ASSIGNMENT].origin.nodeid
         if turn.variation is not None:
-            message["vary"] = turn.variation.describe()
-        if self._options.keep:
+            message["vary"] = turn.variation.describe() | ({} if turn.opened.is_machine else {"cpus": 0})
+        if self._options.keep and isinstance(turn.opened.machines, SessionTemplate):
             message["hold"] = True
         if turn.debugs:
             message["terminal"] = self._terminal.describe()
