@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.idmapped import map_ids as map_ids
     from kernelproof.impl.mount.idmapped import open_user_namespace as open_user_namespace
     from kernelproof.impl.mount.lookup import attributes_of as attributes_of
+    from kernelproof.impl.mount.lookup import find_mount as find_mount
     from kernelproof.impl.mount.lookup import mount_by_id as mount_by_id
     from kernelproof.impl.mount.lookup import mount_of as mount_of
     from kernelproof.impl.mount.loop import LoopDevice as LoopDevice
@@ -120,7 +121,6 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.table import Branch as Branch
     from kernelproof.impl.mount.table import Change as Change
     from kernelproof.impl.mount.table import MountTable as MountTable
-    from kernelproof.impl.mount.table import find_mount as find_mount
     from kernelproof.impl.mount.table import fstype_filter as fstype_filter
     from kernelproof.impl.mount.table import get_mounts as get_mounts
     from kernelproof.impl.mount.table import parents_filter as parents_filter
@@ -153,7 +153,7 @@ _HOMES = {
     "handles": "FilesystemHandle open_procfs open_sysfs reopen",
     "holders": "Holder find_holders",
     "idmapped": "IdRange map_ids open_user_namespace",
-    "lookup": "attributes_of mount_by_id mount_of",
+    "lookup": "attributes_of find_mount mount_by_id mount_of",
     "loop": "LoopDevice LoopFlag LoopStatus attach_loop list_loops open_loop",
     "masks": "mask_paths",
     "mountinfo": "ParsedMountinfo decode_octal encode_octal format_mount parse_mountinfo",
@@ -168,8 +168,8 @@ _HOMES = {
     "roads": "Road mount_by_any_road mount_by_new_api mount_detached mount_in_root",
     "statmounts": "parse_statmount read_by_statmount",
     "table": (
-        "Branch Change MountTable find_mount fstype_filter get_mounts parents_filter pid_mount_info "
-        "prefix_filter single_entry_filter"
+        "Branch Change MountTable fstype_filter get_mounts parents_filter pid_mount_info prefix_filter "
+        "single_entry_filter"
     ),
     "tmpfs": "mount_tmpfs tmpfs_copy_up",
     "unmounting": "force_unmount plan_unmounts recursive_unmount unmount unmount_recursive",

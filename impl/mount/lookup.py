@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from errno import EINVAL, ENOSYS, EPERM
 
+from kernelproof.impl._syscalls.mount import AT_FDCWD as _AT_FDCWD
 from kernelproof.impl._syscalls.mount import MountAttribute, StatmountMask
+from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
 from kernelproof.impl.mount.errors import NoSuchMountError
 from kernelproof.impl.mount.mountinfo import parse_lines
 from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.records import Mount
 from kernelproof.impl.mount.statmounts import StatmountReader
-from kernelproof.impl.mount.table import Path, read_mountinfo
+from kernelproof.impl.mount.table import Path, clean_path, find_in_text, read_mountinfo
 
 _NOT_HERE = (ENOSYS, EPERM, EINVAL)  # EPERM: a filter, or no right to ask; mountinfo needs none
 
@@ -33,6 +35,32 @@ def mount_of(path: Path | int, *, dir_fd: int | None = None) -> Mount:
     if mount is not None and known & StatmountMask.SB_SOURCE and mount.mount_point:
         return mount
     return mount_by_id(mount_id(path, unique=False, dir_fd=dir_fd))
+
+
+def find_mount(path: Path, pid: int | str = "thread-self", *, proc: Path = "/proc") -> Mount:
+    """Return the mount that an absolute path leads to, as MountTable.find does, without making records of the others.
+
+    For a path of the caller's that exists and has no links the kernel is asked, which takes microseconds; else the text
+    of the table is searched.
+
+    Raises:
+        NoSuchMountError: as MountTable.find.
+        OSError: as MountTable.read.
+    """
+    if pid in ("self", "thread-self") and proc == "/proc":
+        try:
+            fd = openat2(_AT_FDCWD, clean_path(path), os.O_PATH, resolve=ResolveFlag.NO_SYMLINKS)
+        except OSError:
+            pass  # no such path, a link, no such call: then the text decides
+        else:
+            try:
+                mount, known = _ask(fd, None, StatmountReader())
+            finally:
+                os.close(fd)
+            if mount is not None and known & StatmountMask.SB_SOURCE and mount.mount_point:
+                return mount
+    content, _ = read_mountinfo(pid, proc=proc)
+    return find_in_text(content, path)
 
 
 def attributes_of(path: Path | int, *, dir_fd: int | None = None) -> MountAttribute:

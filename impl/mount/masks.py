@@ -23,7 +23,7 @@ from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.resolve import Root
 from kernelproof.impl.mount.table import Path
 from kernelproof.impl.mount.tmpfs import mount_tmpfs
-from kernelproof.impl.mount.walk import path_in_root
+from kernelproof.impl.mount.walk import ensure_in_root
 
 _MASK_ATTRIBUTES = MountAttribute.RDONLY | MountAttribute.NOSUID | MountAttribute.NODEV | MountAttribute.NOEXEC
 _NULL_DEVICE = os.makedev(1, 3)
@@ -53,11 +53,17 @@ def mask_paths(root: Root, paths: Iterable[Path], *, null: Path = "/dev/null") -
             except (FileNotFoundError, NotADirectoryError):
                 continue
             with closing_fd(place):
-                path_in_root(root.fd, place)
-                is_directory = stat.S_ISDIR(os.fstat(place).st_mode)
-                if is_directory and mask is None:
-                    mask = opened.enter_context(mount_tmpfs("ro,nr_inodes=1", attributes=_MASK_ATTRIBUTES))
-                with DetachedMount.copy(mask.fd) if is_directory and mask else _copy_of_null(null) as made:
+                ensure_in_root(root.fd, place)
+                if not stat.S_ISDIR(os.fstat(place).st_mode):
+                    made = _copy_of_null(null)
+                elif mask is None:
+                    made = mask = opened.enter_context(mount_tmpfs("ro,nr_inodes=1", attributes=_MASK_ATTRIBUTES))
+                else:
+                    # Of a mount that is attached nowhere older kernels make no copy (before Linux 6.15).
+                    made = DetachedMount.copy(mask.fd)
+                with ExitStack() as closed:
+                    if made is not mask:
+                        closed.enter_context(made)
                     made.attach(place)
                     undo.callback(detach_at, root, os.fspath(path), mount_id(made.fd, unique=False))
             done.append(os.fspath(path))

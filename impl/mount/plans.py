@@ -27,7 +27,7 @@ from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.resolve import Root, create_mount_point_in_root
 from kernelproof.impl.mount.roads import detach
 from kernelproof.impl.mount.table import Path
-from kernelproof.impl.mount.walk import path_in_root
+from kernelproof.impl.mount.walk import ensure_in_root
 
 _NO_ATTRIBUTES = MountAttribute(0)
 
@@ -198,7 +198,7 @@ def _attach(step: MoveMount, current: DetachedMount, root: Root, undo: ExitStack
     finally:
         os.close(place)
     undo.callback(detach_at, root, step.target, mount_id(current.fd, unique=False))
-    path_in_root(root.fd, current.fd)
+    ensure_in_root(root.fd, current.fd)
     current.close()  # a plan of many mounts must not need a descriptor for each
 
 

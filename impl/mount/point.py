@@ -73,15 +73,18 @@ def probe_mount_point(path: Path, *, dir_fd: int | None = None, proc: Path = "/p
 
 
 _Answer = tuple["bool | None", "int | None"]
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
+_PLACE = os.O_PATH | os.O_NOFOLLOW
+_NO_XDEV = int(ResolveFlag.NO_XDEV)
 
 
 def _by_openat2(path: str, dir_fd: int | None, proc: Path) -> _Answer:
-    parent, name = os.path.split(path.rstrip("/"))
+    parent, slash, name = path.rstrip("/").rpartition("/")
     if name in ("", ".", ".."):
         return None, None  # no name below a directory: there is nothing to cross
-    directory = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY, dir_fd=dir_fd)
+    directory = os.open(parent or slash or ".", _DIRECTORY, dir_fd=dir_fd)
     try:
-        fd = openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, resolve=ResolveFlag.NO_XDEV)
+        fd = openat2(directory, name, _PLACE, resolve=_NO_XDEV)
     except OSError as error:
         if error.errno == EXDEV:
             return True, None

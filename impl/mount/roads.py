@@ -21,7 +21,7 @@ from kernelproof.impl.mount.options import Options, parse_options
 from kernelproof.impl.mount.release import is_new_api_trusted
 from kernelproof.impl.mount.resolve import Root, borrow_root, create_mount_point_in_root
 from kernelproof.impl.mount.table import Path
-from kernelproof.impl.mount.walk import path_in_root
+from kernelproof.impl.mount.walk import ensure_in_root
 
 _FORBIDDEN = MountFlag.REMOUNT | MountFlag.MOVE
 
@@ -213,7 +213,7 @@ def mount_in_root(
         else:
             fd = inside.open(target)
         try:
-            path_in_root(inside.fd, fd)
+            ensure_in_root(inside.fd, fd)
             return _mount_inside(inside, fd, source, fstype, wanted)
         finally:
             os.close(fd)
@@ -226,7 +226,7 @@ def _mount_inside(root: Root, place: int, source: Path | int | None, fstype: str
         if late:
             finish_by_remount(made, wanted)
         try:
-            path_in_root(root.fd, made.fd)
+            ensure_in_root(root.fd, made.fd)
         except BaseException:
             detach(made.fd)
             raise

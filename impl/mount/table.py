@@ -206,17 +206,6 @@ def read_mountinfo(pid: int | str = "thread-self", *, proc: Path = "/proc") -> t
     return content, False
 
 
-def find_mount(path: Path, pid: int | str = "thread-self", *, proc: Path = "/proc") -> Mount:
-    """Return the mount that an absolute path leads to, as MountTable.find does, without making records of the others.
-
-    Raises:
-        NoSuchMountError: as MountTable.find.
-        OSError: as MountTable.read.
-    """
-    content, _ = read_mountinfo(pid, proc=proc)
-    return find_in_text(content, path)
-
-
 def find_in_text(content: bytes, path: Path) -> Mount:
     """Return the mount that a path leads to from the text of a mountinfo file; see find_mount."""
     lines = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from errno import EEXIST, ELOOP, ENOTDIR, EXDEV
+from errno import EEXIST, ELOOP, ENAMETOOLONG, ENOTDIR, EXDEV
 
 from kernelproof.impl._syscalls.filesystem import PROC_SUPER_MAGIC, filesystem_type
 from kernelproof.impl.mount.errors import UnsafePathError
@@ -121,11 +121,47 @@ def check_in_root(root: int, fd: int) -> int:
         UnsafePathError: EXDEV it is not.
     """
     try:
-        path_in_root(root, fd)
+        ensure_in_root(root, fd)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def ensure_in_root(root: int, fd: int) -> None:
+    """Make sure that an open file is inside an open root, however long its path is.
+
+    Raises:
+        UnsafePathError: EXDEV it is not inside, or not any more.
+        OSError: ENOENT no procfs.
+    """
+    try:
+        path_in_root(root, fd)
+    except OSError as error:
+        # The kernel writes no path that is longer than a page; a directory can be climbed out of instead.
+        if error.errno != ENAMETOOLONG or not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise
+        _climb(root, fd)
+
+
+def _climb(root: int, fd: int) -> None:
+    goal = _place(root)
+    here = os.dup(fd)
+    try:
+        while _place(here) != goal:
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+            is_top = _place(above) == _place(here)
+            os.close(here)
+            here = above
+            if is_top:
+                raise UnsafePathError(EXDEV, "led out of the root")
+    finally:
+        os.close(here)
+
+
+def _place(fd: int) -> tuple[int, int, int]:
+    status = os.fstat(fd)
+    return mount_id(fd, unique=False), status.st_dev, status.st_ino
 
 
 def path_in_root(root: int, fd: int) -> str:

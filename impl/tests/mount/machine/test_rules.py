@@ -14,15 +14,15 @@ import pytest
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls import mount as calls
 from kernelproof.impl._syscalls.mount import StatmountMask
-from kernelproof.impl.mount import MountAttribute, MountFlag, MountTable, Namespace, Root
+from kernelproof.impl.mount import MountAttribute, MountFlag, MountTable, Namespace, Root, table
 from kernelproof.impl.mount.statmounts import read_by_statmount
 
 pytestmark = pytest.mark.machine
 
 
 def read_lines() -> object:
-    """What everybody does."""
-    return MountTable.read()
+    """What everybody does, were it only to read it."""
+    return Path("/proc/thread-self/mountinfo").read_bytes()
 
 
 def read_records() -> object:
@@ -43,7 +43,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 @pytest.mark.rule("M4", ours=read_records, wrong=read_lines)
 def test_table_of_slaves_is_read_as_fast_as_one_of_peers(place: Path, subject: Callable[[], object]) -> None:
-    """In a namespace whose mounts are slaves of a peer group of 600, the table takes no longer than in the owner's."""
+    """Where mounts are slaves of a group of 1,500 the table takes no longer than in the namespace that owns them."""
     try:
         read_records()
     except OSError as error:
@@ -51,7 +51,7 @@ def test_table_of_slaves_is_read_as_fast_as_one_of_peers(place: Path, subject: C
             pytest.skip("this kernel has no statmount (Linux 6.8)")
         raise
     mount.make_shared(place)
-    for number in range(600):
+    for number in range(1500):
         (place / f"{number}").mkdir()
         mount.bind(place / "a", place / f"{number}")
     owner = seconds_of(subject)
@@ -149,7 +149,7 @@ def test_nothing_is_looked_up_before_an_unmount(
     place: Path, monkeypatch: pytest.MonkeyPatch, subject: Callable[[Path], None]
 ) -> None:
     """The call is made without asking the table, or anything, whether it will succeed."""
-    from kernelproof.impl.mount import classic, table, unmounting
+    from kernelproof.impl.mount import classic, unmounting
 
     mount.mount("x", place / "a", "tmpfs", "")
 
@@ -308,14 +308,14 @@ def test_refusal_of_the_new_api_is_an_error(
 def ask_each_time(paths: Sequence[Path]) -> None:
     """What reads the table for each question."""
     for path in paths:
-        mount.find_mount(path)
+        table.find_in_text(table.read_mountinfo()[0], path)
 
 
 def read_once(paths: Sequence[Path]) -> None:
     """Ours."""
-    table = MountTable.read()
+    mounts = MountTable.read()
     for path in paths:
-        table.find(path)
+        mounts.find(path)
 
 
 @pytest.mark.rule("M3", ours=read_once, wrong=ask_each_time)
@@ -323,8 +323,6 @@ def test_table_is_read_once_and_asked_often(
     place: Path, monkeypatch: pytest.MonkeyPatch, subject: Callable[[Sequence[Path]], None]
 ) -> None:
     """A hundred questions cost one reading."""
-    from kernelproof.impl.mount import table
-
     readings: list[object] = []
     real = table.read_mountinfo
 

@@ -91,7 +91,8 @@ def test_one_mount_of_many(place: Path) -> None:
         found = mount.mount_of(place / name)
         by_table = MountTable.read().find(place / name)
         assert found._replace(unique_id=None, namespace_id=None) == by_table
-        assert mount.find_mount(place / name) == by_table
+        assert mount.find_mount(place / name)._replace(unique_id=None, namespace_id=None) == by_table
+        assert mount.find_mount(place / name / "missing") == by_table
         assert mount.mount_by_id(found.id) == by_table
         assert mount.attributes_of(place / name) == by_table.attributes
 
