@@ -166,7 +166,7 @@ def parse_arguments(arguments: list[str] | None) -> Given:
     neighbour.add_argument("--proxy", action="store_true", help="whom the machine answers for")
     words.add_parser("rule", help="rules of policy routing", parents=[common, family])
     monitor = words.add_parser("monitor", help="what changes, until interrupted", parents=[common])
-    kinds = ("link", "address", "route", "neighbour", "rule")
+    kinds = ("link", "address", "route", "neighbour", "rule")  # those that ip(8) has words for
     monitor.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(kinds)}; all but neighbour")
     namespace = words.add_parser("netns", help="named network namespaces", parents=[common])
     namespace.add_argument("verb", nargs="?", choices=["list", "add", "delete"], default="list", help="list is usual")

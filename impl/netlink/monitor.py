@@ -5,8 +5,8 @@
             print(event.what, event.record)
 
 The kernel drops notifications when the receive buffer is full, and says so once (ENOBUFS). Also it says nothing of the
-IPv4 routes that go with a link or an address. In both cases the monitor asks again, at most once a second, and yields
-what it missed; so the events, folded over the first view, make the view of a fresh dump.
+IPv4 routes and next hop objects that go with a link or an address. In both cases the monitor asks again, at most once
+a second, and yields what it missed; so the events, folded over the first view, make the view of a fresh dump.
 
 Counters and timers that run by themselves (statistics, times of a bridge, `rest`) are no part of the view.
 
@@ -21,24 +21,26 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from errno import ENOBUFS
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from kernelproof.impl.netlink.addresses import Address, list_addresses, parse_address
+from kernelproof.impl.netlink.addresses import Address
 from kernelproof.impl.netlink.connection import Connection
 from kernelproof.impl.netlink.endpoint import KernelSocket
 from kernelproof.impl.netlink.errors import ClosedError
-from kernelproof.impl.netlink.links import UP, Link, list_links, parse_link
-from kernelproof.impl.netlink.neighbours import Neighbour, list_neighbours, parse_neighbour
+from kernelproof.impl.netlink.links import UP, Link
+from kernelproof.impl.netlink.neighbours import Neighbour
+from kernelproof.impl.netlink.netconf import NetConf
+from kernelproof.impl.netlink.nexthops import NextHopObject
 from kernelproof.impl.netlink.requests import REPLACE
-from kernelproof.impl.netlink.routes import CLONED, Route, list_routes, parse_route
-from kernelproof.impl.netlink.rules import Rule, list_rules, parse_rule
+from kernelproof.impl.netlink.routes import Route
+from kernelproof.impl.netlink.rules import Rule
+from kernelproof.impl.netlink.watched import KINDS, Watched, route_key
 from kernelproof.impl.netlink.wire import Message, parse_messages
 
 if TYPE_CHECKING:
     from typing import Self
 
     from kernelproof.impl.netlink.netns import Where
-    from kernelproof.impl.netlink.requests import Request
 
-Record: TypeAlias = "Link | Address | Route | Neighbour | Rule"
+Record: TypeAlias = "Link | Address | Route | Neighbour | Rule | NextHopObject | NetConf"
 _SECONDS_BETWEEN_DUMPS: Final = 1.0
 
 
@@ -56,63 +58,11 @@ class Overrun(NamedTuple):
     times: int
 
 
-class _Kind(NamedTuple):
-    groups: tuple[int, ...]
-    new: int  # message type; the next one removes
-    request: Callable[[], Request]
-    parse: Callable[[Message], Any]
-    key: Callable[[Any], tuple[Any, ...]]
-    settled: Callable[[Any], Any]
-
-
-def _link_key(link: Link) -> tuple[Any, ...]:
-    return (link.ifindex,)
-
-
-def _settled_link(link: Link) -> Link | None:
-    if link.family != 0:  # a bridge tells of its ports in a form of its own
-        return None
-    options = tuple(pair for pair in link.options if not str(pair[0]).endswith("_timer"))
-    port = tuple(pair for pair in link.port_options if not str(pair[0]).endswith("_timer"))
-    return link._replace(statistics=None, rest=(), options=options, port_options=port)
-
-
-def _address_key(address: Address) -> tuple[Any, ...]:
-    return address.family, address.ifindex, address.address, address.prefix_length, address.peer
-
-
-def _route_key(route: Route) -> tuple[Any, ...]:
-    return route[:9]
-
-
-def _settled_route(route: Route) -> Route | None:
-    return None if route.flags & CLONED else route._replace(flags=0, expires_ticks=0, rest=())
-
-
-def _neighbour_key(neighbour: Neighbour) -> tuple[Any, ...]:
-    return neighbour.family, neighbour.ifindex, neighbour.address
-
-
-def _settled_neighbour(neighbour: Neighbour) -> Neighbour | None:
-    return None if neighbour.family not in {2, 10} else neighbour._replace(rest=())
-
-
-_KINDS: Final = {
-    "link": _Kind((1,), 16, lambda: list_links(statistics=False), parse_link, _link_key, _settled_link),
-    "address": _Kind(
-        (5, 9), 20, list_addresses, parse_address, _address_key, lambda record: record._replace(created=0, updated=0)
-    ),
-    "route": _Kind((7, 11), 24, list_routes, parse_route, _route_key, _settled_route),
-    "neighbour": _Kind((3,), 28, list_neighbours, parse_neighbour, _neighbour_key, _settled_neighbour),
-    "rule": _Kind((8, 19), 32, list_rules, parse_rule, tuple, lambda record: record),
-}
-
-
 class Monitor:
     """A view of a network namespace that follows its changes.
 
     Args:
-        kinds: link, address, route, neighbour, rule; all but neighbours unless told.
+        kinds: link, address, route, rule unless told; also neighbour, forwarding, nexthop, netconf.
         netns: which namespace; None for the caller's.
         receive_buffer_bytes: how much the kernel keeps while nobody reads.
         clock: monotonic seconds.
@@ -130,12 +80,14 @@ class Monitor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         wanted = kinds or ("link", "address", "route", "rule")
-        unknown = [kind for kind in wanted if kind not in _KINDS]
+        unknown = [kind for kind in wanted if kind not in KINDS]
         if unknown:
-            raise ValueError(f"no kind {unknown[0]!r} to watch; there are: {', '.join(_KINDS)}")
-        self._kinds = {kind: _KINDS[kind] for kind in wanted}
-        self._told = {"link", "address"} if "route" in wanted else set()  # what takes routes along without a word
-        groups = {group for kind in {*wanted, *self._told} for group in _KINDS[kind].groups}
+            raise ValueError(f"no kind {unknown[0]!r} to watch; there are: {', '.join(KINDS)}")
+        self._kinds = {kind: KINDS[kind] for kind in wanted}
+        # What takes routes and next hop objects along without a word.
+        self._told = {"link", "address"} if {"route", "nexthop"} & {*wanted} else set()
+        self._heard = {*wanted, *self._told}
+        groups = {group for kind in self._heard for group in KINDS[kind].groups}
         self._clock = clock
         self._closed = False
         self._on_close: list[Callable[[], object]] = []
@@ -301,10 +253,11 @@ class Monitor:
                 yield Event("changed", record, old[key])
 
     def _apply(self, message: Message) -> Iterator[Event]:
-        name = next((name for name, kind in _KINDS.items() if message.type in {kind.new, kind.new + 1}), None)
-        if name is None:
-            return
-        kind = _KINDS[name]
+        for name, kind in KINDS.items():
+            if message.type in {kind.new, kind.new + 1} and name in self._heard:
+                yield from self._apply_as(name, kind, message)
+
+    def _apply_as(self, name: str, kind: Watched, message: Message) -> Iterator[Event]:
         record = kind.settled(kind.parse(message))
         if record is None:
             return
@@ -334,7 +287,7 @@ class Monitor:
             return each.family, each.table, each.destination, each.tos, each.priority
 
         view = self._view["route"]
-        same = [key for key, each in view.items() if place(each) == place(route) and key != _route_key(route)]
+        same = [key for key, each in view.items() if place(each) == place(route) and key != route_key(route)]
         for key in same[:1]:
             old = view.pop(key)
             yield Event("removed", old, old)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
@@ -20,10 +19,8 @@ from kernelproof.impl import netlink
 from kernelproof.impl.netlink import classic, netns
 from kernelproof.impl.netlink.endpoint import KernelSocket
 from kernelproof.impl.netlink.errors import NetlinkError
-from kernelproof.impl.netlink.monitor import Event, Monitor, Overrun, wait_until_link_up
 from kernelproof.impl.netlink.neighbours import Neighbour
 from kernelproof.impl.netlink.nexthops import NextHopObject
-from kernelproof.impl.netlink.requests import Request
 from kernelproof.impl.netlink.routes import NextHop, Route, encode_nexthops, parse_nexthops
 from kernelproof.impl.netlink.rtnl import Rtnl
 from kernelproof.impl.netlink.rules import Rule
@@ -332,90 +329,3 @@ def test_named_namespaces_are_those_of_ip(namespace: int) -> None:
     for bad in ("", "..", "a/b"):
         with pytest.raises(ValueError, match="no name"):
             netns.create_namespace(bad)
-
-
-class Deaf(Monitor):
-    """What peers did: after an overrun the monitor goes on with what it has."""
-
-    def _ask_again(self) -> None:
-        pass
-
-
-@pytest.mark.rule("N2", ours=Monitor, wrong=Deaf)
-def test_overrun_is_an_event(namespace: int, subject: type[Monitor]) -> None:
-    """Notifications that were lost are told again, after one Overrun."""
-    with Rtnl(namespace) as net, subject("address", netns=namespace, receive_buffer_bytes=4096) as monitor:
-        net.batch(netlink_addresses(1000))
-        events = list(monitor.events(timeout_seconds=0.1))
-        fresh = {address.address for address in net.addresses()}
-    assert any(isinstance(event, Overrun) for event in events)
-    assert {address.address for address in monitor.view("address")} == fresh
-
-
-def netlink_addresses(count: int) -> list[Request]:
-    return [netlink.addresses.add_address(1, f"10.{each >> 8}.{each & 255}.1/24") for each in range(count)]
-
-
-@pytest.mark.rule("N+1")
-def test_events_make_the_view(namespace: int) -> None:
-    """Events of five thousand flaps, folded over the first view, make a fresh dump, through overruns."""
-    with Rtnl(namespace) as net, Monitor(netns=namespace, receive_buffer_bytes=4096) as monitor:
-        kinds = ("link", "address", "route", "rule")
-        folded = {kind: set(monitor.view(kind)) for kind in kinds}
-        net.batch(netlink_addresses(200))
-        flap = [netlink.links.set_link(1, up=up) for up in (True, False)]
-        net.batch(flap * 2500 + flap[:1])
-        net.rule_add(Rule(7, 7))
-        for event in monitor.events(timeout_seconds=0.1):
-            if isinstance(event, Event):
-                here = folded[type(event.record).__name__.lower()]
-                here.discard(event.before)
-                if event.what != "removed":
-                    here.add(event.record)
-        assert monitor.overruns > 0
-        with Monitor(netns=namespace) as fresh:
-            assert {kind: set(fresh.view(kind)) for kind in kinds} == folded
-
-
-@pytest.mark.long
-@pytest.mark.rule("N+1")
-def test_burst_while_nobody_reads(namespace: int, full_number: Callable[[int], int]) -> None:
-    """Changes in a burst, with a buffer as it is by default and a consumer that sleeps, end in a fresh dump's view."""
-    count = full_number(50_000)
-    with Rtnl(namespace) as net, Monitor(netns=namespace) as monitor:
-        flap = [netlink.links.set_link(1, up=up) for up in (True, False)]
-        net.batch(netlink_addresses(20))
-        net.batch(flap * (count // 2))
-        for _ in monitor.events(timeout_seconds=0.1):
-            pass
-        with Monitor(netns=namespace) as fresh:
-            for kind in ("link", "address", "route"):
-                assert set(monitor.view(kind)) == set(fresh.view(kind))
-
-
-def test_events_in_asyncio(namespace: int) -> None:
-    """The same events come to an asynchronous iterator, and closing ends it."""
-
-    async def watch() -> list[str]:
-        seen = []
-        with Rtnl(namespace) as net, Monitor("link", netns=namespace) as monitor:
-            loop = asyncio.get_running_loop()
-            loop.call_later(0.01, lambda: net.link_set("lo", up=True))
-            async for event in monitor:
-                assert isinstance(event, Event)
-                seen.append(f"{event.what} {event.record.is_up}")  # type: ignore[union-attr]
-                monitor.close()
-        return seen
-
-    assert asyncio.run(asyncio.wait_for(watch(), 20)) == ["changed True"]
-
-
-def test_waiting_for_a_link(namespace: int) -> None:
-    """A link that comes up in time is returned, one that does not is a TimeoutError."""
-    with pytest.raises(TimeoutError):
-        wait_until_link_up("lo", timeout_seconds=0.05, netns=namespace)
-    with Rtnl(namespace) as net:
-        timer = threading.Timer(0.05, lambda: net.link_set("lo", up=True))
-        timer.start()
-        assert wait_until_link_up("lo", timeout_seconds=10, netns=namespace).name == "lo"
-        timer.join()
