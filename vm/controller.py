@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import pytest
 
 from kernelproof.vm.lending import Lender
-from kernelproof.vm.plugin import chosen_kernels
+from kernelproof.vm.plugin import chosen_kernels, own_kernel
 from kernelproof.vm.provider import QemuProvider
 from kernelproof.vm.replay import rebuild_warning
 from kernelproof.vm.sessions import OpenSession, SessionPlan, open_session
-from kernelproof.vm.telling import open_progress_of, tell_machine
+from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_machine
 
 
 class Controller:
@@ -26,6 +28,20 @@ class Controller:
         self._lender = Lender(self._build, provider.cancel)
         self._is_ready = False
 
+    @cached_property
+    def kernels(self) -> str | None:
+        """What `all` means, so that all workers collect the same; None where that word was not used.
+
+        Raises:
+            UsageError: no kernel can be had.
+        """
+        words = [word.strip() for word in chosen_kernels(self._config).split(",")]
+        if "all" not in words:
+            return None
+        chosen = choose_kernels(self._config, self._provider)
+        own = own_kernel(self._config)
+        return ",".join(chosen if own is None else chosen[:-1])
+
     @property
     def address(self) -> str:
         """Where workers find the lender."""
@@ -33,7 +49,7 @@ class Controller:
 
     def _build(self, plan: SessionPlan) -> OpenSession:
         if not self._is_ready:  # the workers asked the same, and told the user what was wrong
-            self._provider.select(chosen_kernels(self._config))
+            self._provider.select(self.kernels or chosen_kernels(self._config))
             self._is_ready = True
         with open_progress_of(self._config) as progress:
             return open_session(self._provider, self._config, plan, progress)

@@ -18,7 +18,7 @@ from kernelproof.vm.debugging import DebuggerWanted
 from kernelproof.vm.errors import VmError
 from kernelproof.vm.item_machines import AllRoom, ItemMachines
 from kernelproof.vm.lending import Borrower
-from kernelproof.vm.plugin import FACTS, chosen_kernels
+from kernelproof.vm.plugin import FACTS
 from kernelproof.vm.replay import OWN_PROPERTY, ItemReader, rebuild_report, rebuild_warning
 from kernelproof.vm.run_options import read_run_options
 from kernelproof.vm.selection import (
@@ -31,7 +31,7 @@ from kernelproof.vm.selection import (
     seed_for,
 )
 from kernelproof.vm.sessions import MachineProvider, OpenSession, SessionPlan, open_session, plan_for
-from kernelproof.vm.telling import open_progress_of, tell_machine
+from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_machine
 from kernelproof.vm.turns import Turn, Turns, first_properties
 from kernelproof.vm.variation import Variation, draw_variation
 
@@ -67,23 +67,17 @@ class Host:
         Raises:
             UsageError: an unknown kernel, a wrong marker, an option that machines can't serve.
         """
-        by_kernel = assign_items(items, self._select(), self._options)
+        by_kernel = assign_items(items, choose_kernels(self._config, self._provider), self._options)
         for series, chosen in by_kernel.items():
             self._config.hook.pytest_kernelproof_select(config=self._config, items=chosen, series=series)
         items[:] = merge_items(items, by_kernel)
-
-    def _select(self) -> Sequence[str]:
-        try:
-            return self._provider.select(chosen_kernels(self._config))
-        except VmError as error:
-            raise pytest.UsageError(str(error)) from error
 
     # --- running
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Run one item in its machine and report it."""
         if ASSIGNMENT not in item.stash:  # a plugin marked it after the collection: too late for more than one kernel
-            assign_items([item], self._select()[:1], self._options)
+            assign_items([item], choose_kernels(self._config, self._provider)[:1], self._options)
         key = item.stash[ASSIGNMENT].key
         if key not in self._sessions:
             self._sessions[key] = self._open(item.session.items, key)

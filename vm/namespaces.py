@@ -195,6 +195,8 @@ class NamespaceMachines:
 class NamespaceProvider:
     """Makes fresh namespaces in place of machines."""
 
+    left_out: Sequence[tuple[str, str]] = ()
+
     def select(self, text: str) -> Sequence[str]:
         """The host's kernel.
 

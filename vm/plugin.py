@@ -24,6 +24,7 @@ pytest_plugins = ("kernelproof.vm.guest.fixtures",)  # listed here; they work in
 HOST = "kernelproof-host"  # under this name the host is registered; a plugin that brings its own machines may be first
 LENDER = "kernelproof-lender"  # under this name what lends templates to workers, in the process that controls them
 ADDRESS = "kernelproof_lender"  # in what an xdist controller hands to its workers
+KERNELS = "kernelproof_kernels"  # likewise
 FACTS = "kernelproof_facts"  # in what an xdist worker hands to its controller
 _WISHES: dict[str, dict[str, Any]] = {  # as vm.wishes.read_wishes takes them
     "--kernel-image": {"metavar": "PATH", "help": "run on this kernel: a bzImage or vmlinux of your own"},
@@ -103,7 +104,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def chosen_kernels(config: pytest.Config) -> str:
-    """What the option or the ini file says, or an empty text. The ini file does not add to a kernel of one's own."""
+    """What the option or the ini file says, or an empty text. The ini file does not add to a kernel of one's own.
+
+    To a worker its controller says what `all` means.
+    """
+    if (given := getattr(config, "workerinput", {}).get(KERNELS)) is not None:
+        return str(given)
     option = config.getoption("kernel")
     if option is None and (own_kernel(config) is not None or config.getoption("vm_none")):
         return ""
@@ -166,7 +172,10 @@ def pytest_configure_node(node: Any) -> None:
             from kernelproof.vm.controller import Controller
 
             node.config.pluginmanager.register(Controller(node.config, _qemu_provider(node.config)), LENDER)
-        node.workerinput[ADDRESS] = node.config.pluginmanager.get_plugin(LENDER).address
+        controller = node.config.pluginmanager.get_plugin(LENDER)
+        node.workerinput[ADDRESS] = controller.address
+        if (kernels := controller.kernels) is not None:
+            node.workerinput[KERNELS] = kernels
 
 
 def _host(config: pytest.Config) -> Host:
@@ -194,8 +203,9 @@ def _provider(config: pytest.Config) -> MachineProvider:
 def _qemu_provider(config: pytest.Config) -> QemuProvider:
     # Imported here for the same reason.
     from kernelproof.vm.provider import QemuProvider
+    from kernelproof.vm.telling import open_progress_of
 
-    return QemuProvider(partial(_read_wishes, config))
+    return QemuProvider(partial(_read_wishes, config), partial(open_progress_of, config))
 
 
 def _read_wishes(config: pytest.Config) -> Wishes:

@@ -68,7 +68,15 @@ class Machines(Protocol):
 
 
 class MachineProvider(Protocol):
-    """Makes machines of a kind; the plugin works with any."""
+    """Makes machines of a kind; the plugin works with any.
+
+    Attributes:
+        left_out: Kernels that `select` was asked for and that can't be had, each with the reason.
+    """
+
+    @property
+    def left_out(self) -> Sequence[tuple[str, str]]:
+        """See above."""
 
     def select(self, text: str) -> Sequence[str]:
         """The kernels that a user's words mean. Raises ProvisionError."""

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
+from kernelproof.vm.errors import VmError
+from kernelproof.vm.plugin import chosen_kernels
 from kernelproof.vm.provision_progress import SilentProgress, open_progress
 from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.selection import MachineKey
-from kernelproof.vm.sessions import NO_MACHINE, fact
+from kernelproof.vm.sessions import NO_MACHINE, MachineProvider, fact
+
+
+def choose_kernels(config: pytest.Config, provider: MachineProvider) -> Sequence[str]:
+    """The kernels that the user chose; tells which of `all` there are no more.
+
+    Raises:
+        UsageError: an unknown word, or nothing that can be had.
+    """
+    try:
+        chosen = provider.select(chosen_kernels(config))
+    except VmError as error:
+        raise pytest.UsageError(str(error)) from error
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    for name, reason in provider.left_out:
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"kernelproof: kernel {name} is left out: {reason}")
+    return chosen
 
 
 def open_progress_of(config: pytest.Config) -> AbstractContextManager[Progress]:

@@ -51,10 +51,14 @@ class LocalProvider:
 
     def __init__(self) -> None:
         self.opened: dict[MachineKey, LocalMachines] = {}
+        self.left_out: list[tuple[str, str]] = []
         self.events: list[str] = []
 
     def select(self, text: str) -> Sequence[str]:
         """The words that are known."""
+        if text == "all":
+            self.left_out = [("5.10", "its suite is gone")]
+            return ["6.12"]
         words = text.split(",")
         for word in words:
             if word not in KERNELS:

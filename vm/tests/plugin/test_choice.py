@@ -47,6 +47,16 @@ def test_unknown_kernel_without_machine_items(pytester: pytest.Pytester, run: Ru
     run(kernel="9.99").assert_outcomes(passed=1)
 
 
+def test_kernel_that_has_vanished(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
+    """Of `all`, what can't be had any more is left out, and that is said; the run is as good as any."""
+    pytester.makepyfile(TEST)
+    result = run(kernel="all")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["kernelproof: kernel 5.10 is left out: its suite is gone"])
+    assert [key.series for key in local.provider.opened] == ["6.12"]
+    assert result.ret == pytest.ExitCode.OK
+
+
 def test_several_kernels(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
     """Each item runs once a kernel, kernel after kernel, with the kernel in its node id; --lf finds it again."""
     pytester.makepyprojecttoml("")
