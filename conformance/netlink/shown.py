@@ -173,3 +173,10 @@ def source_of(address: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as own:
         own.connect((address, 9))
         return str(own.getsockname()[0])
+
+
+def neighbour_states(observer: IPRoute, index: int) -> dict[str, int]:
+    """Return the states of a device's IPv4 neighbours as pyroute2 decodes them, groups left out."""
+    found = observer.get_neighbours(family=socket.AF_INET, ifindex=index)
+    states = {message.get_attr("NDA_DST"): message["state"] for message in found if message["ifindex"] == index}
+    return {address: state for address, state in states.items() if not address.startswith("224.")}
