@@ -230,19 +230,20 @@ class Machine:
     def stream(self, message: Mapping[str, object], *, timeout: float) -> Iterator[dict[str, Plain]]:
         """Send a message and yield its answers as they come; the last is of a final kind.
 
-        One that is left early closes the machine: there is no way back into step.
+        One that is left early closes the machine: there is no way back into step. After the last answer that is the
+        quickest end of a machine that nobody needs any more.
 
         Raises:
             GuestError, MachineLost, RuntimeError, LookupError: as for `request`, while iterating.
         """
         kind = str(message["kind"])
         with self._conversing(message, timeout) as deadline:
-            answer, final = self._receive_answer(kind, deadline)
+            final = False
             while not final:
-                yield answer
                 answer, final = self._receive_answer(kind, deadline)
+                if answer["kind"] != "error":
+                    yield answer
         _raise_guest_error(kind, answer)
-        yield answer
 
     @contextmanager
     def attending(self, message: Mapping[str, object]) -> Iterator[Channel]:

@@ -23,6 +23,8 @@ from kernelproof.vm.guest.frames import PROTOCOL, FrameError
 from kernelproof.vm.guest.port import Port
 from kernelproof.vm.guest.wake import Waker, settle_on_first_cpu
 
+SESSION_MODULE = "kernelproof.vm.guest.session"
+_REHEARSAL_MODULE = "kernelproof.vm.guest.rehearsal"
 _OWN_PACKAGES = ("kernelproof", "kernelproof.vm")
 
 
@@ -42,7 +44,7 @@ def run_session(port: Port, message: Mapping[str, object]) -> None:
             sys.path.append(path)
     adopt_packages(sys.path)
     # Imported here, not above: it pulls in pytest, which a machine without tests does not have.
-    session = import_module("kernelproof.vm.guest.session")
+    session = import_module(SESSION_MODULE)
     session.serve_session(port, dict(message))
 
 
@@ -94,15 +96,20 @@ def serve(descriptor: int, profile: Mapping[str, object], missing: tuple[str, ..
         profile: The machine's profile as the host wrote it: `imports` is used here.
         missing: The kernel modules that this kernel lacks, for the hello.
     """
-    port = Port(descriptor, Waker(), settle_on_first_cpu)
+    waker = Waker()
+    port = Port(descriptor, waker, settle_on_first_cpu)
     absent = []
-    for name in cast("list[str]", profile["imports"]):
+    wanted = cast("list[str]", profile["imports"])
+    for name in wanted:
         try:
             import_module(name)
         except ImportError:
             absent.append(name)
+    if SESSION_MODULE in wanted and SESSION_MODULE not in absent:
+        import_module(_REHEARSAL_MODULE).rehearse(waker)
     gc.collect()
     gc.freeze()
+    port.stay_awake()
     hello = {"release": os.uname().release, "python": platform.python_version()}
     port.send(
         {"kind": "hello", "protocol": PROTOCOL, **hello, "missing_modules": list(missing), "missing_imports": absent}

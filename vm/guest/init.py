@@ -70,6 +70,13 @@ SYSCTLS = (
     (("kernel/printk", "5"),),
 )
 
+# Housekeeping that would wake up in the middle of a sleeping test, and copy some thousand pages of every clone. Its
+# periods are long enough to be never; what it does on demand is as ever. (path, text), where the kernel has it.
+QUIET = (
+    ("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "100000000"),
+    ("/proc/sys/vm/compaction_proactiveness", "0"),
+)
+
 _POWER_OFF = 0x4321FEDC
 _UEVENT_PROTOCOL = 15
 _UEVENT_GROUP = 1
@@ -125,6 +132,9 @@ def set_up(profile: Mapping[str, Any]) -> tuple[str, ...]:
         raise LookupError(NO_CONSOLE)
     missing = load_modules(profile["modules"])
     _apply_sysctls()
+    for path, text in QUIET:
+        if os.path.exists(path):
+            Path(path).write_text(text)
     link_discs()
     for path, text in profile["settings"]:
         Path("/proc/sys", path).write_text(text)

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Generator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -29,6 +30,7 @@ from kernelproof.vm.guest.debugging import DebugTerminal
 from kernelproof.vm.guest.frames import FrameError
 from kernelproof.vm.guest.output import STREAMS, kept_output, open_terminal, read_output
 from kernelproof.vm.guest.port import FORKED, Port
+from kernelproof.vm.guest.resident import make_resident
 from kernelproof.vm.guest.snapshot_fixtures import set_up_for_snapshot
 from kernelproof.vm.guest.varying import vary
 
@@ -153,11 +155,14 @@ def serve_session(port: Port, message: Mapping[str, object]) -> None:
 
 
 def _run_pytest(arguments: list[str], session: GuestSession) -> int:
+    gc.disable()  # nothing that is collected here is garbage; the run loop has it again
     try:
         return int(pytest.main(arguments, plugins=[session]))
     except ImportError as error:  # of a plugin, from releases of pytest that do not report it themselves
         traceback.print_exception(error)
         return int(pytest.ExitCode.USAGE_ERROR)
+    finally:
+        gc.enable()
 
 
 class GuestHooks:
@@ -236,6 +241,9 @@ class GuestSession:
         # Else a clone whose counters happen to be full walks through every object, and copies every page of them.
         gc.collect()
         gc.freeze()
+        gc.enable()
+        make_resident()
+        self._port.stay_awake()
         self._port.send(
             {
                 "kind": "collected",
@@ -401,8 +409,9 @@ def describe_warning(warning: warnings.WarningMessage, when: str, nodeid: str) -
     }
 
 
+@cache
 def _import_for_failures() -> None:
-    """Let pytest import before the snapshot what it imports at the first failing test."""
+    """Let pytest import before the snapshot what it imports at the first failing test; once, in the rehearsal."""
     try:
         pytest.fail("made up, to be formatted once")
     except pytest.fail.Exception:
