@@ -7,6 +7,7 @@
     exec_user   `user[:group]` to ids, groups and home, with the file and line each came from
     nsswitch    the order of /etc/nsswitch.conf; sources obeys it over files, userdb, varlink and NSS
     subid       ranges of subordinate ids; idmap and idplan: maps of user namespaces
+    credentials as whom a process runs: read, and changed in the only order that works
     directories make directories for a user; ownership gives trees away: by descriptors, against symlink races
     names       which names are valid, by whose rules
 
@@ -19,6 +20,15 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # what type checkers take for true; typing itself would cost 6 ms at every import
 if TYPE_CHECKING:
+    from kernelproof.impl.user.credentials import Credentials as Credentials
+    from kernelproof.impl.user.credentials import Ids as Ids
+    from kernelproof.impl.user.credentials import acting_as as acting_as
+    from kernelproof.impl.user.credentials import become as become
+    from kernelproof.impl.user.credentials import parse_credentials as parse_credentials
+    from kernelproof.impl.user.credentials import read_credentials as read_credentials
+    from kernelproof.impl.user.credentials import set_gids as set_gids
+    from kernelproof.impl.user.credentials import set_groups as set_groups
+    from kernelproof.impl.user.credentials import set_uids as set_uids
     from kernelproof.impl.user.directories import make_directories as make_directories
     from kernelproof.impl.user.directories import mkdir_as as mkdir_as
     from kernelproof.impl.user.errors import ErrRange as ErrRange
@@ -84,6 +94,8 @@ if TYPE_CHECKING:
     from kernelproof.impl.user.ownership import LinkedOutsideError as LinkedOutsideError
     from kernelproof.impl.user.ownership import chown_tree as chown_tree
     from kernelproof.impl.user.ownership import shift_tree as shift_tree
+    from kernelproof.impl.user.record_fields import Machine as Machine
+    from kernelproof.impl.user.record_fields import RecordError as RecordError
     from kernelproof.impl.user.records import HIGHEST_ID as HIGHEST_ID
     from kernelproof.impl.user.records import Diagnostic as Diagnostic
     from kernelproof.impl.user.records import Group as Group
@@ -119,8 +131,6 @@ if TYPE_CHECKING:
     from kernelproof.impl.user.tables import parse_shadow as parse_shadow
     from kernelproof.impl.user.tables import parse_subid as parse_subid
     from kernelproof.impl.user.userdb import GroupRecord as GroupRecord
-    from kernelproof.impl.user.userdb import Machine as Machine
-    from kernelproof.impl.user.userdb import RecordError as RecordError
     from kernelproof.impl.user.userdb import Userdb as Userdb
     from kernelproof.impl.user.userdb import UserRecord as UserRecord
     from kernelproof.impl.user.userdb import parse_group_record as parse_group_record
@@ -131,6 +141,7 @@ if TYPE_CHECKING:
 
 # Module -> its public names.
 _HOMES = {
+    "credentials": ("Credentials Ids acting_as become parse_credentials read_credentials set_gids set_groups set_uids"),
     "directories": "make_directories mkdir_as",
     "errors": (
         "ErrRange ErrUnsupported ExchangedError IdMapError IdRangeError NoMatchingEntryError "
@@ -155,6 +166,7 @@ _HOMES = {
     "names": "is_valid_name name_problems",
     "nsswitch": "Nsswitch ServiceRule parse_nsswitch",
     "ownership": "LinkedOutsideError chown_tree shift_tree",
+    "record_fields": "Machine RecordError",
     "records": "Diagnostic Group GroupShadow HIGHEST_ID Parsed Shadow SubordinateRange User",
     "sources": "Files Nss Records View",
     "subid": "allocate_range find_overlaps owner_ranges subordinate_ranges user_namespace_map without",
@@ -163,7 +175,7 @@ _HOMES = {
         "parse_group_filter parse_gshadow parse_line parse_passwd parse_passwd_filter parse_shadow "
         "parse_subid"
     ),
-    "userdb": ("GroupRecord Machine RecordError UserRecord Userdb parse_group_record parse_user_record read_machine"),
+    "userdb": "GroupRecord UserRecord Userdb parse_group_record parse_user_record read_machine",
     "varlink": "VarlinkError VarlinkUserdb",
 }
 

@@ -20,17 +20,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kernelproof.impl.user.errors import UserDatabaseError
-from kernelproof.impl.user.userdb import (
-    ANY_MACHINE,
-    GroupRecord,
-    Json,
-    Machine,
-    RecordError,
-    UserRecord,
-    parse_group_record,
-    parse_json,
-    parse_user_record,
-)
+from kernelproof.impl.user.record_fields import ANY_MACHINE, Json, Machine, RecordError, parse_json
+from kernelproof.impl.user.userdb import GroupRecord, UserRecord, parse_group_record, parse_user_record
 
 INTERFACE = "io.systemd.UserDatabase"
 MULTIPLEXER = "io.systemd.Multiplexer"
