@@ -125,7 +125,7 @@ def attend(machine: Machine, program: Program, arguments: argparse.Namespace) ->
                 guard=True,
                 leave=LEAVE,
                 signals=(*_ENDING, signal.SIGTSTP),
-                on_resume=lambda size: attending.resize(*size[:2]),
+                on_resume=lambda size: signals.put(signal.SIGWINCH),  # it may have another size now
             ),
         ):
 
