@@ -29,6 +29,7 @@ from kernelproof.vm.selection import (
     item_location,
     merge_items,
     seed_for,
+    take_first_files,
 )
 from kernelproof.vm.sessions import MachineProvider, OpenSession, SessionPlan, open_session, plan_for
 from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_machine
@@ -71,6 +72,8 @@ class Host:
         for series, chosen in by_kernel.items():
             self._config.hook.pytest_kernelproof_select(config=self._config, items=chosen, series=series)
         items[:] = merge_items(items, by_kernel)
+        if self._borrower is None and self._options.scope != "session":
+            take_first_files(items)
 
     # --- running
 

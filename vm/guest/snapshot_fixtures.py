@@ -32,13 +32,14 @@ def set_up_for_snapshot(session: pytest.Session) -> None:
     """
     done: set[str] = set()
     for item in session.items:
-        wanted = [name for name in _marked_names(item) if name not in done]
+        wanted = [name for name in marked_names(item) if name not in done]
         if wanted:
             done.update(wanted)
             _set_up(session, cast("pytest.Function", item), wanted)
 
 
-def _marked_names(item: pytest.Item) -> list[str]:
+def marked_names(item: pytest.Item) -> list[str]:
+    """The names of the fixtures that an item uses and that are set up before the snapshot."""
     info = getattr(item, "_fixtureinfo", None)
     if info is None:
         return []
