@@ -25,6 +25,8 @@ FORKED = 70  # exit status of a forked child that would have used its parent's p
 
 _READ_BYTES = 65536
 
+_getpid = os.getpid  # a test may replace the module's
+
 
 class Port:
     """Sends and receives messages.
@@ -46,7 +48,7 @@ class Port:
         self._on_wake = on_wake
         self._on_rest = on_rest
         self._reader = FrameReader()
-        self._owner = os.getpid()
+        self._owner = _getpid()
         self._ready = select.poll()
         self._ready.register(descriptor, select.POLLIN)
         self._wakeful = False
@@ -147,7 +149,7 @@ class Port:
         return payload
 
     def _write(self, data: bytes) -> None:
-        if os.getpid() != self._owner:
+        if _getpid() != self._owner:
             os._exit(
                 FORKED
             )  # a child that a test forked ran past the end of its test: it must not answer for its parent

@@ -52,7 +52,7 @@ _PHASES = 3  # reports of an item without subtests: setup, call, teardown
 # The host has read its own command line; what is written in the project's file for it is not for the guest.
 _OVERRIDES = ("addopts=", "required_plugins=")
 
-_monotonic = time.monotonic  # a test may replace the module's
+_monotonic, _getpid = time.monotonic, os.getpid  # a test may replace the modules'
 
 
 class SessionRequest(NamedTuple):
@@ -307,7 +307,7 @@ class GuestSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
         """End a child that the test forked and let run on into pytest: the fixtures are its parent's to tear down."""
-        if os.getpid() == self._pid:
+        if _getpid() == self._pid:
             return
         text = "kernelproof: a forked child returned into pytest"
         if call.excinfo is not None:
@@ -333,7 +333,7 @@ class GuestSession:
         self._port.send({"kind": "error", "type": name, "text": text})
 
     def _run(self, item: pytest.Item, message: Mapping[str, object]) -> None:
-        began, self._pid = _monotonic(), os.getpid()
+        began, self._pid = _monotonic(), _getpid()
         self._clone = self._clone or os.urandom(16).hex()
         self._next = self._items.get(str(message.get("next")))
         self._holds = bool(message.get("hold"))
