@@ -239,7 +239,7 @@ class Monitor:
         self._last = self._clock()
         for name, kind in self._kinds.items():
             found = (kind.settled(record) for record in self._connection.dump(kind.request(), kind.parse))
-            fresh = {kind.key(record): record for record in found if record is not None}
+            fresh = {kind.key(record): record for record in found if record is not None and not kind.hidden(record)}
             yield from self._differences(name, fresh)
 
     def _differences(self, name: str, fresh: dict[tuple[Any, ...], Any]) -> Iterator[Event]:
@@ -261,7 +261,7 @@ class Monitor:
         record = kind.settled(kind.parse(message))
         if record is None:
             return
-        gone = message.type == kind.new + 1
+        gone = message.type == kind.new + 1 or kind.hidden(record)
         if name in self._told and (gone or (name == "link" and not record.flags & UP)):
             self._ask_again()
         if name not in self._view:

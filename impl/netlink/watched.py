@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kernelproof.impl.netlink.addresses import list_addresses, parse_address
 from kernelproof.impl.netlink.links import list_links, parse_link
-from kernelproof.impl.netlink.neighbours import list_forwarding, list_neighbours, parse_neighbour
+from kernelproof.impl.netlink.neighbours import NeighbourState, list_forwarding, list_neighbours, parse_neighbour
 from kernelproof.impl.netlink.netconf import list_netconf, parse_netconf
 from kernelproof.impl.netlink.nexthops import list_nexthops, parse_nexthop
 from kernelproof.impl.netlink.routes import CLONED, list_routes, parse_route
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink.wire import Message
 
 
+def _never(_: Any) -> bool:
+    return False
+
+
 class Watched(NamedTuple):
     """A kind of record: the groups that tell of it, and what to do with it."""
 
@@ -39,6 +43,7 @@ class Watched(NamedTuple):
     parse: Callable[[Message], Any]
     key: Callable[[Any], tuple[Any, ...]]
     settled: Callable[[Any], Any]
+    hidden: Callable[[Any], bool] = _never  # of those that come and go without a word
 
 
 def _link_key(link: Link) -> tuple[Any, ...]:
@@ -74,6 +79,11 @@ def _settled_neighbour(neighbour: Neighbour) -> Neighbour | None:
     return None if neighbour.family not in {2, 10} else neighbour._replace(rest=())
 
 
+def _needs_no_arp(neighbour: Neighbour) -> bool:
+    # The kernel makes them for multicast and broadcast when a packet goes out; ip(8) hides them as well.
+    return neighbour.state == NeighbourState.NOARP
+
+
 def _nexthop_key(nexthop: NextHopObject) -> tuple[Any, ...]:
     return (nexthop.id,)
 
@@ -104,7 +114,7 @@ KINDS: Final = {
         (5, 9), 20, list_addresses, parse_address, _address_key, lambda record: record._replace(created=0, updated=0)
     ),
     "route": Watched((7, 11), 24, list_routes, parse_route, route_key, _settled_route),
-    "neighbour": Watched((3,), 28, list_neighbours, parse_neighbour, _neighbour_key, _settled_neighbour),
+    "neighbour": Watched((3,), 28, list_neighbours, parse_neighbour, _neighbour_key, _settled_neighbour, _needs_no_arp),
     "rule": Watched((8, 19), 32, list_rules, parse_rule, tuple, lambda record: record),
     "nexthop": Watched((32,), 104, list_nexthops, parse_nexthop, _nexthop_key, _settled_nexthop),
     "netconf": Watched(
