@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -189,23 +190,32 @@ def _rows(given: Given) -> Rows:
         return SHOWN[given.what](net, given)
 
 
+def _print_rows(rows: Rows, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows))
+    for line in [] if as_json else lines_of(rows):
+        print(line)
+    sys.stdout.flush()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = parse_arguments(arguments)
     try:
         if given.what == "monitor":
             watch(given)
-            return 0
-        rows = _rows(given)
+        else:
+            _print_rows(_rows(given), given.json)
+    except BrokenPipeError:
+        # Nobody reads any more; what is left in the buffer must not be written at the end either.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 1
     except (OSError, ValueError) as error:
         print(f"python -m kernelproof.impl.netlink {given.what}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    if given.json:
-        print(json.dumps(rows))
-    for line in [] if given.json else lines_of(rows):
-        print(line)
     return 0
 
 

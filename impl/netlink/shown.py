@@ -200,7 +200,7 @@ def shown_rule(rule: Rule, *, details: bool = False) -> Shown:
     if rule.ip_protocol:
         shown["ipproto"] = _IP_PROTOCOLS.get(rule.ip_protocol, f"ipproto-{rule.ip_protocol}")
     shown |= _shown_action(rule)
-    if rule.protocol is not None and (details or rule.protocol != 2):
+    if rule.protocol is not None and (details or rule.protocol not in {0, 2}):
         shown["protocol"] = _PROTOCOLS.get(rule.protocol, str(rule.protocol))
     return shown
 

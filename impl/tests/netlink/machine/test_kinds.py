@@ -119,3 +119,15 @@ def test_command_prints_what_ip_prints(
         check_shown("link", ours, other)
         ours, other = ([each for row in rows for each in row["addr_info"]] for rows in (ours, other))
     check_shown(name.removesuffix("6"), ours, other)
+
+
+def test_command_makes_and_removes_namespaces(capsys: pytest.CaptureFixture[str]) -> None:
+    """A namespace made by the command is one for ip(8), and gone when the command removes it."""
+    assert main(["netns", "add", "blue"]) == 0
+    done = subprocess.run(["ip", "netns", "exec", "blue", "true"], check=False)
+    assert done.returncode == 0
+    assert main(["netns", "add", "blue"]) == 1
+    assert main(["netns", "delete", "blue"]) == 0
+    capsys.readouterr()
+    assert main(["netns", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
