@@ -64,11 +64,13 @@ class Probes:
     Args:
         paths: Where data is looked for.
         profile: The machine's profile, for what only the host can know.
+        is_machine: Whether this is one: a host without machines may lack a capability.
     """
 
-    def __init__(self, paths: Paths | None = None, *, profile: str = "plain") -> None:
+    def __init__(self, paths: Paths | None = None, *, profile: str = "plain", is_machine: bool = True) -> None:
         self._paths = paths or Paths()
         self._profile = profile
+        self._is_machine = is_machine
         self._config: bytes | None = None
 
     def read_config(self) -> bytes:
@@ -91,11 +93,15 @@ class Probes:
         for text in needs:
             requirement = parse_requirement(text)
             reason = self._reason(requirement)
-            if reason and requirement.kind == KERNEL:
+            if reason and (requirement.kind == KERNEL or self._may_lack(requirement)):
                 raise NotApplicable(reason)
             if reason:
                 remedy = "choose a profile that has it: @pytest.mark.machine(profile=…)"
                 raise MachineLacks(f"needs {text}: {reason}; {remedy}")
+
+    def _may_lack(self, requirement: Requirement) -> bool:
+        words = [word for alternative in requirement.alternatives for word in alternative]
+        return not self._is_machine and all(word.startswith("CAP_") for word in words)
 
     def _reason(self, requirement: Requirement) -> str | None:
         reasons = []

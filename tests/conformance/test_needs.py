@@ -52,10 +52,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def reason(tree: Path, *words: str, profile: str = "plain") -> str | None:
+def reason(tree: Path, *words: str, profile: str = "plain", is_machine: bool = True) -> str | None:
     """Return why the needs are not met, with the kind of outcome before it."""
     try:
-        Probes(Paths(tree), profile=profile).check(words)
+        Probes(Paths(tree), profile=profile, is_machine=is_machine).check(words)
     except NotApplicable as absent:
         return f"not applicable: {absent}"
     except MachineLacks as lacking:
@@ -129,6 +129,9 @@ def test_capabilities(tree: Path) -> None:
     assert (reason(tree, "CAP_BPF") or "").startswith(f"broken: needs CAP_BPF: {text}; choose a profile")
     assert reason(tree, "CAP_SETUID") is not None
     assert reason(tree, "CAP_BPF or CAP_SYS_ADMIN and CAP_CHOWN") is None
+    without = reason(tree, "CAP_BPF", is_machine=False)
+    assert without == f"not applicable: {text}", "a host without machines may lack it"
+    assert (reason(tree, "command:surely-not", is_machine=False) or "").startswith("broken: ")
     both = reason(tree, "CAP_BPF and CAP_CHOWN or CAP_PERFMON") or ""
     assert f"{text}; CAP_PERFMON is not" in both
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -106,6 +107,30 @@ def test_workers_and_repetitions(pytester: pytest.Pytester) -> None:
         """.replace("CPUS", str(os.cpu_count()))
     )
     run(pytester, "-n", "2", "--vm-repeat", "6").assert_outcomes(passed=6)
+
+
+@pytest.mark.usefixtures("_namespaces")
+def test_behaviours(pytester: pytest.Pytester) -> None:
+    """Results are filed under this host's kernel; its log is not judged, and a capability that it lacks is no fault."""
+    entry = '[[behaviour]]\nid = "a.b.{}"\nstatement = "So."\nsource = "a document, a section"\nneeds = {}\n'
+    folder = pytester.mkdir("behaviours")
+    (folder / "demo.toml").write_text(entry.format("one", "[]") + entry.format("two", '["CAP_BPF"]'))
+    pytester.makepyfile(
+        """
+        from kernelproof import behaviour
+
+        @behaviour("a.b.one")
+        def test_one(): pass
+        @behaviour("a.b.two")
+        def test_two(): assert False
+        """
+    )
+    command = [sys.executable, "-m", "pytest", "--vm-none", "-p", "no:cacheprovider"]
+    lacking = "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 39, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    subprocess.run([sys.executable, "-c", lacking, *command], check=True)  # PR_CAPBSET_DROP, CAP_BPF
+    data = json.loads((pytester.path / "results" / f"host-{platform.release()}.json").read_text())
+    assert [row["outcome"] for row in data["results"]] == ["pass", "not_applicable"]
+    assert data["machine"]["qemu"] is None
 
 
 @pytest.mark.parametrize(
