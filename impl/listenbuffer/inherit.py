@@ -141,7 +141,8 @@ def _is_for_me(given: Mapping[str, str]) -> bool:
 def read_pidfd_id(pid: int | None = None) -> int | None:
     """Read the number that names a process and is never used again; None before Linux 6.9, or elsewhere.
 
-    Source: pidfd_open(2); before pidfs every pidfd had the same inode, on the anonymous file system.
+    Source: pidfd_open(2); before pidfs (Linux 6.9) every pidfd had the one inode of the anonymous file system, which an
+    eventfd has too. The link in /proc does not tell: it is the same with pidfs.
     """
     if not hasattr(os, "pidfd_open"):
         return None
@@ -149,13 +150,13 @@ def read_pidfd_id(pid: int | None = None) -> int | None:
         descriptor = os.pidfd_open(os.getpid() if pid is None else pid)
     except OSError:
         return None
+    anonymous = os.eventfd(0)
     try:
-        link = os.readlink(f"/proc/self/fd/{descriptor}")
-        return None if link.startswith("anon_inode:") and "pidfd:[" not in link else os.fstat(descriptor).st_ino
-    except OSError:
-        return None
+        own, other = os.fstat(descriptor), os.fstat(anonymous)
+        return None if own.st_dev == other.st_dev else own.st_ino
     finally:
         os.close(descriptor)
+        os.close(anonymous)
 
 
 def _from_einhorn(given: Mapping[str, str], limit: int) -> list[tuple[int, str]]:
@@ -224,11 +225,11 @@ _TRAMPOLINE: Final = """
 import os, sys
 environment = dict(os.environ, LISTEN_PID=str(os.getpid()))
 if hasattr(os, "pidfd_open"):
-    pidfd = os.pidfd_open(os.getpid())
-    link = os.readlink(f"/proc/self/fd/{pidfd}")
-    if link.startswith("pidfd:") or "pidfd:[" in link:
+    pidfd, anonymous = os.pidfd_open(os.getpid()), os.eventfd(0)
+    if os.fstat(pidfd).st_dev != os.fstat(anonymous).st_dev:
         environment["LISTEN_PIDFDID"] = str(os.fstat(pidfd).st_ino)
     os.close(pidfd)
+    os.close(anonymous)
 os.execvpe(sys.argv[1], sys.argv[1:], environment)
 """
 

@@ -27,7 +27,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kernelproof.impl.listenbuffer.address import Address, describe, make_address, parse_address, resolve
+from kernelproof.impl.listenbuffer.address import (
+    UNIX_PATH_MAX,
+    Address,
+    describe,
+    make_address,
+    parse_address,
+    resolve,
+)
 from kernelproof.impl.listenbuffer.backlog import effective_backlog, read_somaxconn
 from kernelproof.impl.listenbuffer.gate import Gate, follow
 from kernelproof.impl.listenbuffer.listener import GatedListener
@@ -242,14 +249,18 @@ def _check_stale(path: str, kind: int, choices: Choices, error: OSError) -> None
 
 
 def _replace(bound: socket.socket, path: str, choices: Choices) -> None:
-    with _locked(os.path.dirname(path) or "."):
+    with _locked(os.path.dirname(path) or ".") as directory:
         holder = who_listens_at(path, bound.type)
         if holder is not None:
             error = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
             error.add_note(f"{path}: in use by {holder}, which came a moment before")
             raise error
         beside = f"{path}.{os.getpid()}"
-        bound.bind(beside)
+        if len(os.fsencode(beside)) <= UNIX_PATH_MAX:
+            bound.bind(beside)
+        else:  # too long for an address, though not for a file
+            beside = os.path.join(os.path.dirname(path), f".{os.getpid()}")
+            bound.bind(f"/proc/self/fd/{directory}/.{os.getpid()}")
         try:
             _set_file(beside, choices)
             if bound.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
@@ -261,11 +272,11 @@ def _replace(bound: socket.socket, path: str, choices: Choices) -> None:
 
 
 @contextmanager
-def _locked(directory: str) -> Iterator[None]:
+def _locked(directory: str) -> Iterator[int]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import time
+from array import array
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -59,10 +60,9 @@ def send(connection: socket.socket, kind: str, descriptors: Sequence[int] = (), 
     text = json.dumps({"version": VERSION, "kind": kind, **fields}).encode()
     if len(text) > SIZE_MAX or len(descriptors) > DESCRIPTORS_MAX:
         raise ValueError(f"a message of {len(text)} bytes and {len(descriptors)} descriptors is too large")
-    if descriptors:
-        socket.send_fds(connection, [text], list(descriptors), socket.MSG_NOSIGNAL)
-    else:
-        connection.send(text, socket.MSG_NOSIGNAL)
+    # Not socket.send_fds and socket.recv_fds: they drop the flags that they are given.
+    passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+    connection.sendmsg([text], passed, socket.MSG_NOSIGNAL)
 
 
 def receive(connection: socket.socket, timeout_seconds: float) -> Message | None:
@@ -78,13 +78,23 @@ def receive(connection: socket.socket, timeout_seconds: float) -> Message | None
     poll.register(connection, select.POLLIN)
     if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
         raise TimeoutError(f"no answer within {timeout_seconds:g} s")
-    data, descriptors, flags, _ = socket.recv_fds(connection, SIZE_MAX, DESCRIPTORS_MAX, _CLOEXEC)
+    space = socket.CMSG_LEN(DESCRIPTORS_MAX * array("i").itemsize)
+    data, ancillary, flags, _ = connection.recvmsg(SIZE_MAX, space, _CLOEXEC)
+    descriptors = _descriptors_in(ancillary)
     try:
         return _parse(data, tuple(descriptors), flags)
     except BaseException:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def _descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> array[int]:
+    found = array("i")
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(value[: len(value) - len(value) % found.itemsize])
+    return found
 
 
 def _parse(data: bytes, descriptors: tuple[int, ...], flags: int) -> Message | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.listenbuffer import InvalidAddress, WrongDescriptor, listen
+from kernelproof.impl.listenbuffer import InvalidAddress, WrongDescriptor, listen, messages
 from kernelproof.impl.listenbuffer.inherit import (
     Inherited,
     inherit,
@@ -297,3 +297,24 @@ def test_notifications(tmp_path: Path, abstract: bool) -> None:
             sd_notify("READY=1", environment={"NOTIFY_SOCKET": address})
     assert sd_booted(tmp_path)
     assert not sd_booted(tmp_path / "none")
+
+
+@pytest.mark.rule("L5")
+def test_what_arrives_is_close_on_exec() -> None:
+    """Descriptors that come in a message are close-on-exec from their arrival on, before anything can be started."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left, right, open(os.devnull, "rb") as file:
+        messages.send(left, "sockets", [file.fileno(), file.fileno()])
+        message = messages.receive(right, 10)
+        assert message is not None
+        assert [os.get_inheritable(number) for number in message.descriptors] == [False, False]
+        message.close()
+
+
+def test_a_number_that_is_never_used_again() -> None:
+    """Where pidfds have a file system of their own the number is the pidfd's inode, else there is none."""
+    descriptor, anonymous = os.pidfd_open(os.getpid()), os.eventfd(0)
+    own, other = os.fstat(descriptor), os.fstat(anonymous)
+    os.close(descriptor)
+    os.close(anonymous)
+    assert read_pidfd_id() == (own.st_ino if own.st_dev != other.st_dev else None)
