@@ -160,7 +160,8 @@ def _boot_files(kernel: Path, archives: Sequence[Path], agent: bytes) -> Iterato
 def _drop_older(cache: Cache, digest: str, label: str) -> None:
     entries = []
     for folder in cache.folder(KIND).iterdir():
-        with suppress(OSError, ValueError):  # one that is being made or dropped at this moment
+        # One that is being made or dropped at this moment, or was made by another version.
+        with suppress(OSError, ValueError, LookupError, TypeError):
             if len(folder.name) == 64 and json.loads((folder / "record.json").read_text("utf-8"))["label"] == label:
                 entries.append((folder.stat().st_mtime_ns, folder.name))
     for _, name in sorted(entries)[:-KEPT]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import shlex
@@ -142,6 +143,53 @@ def test_boot_that_fails(template: Template, tmp_path: Path) -> None:
     with pytest.raises(ProvisionError, match="Kernel panic - not syncing: VFS: Unable to mount root fs"):
         provide_base(broken, Cache(tmp_path), Told(), Spawner())
     assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
+
+
+def test_initramfs_that_is_cut(template: Template, tmp_path: Path) -> None:
+    """A root that was cut short is named as such, with what the kernel said of it."""
+    ingredients = template._ingredients
+    cut = tmp_path / "cut.cpio"
+    content = ingredients.archives[0].read_bytes()
+    cut.write_bytes(content[: len(content) // 2] + os.urandom(4096))
+    broken = replace(ingredients, archives=(cut,), spec=replace(ingredients.spec, words=("cut",)))
+    with pytest.raises(ProvisionError, match="could not unpack the initramfs") as caught:
+        provide_base(broken, Cache(tmp_path / "cache"), Told(), Spawner())
+    assert "Initramfs unpacking failed" in caught.value.detail
+    assert "make that root anew" in caught.value.remedy
+
+
+def test_kernel_without_its_modules(template: Template, tmp_path: Path) -> None:
+    """A kernel whose modules are not there boots where what it needs is built in, and says which it lacks."""
+    ingredients = template._ingredients
+    root, _, *others = ingredients.archives
+    bare = replace(ingredients, archives=(root, *others), spec=replace(ingredients.spec, words=("bare",)))
+    cache = Cache(tmp_path / "cache")
+    snapshot = provide_base(bare, cache, Told(), Spawner())
+    try:
+        with snapshot.clone() as machine:
+            refused = machine.run(["ip", "link", "add", "left", "type", "veth"])
+            assert "Unknown device type" in refused.stderr
+    finally:
+        snapshot.close()
+    (record,) = cache.folder(base.KIND).glob("*/record.json")
+    missing = json.loads(record.read_text("utf-8"))["hello"]["missing_modules"]
+    assert {"bridge", "veth", "overlay"} <= set(missing)
+
+
+def test_entries_of_other_versions(template: Template, cache: Cache, entry: Path) -> None:
+    """What another version left beside a template, whatever its shape, neither disturbs its use nor is touched."""
+    others = [entry.with_name(digit * 64) for digit in "0123"]
+    for other, record in zip(others, ("{}", "[]", '{"label": 5}', "no JSON"), strict=True):
+        other.mkdir()
+        (other / "record.json").write_text(record)
+    (cache.root / "v0/template").mkdir(parents=True)
+    (cache.root / "v0/template/old").write_text("of another layout")
+    truncate_state(entry)  # so that it is made anew, and older ones are looked at
+    snapshot, told = provide(template, cache)
+    assert told.steps == ["boot 6.12 plain virtual"]
+    snapshot.close()
+    assert all(other.is_dir() for other in others)
+    assert (cache.root / "v0/template/old").read_text() == "of another layout"
 
 
 def test_full_disk(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
