@@ -27,6 +27,7 @@ from kernelproof.vm.qmp import QmpError
 START_SECONDS = 30.0  # for QEMU to greet
 LOAD_SECONDS = 30.0  # to load or save state: 0.04 s measured on an idle host
 ANSWER_SECONDS = 3.0  # for QEMU to take the NMI of a missed deadline
+STACKS_SECONDS = 1.0  # for a test's Python to write its stacks: 0.05 s measured on an idle host
 NMI_SECONDS = 10.0  # for the guest to panic on it: 0.1 s measured on an idle host
 END_SECONDS = 10.0  # for QEMU to end after the guest did
 
@@ -295,8 +296,11 @@ class Running:
         return lost(kind, self.name, detail + self._said(), self.log())
 
     def _show_stacks(self) -> None:
-        # The guest panics on an unknown NMI and its log shows the stacks of all tasks. One that does not is killed.
+        # Any byte makes a test's Python write its stacks: see guest.stacks. Then the guest panics on an unknown NMI,
+        # and its log shows the stacks of all tasks. One that does neither is killed.
         with suppress(QmpError, DeadlineMissed, Ended, ChannelError):
+            self.channel.send(b"?", time.monotonic() + ANSWER_SECONDS)
+            self.channel.wait_until_ended(time.monotonic() + STACKS_SECONDS)
             self.channel.command("inject-nmi", deadline=time.monotonic() + ANSWER_SECONDS)
             self.channel.wait_until_ended(time.monotonic() + NMI_SECONDS)
 

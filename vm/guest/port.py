@@ -53,6 +53,10 @@ class Port:
         self._ready.register(descriptor, select.POLLIN)
         self._wakeful = False
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
     def stay_awake(self) -> None:
         """Wait for the next message without sleeping: the snapshot is about to be taken.
 
