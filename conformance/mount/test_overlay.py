@@ -1,0 +1,403 @@
+"""overlayfs: layers, what is copied up, and what is refused."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernelproof import behaviour
+from kernelproof.impl import mount
+from kernelproof.impl._syscalls import mount as calls
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kernelproof.conformance.mount.conftest import LineAt, Refusal
+    from kernelproof.conformance.seen import Seen
+
+LAYERS = ("lower", "second", "upper", "work", "merged")
+
+
+class Overlay:
+    """Directories of an overlay on one filesystem, which a test fills before it mounts them."""
+
+    def __init__(self, tree: Path) -> None:
+        for name in LAYERS:
+            (tree / name).mkdir()
+        self.tree = tree
+        self.lower, self.second, self.upper, self.work, self.merged = (tree / name for name in LAYERS)
+
+    def mount(self, *options: str) -> None:
+        """Mount the lower and the upper layer by way of the library."""
+        with mount.mount_overlay([self.lower], upper=self.upper, work=self.work, options=options) as made:
+            made.attach(self.merged)
+
+    def data(self, *options: str) -> str:
+        """The same as data of mount(2)."""
+        words = (f"lowerdir={self.lower}", f"upperdir={self.upper}", f"workdir={self.work}", *options)
+        return ",".join(words)
+
+
+@pytest.fixture
+def overlay(tree: Path) -> Overlay:
+    """An overlay that is not mounted yet."""
+    return Overlay(tree)
+
+
+def xattrs(path: Path) -> list[str]:
+    """Names of the overlay's own attributes of a file in a layer."""
+    return [name for name in os.listxattr(path, follow_symlinks=False) if ".overlay." in name]
+
+
+@behaviour("mount.overlay.upper-hides-lower-file", subject="impl")
+def test_upper_hides_lower(overlay: Overlay, seen: Seen) -> None:
+    """A file of both layers is the upper one."""
+    (overlay.lower / "file").write_text("lower")
+    (overlay.upper / "file").write_text("upper")
+    overlay.mount()
+    assert seen((overlay.merged / "file").read_text()) == "upper"
+
+
+@behaviour("mount.overlay.directories-merge", subject="impl")
+def test_directories_merge(overlay: Overlay, seen: Seen) -> None:
+    """A directory of both layers has the names of both."""
+    for layer, name in ((overlay.lower, "one"), (overlay.upper, "two")):
+        (layer / "dir").mkdir()
+        (layer / "dir" / name).touch()
+    overlay.mount()
+    assert seen(sorted(os.listdir(overlay.merged / "dir"))) == ["one", "two"]
+
+
+@behaviour("mount.overlay.upper-file-hides-lower-dir", subject="impl")
+def test_file_hides_a_directory(overlay: Overlay, seen: Seen) -> None:
+    """A file of the upper layer hides a directory of the lower one."""
+    (overlay.lower / "name/dir").mkdir(parents=True)
+    (overlay.upper / "name").write_text("file")
+    overlay.mount()
+    assert seen((overlay.merged / "name").read_text()) == "file"
+
+
+@behaviour("mount.overlay.whiteout-device", subject="impl")
+def test_removal_is_a_device(overlay: Overlay, seen: Seen) -> None:
+    """A file that is removed stays in the lower layer, and is a device 0/0 in the upper one."""
+    (overlay.lower / "file").write_text("lower")
+    overlay.mount()
+    (overlay.merged / "file").unlink()
+    status = (overlay.upper / "file").lstat()
+    assert (overlay.lower / "file").read_text() == "lower"
+    assert seen([stat.S_ISCHR(status.st_mode), status.st_rdev]) == [True, 0]
+
+
+@behaviour("mount.overlay.whiteout-hidden", subject="impl")
+def test_device_hides(overlay: Overlay, seen: Seen) -> None:
+    """A device 0/0 in the upper layer is not listed and hides the lower name."""
+    (overlay.lower / "file").touch()
+    (overlay.lower / "other").touch()
+    os.mknod(overlay.upper / "file", 0o600 | stat.S_IFCHR, 0)
+    overlay.mount()
+    assert seen([os.listdir(overlay.merged), (overlay.merged / "file").exists()]) == [["other"], False]
+
+
+def make_anew(overlay: Overlay, *options: str) -> None:
+    """Remove a directory of the lower layer and make it again."""
+    (overlay.lower / "dir").mkdir()
+    (overlay.lower / "dir/file").touch()
+    overlay.mount(*options)
+    (overlay.merged / "dir/file").unlink()
+    (overlay.merged / "dir").rmdir()
+    (overlay.merged / "dir").mkdir()
+
+
+@behaviour("mount.overlay.opaque-xattr", subject="impl")
+def test_opaque_attribute(overlay: Overlay, seen: Seen) -> None:
+    """A directory that was made anew has trusted.overlay.opaque "y" in the upper layer."""
+    make_anew(overlay)
+    assert seen(os.getxattr(overlay.upper / "dir", "trusted.overlay.opaque")) == b"y"
+
+
+@behaviour("mount.overlay.opaque-hides-lower", subject="impl")
+def test_opaque_directory_is_empty(overlay: Overlay, seen: Seen) -> None:
+    """A directory that was made anew is empty."""
+    make_anew(overlay)
+    assert os.listdir(overlay.lower / "dir") == ["file"]
+    assert seen(os.listdir(overlay.merged / "dir")) == []
+
+
+@behaviour("mount.overlay.xattr-hidden", subject="impl")
+def test_own_attributes_are_hidden(overlay: Overlay, seen: Seen) -> None:
+    """The attributes that the overlay keeps in a layer are not seen through it."""
+    make_anew(overlay)
+    assert "trusted.overlay.opaque" in xattrs(overlay.upper / "dir")
+    assert seen(xattrs(overlay.merged / "dir")) == []
+
+
+@behaviour("mount.overlay.copy-up-on-write", subject="impl")
+def test_write_copies_up(overlay: Overlay, seen: Seen) -> None:
+    """Opening for writing copies a lower file up, which stays as it was."""
+    (overlay.lower / "file").write_text("lower")
+    overlay.mount()
+    fd = os.open(overlay.merged / "file", os.O_WRONLY)
+    texts = [(overlay.upper / "file").read_text()]
+    os.write(fd, b"UP")
+    os.close(fd)
+    texts += [(layer / "file").read_text() for layer in (overlay.lower, overlay.merged)]
+    assert seen(texts) == ["lower", "lower", "UPwer"]
+
+
+@behaviour("mount.overlay.copy-up-on-chmod", subject="impl")
+def test_chmod_copies_up(overlay: Overlay, seen: Seen) -> None:
+    """A change of the mode copies the whole file when metacopy is off."""
+    (overlay.lower / "file").write_text("content")
+    overlay.mount("metacopy=off")
+    (overlay.merged / "file").chmod(0o600)
+    assert xattrs(overlay.upper / "file") in ([], ["trusted.overlay.origin"])
+    assert seen((overlay.upper / "file").read_text()) == "content"
+
+
+@behaviour("mount.overlay.copy-up-on-link", subject="impl")
+def test_link_copies_up(overlay: Overlay, seen: Seen) -> None:
+    """A hard link copies a lower file up."""
+    (overlay.lower / "file").write_text("content")
+    overlay.mount()
+    os.link(overlay.merged / "file", overlay.merged / "link")
+    assert seen([(overlay.upper / name).read_text() for name in ("file", "link")]) == ["content", "content"]
+
+
+@behaviour("mount.overlay.copy-up-breaks-hardlinks", subject="impl")
+def test_links_are_broken(overlay: Overlay, seen: Seen) -> None:
+    """With index=off a write to one of two names of a lower file does not reach the other."""
+    (overlay.lower / "one").write_text("before")
+    os.link(overlay.lower / "one", overlay.lower / "two")
+    overlay.mount("index=off")
+    (overlay.merged / "one").write_text("after")
+    assert seen([(overlay.merged / name).read_text() for name in ("one", "two")]) == ["after", "before"]
+
+
+@behaviour("mount.overlay.rename-lower-dir-exdev", subject="impl")
+def test_rename_of_a_directory(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """With redirect_dir=off a lower directory can't be renamed, a new one can."""
+    (overlay.lower / "dir").mkdir()
+    overlay.mount("redirect_dir=off")
+    (overlay.merged / "new").mkdir()
+    assert refusal(os.rename, overlay.merged / "new", overlay.merged / "newer") == "no error"
+    assert seen.errno_of(os.rename, overlay.merged / "dir", overlay.merged / "other") == "EXDEV"
+
+
+@behaviour("mount.overlay.redirect-xattr", subject="impl")
+def test_redirect(overlay: Overlay, seen: Seen) -> None:
+    """With redirect_dir=on a lower directory is renamed, and the upper one says where it was."""
+    (overlay.lower / "dir").mkdir()
+    (overlay.lower / "dir/file").touch()
+    overlay.mount("redirect_dir=on")
+    os.rename(overlay.merged / "dir", overlay.merged / "other")
+    assert os.listdir(overlay.merged / "other") == ["file"]
+    assert seen(os.getxattr(overlay.upper / "other", "trusted.overlay.redirect")) == b"dir"
+
+
+@behaviour("mount.overlay.metacopy-removed-on-write", subject="impl")
+def test_metacopy_ends_with_a_write(overlay: Overlay, seen: Seen) -> None:
+    """A file of which only the metadata was copied gets its data, and loses the mark, when it is opened for writing."""
+    (overlay.lower / "file").write_text("content")
+    overlay.mount("metacopy=on")
+    (overlay.merged / "file").chmod(0o600)
+    mark = [name for name in xattrs(overlay.upper / "file") if name.endswith("metacopy")]
+    assert len(mark) == 1
+    os.close(os.open(overlay.merged / "file", os.O_WRONLY))
+    assert (overlay.upper / "file").read_text() == "content"
+    assert mark[0] not in seen(xattrs(overlay.upper / "file"))
+
+
+def refused_data(overlay: Overlay, refusal: Refusal, seen: Seen, *options: str) -> str:
+    """How options are refused, by the library and, recorded, by mount(2)."""
+    by_library = refusal(overlay.mount, *options)
+    by_call = seen.errno_of(calls.mount, "overlay", overlay.merged, "overlay", 0, overlay.data(*options))
+    assert by_library == by_call
+    return by_call
+
+
+@behaviour("mount.overlay.metacopy-conflict-einval", subject="impl")
+def test_metacopy_without_redirect(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """metacopy=on needs redirect_dir."""
+    assert refused_data(overlay, refusal, seen, "metacopy=on", "redirect_dir=off") == "EINVAL"
+
+
+@behaviour("mount.overlay.metacopy-nfs-export-conflict", subject="impl")
+def test_metacopy_with_nfs_export(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """metacopy=on and nfs_export=on exclude each other."""
+    assert refused_data(overlay, refusal, seen, "metacopy=on", "nfs_export=on") == "EINVAL"
+
+
+@behaviour("mount.overlay.index-nfs-export-conflict", subject="impl")
+def test_nfs_export_without_index(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """nfs_export=on needs the index."""
+    assert refused_data(overlay, refusal, seen, "index=off", "nfs_export=on") == "EINVAL"
+
+
+@behaviour("mount.overlay.no-upper-is-readonly", subject="impl")
+def test_without_upper(overlay: Overlay, seen: Seen) -> None:
+    """An overlay of lower layers alone can't be written."""
+    with mount.mount_overlay([overlay.lower, overlay.second]) as made:
+        made.attach(overlay.merged)
+    assert mount.mount_of(overlay.merged).fstype == "overlay"
+    assert seen.errno_of((overlay.merged / "file").touch) == "EROFS"
+
+
+@behaviour("mount.overlay.lower-order", subject="impl")
+def test_order_of_layers(overlay: Overlay, seen: Seen) -> None:
+    """Of two lower layers the first is on top."""
+    for layer in (overlay.lower, overlay.second):
+        (layer / "file").write_text(layer.name)
+    calls.mount("overlay", overlay.merged, "overlay", 0, f"lowerdir={overlay.second}:{overlay.lower}")
+    assert seen((overlay.merged / "file").read_text()) == "second"
+    mount.unmount(overlay.merged)
+    with mount.mount_overlay([overlay.lower, overlay.second]) as made:
+        made.attach(overlay.merged)
+    assert (overlay.merged / "file").read_text() == "lower"
+
+
+@behaviour("mount.overlay.workdir-same-fs", subject="impl")
+def test_work_directory_elsewhere(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """Upper and work directory must be on one filesystem."""
+    mount.mount("elsewhere", overlay.work, "tmpfs", "")
+    assert refused_data(overlay, refusal, seen) == "EINVAL"
+
+
+@behaviour("mount.overlay.upper-in-use-ebusy", subject="impl")
+def test_upper_in_use(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """With index=on the upper directory of a mounted overlay is refused to a second one."""
+    overlay.mount("index=on")
+    (overlay.tree / "other").mkdir()
+    (overlay.tree / "place").mkdir()
+    other = overlay.tree / "other"
+    again = refusal(mount.mount_overlay, [overlay.lower], upper=overlay.upper, work=other, options=["index=on"])
+    assert again == "EBUSY"
+    data = f"lowerdir={overlay.lower},upperdir={overlay.upper},workdir={overlay.tree}/other,index=on"
+    assert seen.errno_of(calls.mount, "overlay", overlay.tree / "place", "overlay", 0, data) == "EBUSY"
+
+
+@behaviour("mount.overlay.lower-shared", subject="impl")
+def test_lower_is_shared(overlay: Overlay, seen: Seen) -> None:
+    """Two overlays have one lower layer."""
+    (overlay.lower / "file").write_text("both")
+    for name in ("upper2", "work2", "merged2"):
+        (overlay.tree / name).mkdir()
+    overlay.mount()
+    second = overlay.tree / "merged2"
+    upper, work = overlay.tree / "upper2", overlay.tree / "work2"
+    with mount.mount_overlay([overlay.lower], upper=upper, work=work) as made:
+        made.attach(second)
+    (second / "file").write_text("mine")
+    assert seen([(path / "file").read_text() for path in (overlay.merged, second)]) == ["both", "mine"]
+
+
+@behaviour("mount.overlay.colon-escape", subject="impl")
+def test_colon_is_escaped(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """A colon in a layer's name is written with a backslash; without it two layers are named."""
+    layer = overlay.tree / "a:b"
+    layer.mkdir()
+    (layer / "file").write_text("escaped")
+    plain = f"lowerdir={layer}:{overlay.second}"
+    assert refusal(calls.mount, "overlay", overlay.merged, "overlay", 0, plain) != "no error"
+    calls.mount("overlay", overlay.merged, "overlay", 0, plain.replace("a:b", "a\\:b"))
+    assert seen((overlay.merged / "file").read_text()) == "escaped"
+
+
+@behaviour("mount.overlay.lowerdir-plus", subject="impl")
+def test_layers_one_by_one(overlay: Overlay, seen: Seen) -> None:
+    """Each "lowerdir+" is a layer below those before."""
+    for layer in (overlay.lower, overlay.second):
+        (layer / "file").write_text(layer.name)
+        (layer / layer.name).touch()
+    with mount.FsContext("overlay") as context:
+        context.set_string("lowerdir+", str(overlay.second)).set_string("lowerdir+", str(overlay.lower))
+        with context.create().mount() as made:
+            made.attach(overlay.merged)
+    assert sorted(os.listdir(overlay.merged)) == ["file", "lower", "second"]
+    assert seen((overlay.merged / "file").read_text()) == "second"
+
+
+@behaviour("mount.overlay.lowerdir-plus-colon-literal", subject="impl")
+def test_colon_in_a_layer_of_its_own(overlay: Overlay, seen: Seen) -> None:
+    """A colon in the value of "lowerdir+" is part of the name."""
+    layer = overlay.tree / "a:b"
+    layer.mkdir()
+    (layer / "file").write_text("literal")
+    with mount.FsContext("overlay") as context:
+        context.set_string("lowerdir+", str(layer)).set_string("lowerdir+", str(overlay.second))
+        with context.create().mount() as made:
+            made.attach(overlay.merged)
+    assert seen((overlay.merged / "file").read_text()) == "literal"
+
+
+@behaviour("mount.overlay.volatile-refuses-remount", subject="impl")
+def test_volatile_leaves_a_mark(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """After a volatile mount the directories are refused until the mark is removed."""
+    overlay.mount("volatile")
+    mount.unmount(overlay.merged)
+    mark = overlay.work / "work/incompat/volatile"
+    assert mark.is_dir()
+    answers = [refusal(calls.mount, "overlay", overlay.merged, "overlay", 0, overlay.data())]
+    for path in (mark / "dirty", mark, mark.parent):
+        if path.is_dir():
+            path.rmdir()
+        elif path.exists():
+            path.unlink()
+    answers.append(refusal(overlay.mount))
+    assert seen(answers) == ["EINVAL", "no error"]
+
+
+@behaviour("mount.overlay.userxattr", subject="impl")
+def test_marks_of_users(overlay: Overlay, seen: Seen) -> None:
+    """With userxattr the marks are user attributes, and no trusted ones."""
+    # On a filesystem that has both kinds.
+    (overlay.lower / "dir").mkdir()
+    (overlay.lower / "dir/file").touch()
+    with mount.mount_overlay([overlay.lower], upper=overlay.upper, work=overlay.work, userxattr=True) as made:
+        made.attach(overlay.merged)
+    (overlay.merged / "dir/file").unlink()
+    (overlay.merged / "dir").rmdir()
+    (overlay.merged / "dir").mkdir()
+    names = xattrs(overlay.upper / "dir")
+    assert "user.overlay.opaque" in names
+    assert seen([name for name in names if name.startswith("trusted.overlay.opaque")]) == []
+
+
+@behaviour("mount.overlay.atime-lower-not-updated", subject="impl")
+def test_lower_access_time_stays(overlay: Overlay, seen: Seen) -> None:
+    """A read through the overlay leaves the lower file's time of access."""
+    (overlay.lower / "file").write_text("x")
+    os.utime(overlay.lower / "file", (1000, 2000))
+    overlay.mount()
+    assert (overlay.merged / "file").read_text() == "x"
+    assert seen(int((overlay.lower / "file").stat().st_atime)) == 1000
+
+
+@behaviour("mount.overlay.readonly-fd-not-refreshed", subject="impl")
+def test_old_map_shows_no_change(overlay: Overlay, seen: Seen) -> None:
+    """What was mapped before the copy-up does not show what is written after it."""
+    (overlay.lower / "file").write_text("before")
+    overlay.mount()
+    with open(overlay.merged / "file", "rb") as file:
+        shown = mmap.mmap(file.fileno(), 6, mmap.MAP_SHARED, mmap.PROT_READ)
+        (overlay.merged / "file").write_text("after!")
+        assert (overlay.merged / "file").read_text() == "after!"
+        assert seen(bytes(shown)) == b"before"
+        shown.close()
+
+
+@behaviour("mount.overlay.st-dev-uniform", subject="impl")
+def test_one_device(overlay: Overlay, line_at: LineAt, seen: Seen) -> None:
+    """With all layers on one filesystem everything has the overlay's device number."""
+    (overlay.lower / "dir").mkdir()
+    (overlay.lower / "dir/file").touch()
+    (overlay.upper / "other").touch()
+    overlay.mount()
+    names = (".", "dir", "dir/file", "other")
+    numbers = {(overlay.merged / name).stat().st_dev for name in names}
+    assert line_at(overlay.merged).fstype == "overlay"
+    assert numbers != {overlay.tree.stat().st_dev}
+    assert len(seen(numbers)) == 1
