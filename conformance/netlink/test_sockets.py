@@ -106,7 +106,7 @@ def test_first_socket_has_the_number_of_its_process(in_child: InChild) -> None:
 
 
 @behaviour("netlink.portid.chosen", subject="impl")
-def test_port_can_be_chosen(opened: Open) -> None:
+def test_port_can_be_chosen() -> None:
     """A socket that is bound to a free port has that port, and gets its answers there."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as own:
         own.bind((424242, 0))
