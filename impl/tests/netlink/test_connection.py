@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl.netlink import addresses, links, routes
+from kernelproof.impl.netlink import addresses, links
 from kernelproof.impl.netlink.acknowledge import Acknowledged, error_of, parse_acknowledgement
 from kernelproof.impl.netlink.connection import Answer, Connection
 from kernelproof.impl.netlink.endpoint import KernelSocket
 from kernelproof.impl.netlink.errors import ClosedError, DumpInterruptedError, NetlinkError, WireError
 from kernelproof.impl.netlink.recorder import Recorder, ReplayError, ReplaySocket, parse_recording
 from kernelproof.impl.netlink.requests import Request
-from kernelproof.impl.netlink.routes import Route
 from kernelproof.impl.netlink.rtnl import Rtnl
 from kernelproof.impl.netlink.wire import Message, encode_attributes, encode_message, parse_messages
 
@@ -298,31 +297,6 @@ def test_batch_tells_which_were_refused() -> None:
     requests = [Request(20, 0, bytes([refused]) + bytes(7)) for refused in (0, 1, 0, 1)]
     answers = Connection(socket=PlayedKernel(answer)).batch(requests)
     assert [isinstance(each, FileExistsError) for each in answers] == [False, True, False, True]
-
-
-def filtered_here(net: Rtnl) -> list[Route]:
-    """What peers did."""
-    return [route for route in net.routes() if route.table == 100]
-
-
-def filtered_there(net: Rtnl) -> tuple[Route, ...]:
-    return net.routes(table=100)
-
-
-@pytest.mark.rule("N13", ours=filtered_there, wrong=filtered_here)
-def test_kernel_filters_routes(namespace: int, subject: Callable[[Rtnl], Iterable[Route]]) -> None:
-    """Of two hundred routes the kernel sends those of the table asked for alone."""
-    recorder = Recorder()
-    with Connection(netns=namespace, recorder=recorder) as connection, Rtnl(connection=connection) as net:
-        net.link_set("lo", up=True)
-        wanted = [Route(f"10.1.{number}.0/24", oif=1, table=100, scope=253) for number in range(3)]
-        other = [Route(f"10.2.{number}.0/24", oif=1, scope=253) for number in range(200)]
-        net.batch(routes.add_route(route) for route in wanted + other)
-        recorder.datagrams.clear()
-        found = subject(net)
-        assert {route.destination for route in found} == {route.destination for route in wanted}
-    received = sum(len(list(parse_messages(each.data))) for each in recorder.datagrams if not each.out)
-    assert received == len(wanted) + 1
 
 
 @pytest.mark.rule("N+2")

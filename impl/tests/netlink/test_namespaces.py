@@ -16,14 +16,17 @@ from typing import Any
 import pytest
 
 from kernelproof.impl import netlink
-from kernelproof.impl.netlink import classic, netns
+from kernelproof.impl.netlink import classic, netns, routes
+from kernelproof.impl.netlink.connection import Connection
 from kernelproof.impl.netlink.endpoint import KernelSocket
 from kernelproof.impl.netlink.errors import NetlinkError
 from kernelproof.impl.netlink.neighbours import Neighbour
 from kernelproof.impl.netlink.nexthops import NextHopObject
+from kernelproof.impl.netlink.recorder import Recorder
 from kernelproof.impl.netlink.routes import NextHop, Route, encode_nexthops, parse_nexthops
 from kernelproof.impl.netlink.rtnl import Rtnl
 from kernelproof.impl.netlink.rules import Rule
+from kernelproof.impl.netlink.wire import parse_messages
 
 Inside = Callable[[Callable[[], object]], None]
 
@@ -329,3 +332,28 @@ def test_named_namespaces_are_those_of_ip(namespace: int) -> None:
     for bad in ("", "..", "a/b"):
         with pytest.raises(ValueError, match="no name"):
             netns.create_namespace(bad)
+
+
+def filtered_here(net: Rtnl) -> list[Route]:
+    """What peers did."""
+    return [route for route in net.routes() if route.table == 100]
+
+
+def filtered_there(net: Rtnl) -> tuple[Route, ...]:
+    return net.routes(table=100)
+
+
+@pytest.mark.rule("N13", ours=filtered_there, wrong=filtered_here)
+def test_kernel_filters_routes(namespace: int, subject: Callable[[Rtnl], Iterable[Route]]) -> None:
+    """Of two hundred routes the kernel sends those of the table asked for alone."""
+    recorder = Recorder()
+    with Connection(netns=namespace, recorder=recorder) as connection, Rtnl(connection=connection) as net:
+        net.link_set("lo", up=True)
+        wanted = [Route(f"10.1.{number}.0/24", oif=1, table=100, scope=253) for number in range(3)]
+        other = [Route(f"10.2.{number}.0/24", oif=1, scope=253) for number in range(200)]
+        net.batch(routes.add_route(route) for route in wanted + other)
+        recorder.datagrams.clear()
+        found = subject(net)
+        assert {route.destination for route in found} == {route.destination for route in wanted}
+    received = sum(len(list(parse_messages(each.data))) for each in recorder.datagrams if not each.out)
+    assert received == len(wanted) + 1
