@@ -13,18 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from kernelproof import __version__
+from kernelproof.cli.commands import COMMANDS, describe
 from kernelproof.vm.errors import VmError
 
-COMMANDS = {
-    "setup": "fetch and boot what machines with these kernels are made of, so that later runs need no network",
-    "shell": "open a prompt in a new machine",
-    "run": "run a program in a new machine: its output, its input and its exit status are those of a program here",
-    "enter": "open a prompt in a machine that was kept when a test failed in it",
-    "merge": "put results of several runs into one file",
-    "kernels": "list the kernels that can be chosen",
-    "doctor": "look at this machine: what is there, what is missing, what to do about it",
-    "clean": "remove what was fetched and made, and is not used any more; or all of it",
-}
+__all__ = ["COMMANDS", "main"]
+
 INTERRUPTED = 130
 
 
@@ -34,7 +27,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kernelproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
-        own = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        own = commands.add_parser(name, help=text, description=describe(name))
         if name == chosen:
             importlib.import_module(f"kernelproof.cli.{name}").add_arguments(own)
     return parser
@@ -56,7 +49,7 @@ def run(words: Sequence[str]) -> int:
     return status
 
 
-def describe(error: OSError) -> str:
+def describe_refusal(error: OSError) -> str:
     """What the system refused, and for which file."""
     names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     return f"{names or 'system call'}: {error.strerror or error}"
@@ -72,7 +65,10 @@ def main(words: Sequence[str] | None = None) -> int:
         # The reader went away (`| head`): nothing more to say, and nothing left to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
     except OSError as error:
-        print(f"kernelproof: {describe(error)}\n  remedy: see to that file or folder and run it again", file=sys.stderr)
+        print(
+            f"kernelproof: {describe_refusal(error)}\n  remedy: see to that file or folder and run it again",
+            file=sys.stderr,
+        )
     except KeyboardInterrupt:
         print("kernelproof: interrupted", file=sys.stderr)
         return INTERRUPTED
