@@ -19,6 +19,7 @@ import pytest
 
 import kernelproof
 from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.measured import plan_measurement
 from kernelproof.vm.selection import MachineKey
 
 CONFORMANCE_PLUGIN = "kernelproof-conformance"  # as the host's entry point calls it
@@ -262,4 +263,5 @@ def plan_session(config: pytest.Config, files: Sequence[Path], *, debugs: bool) 
         "first": first,
         "path": list(dict.fromkeys([*last, str(package_folder().parent)])),
         "debugs": debugs,
+        "coverage": plan_measurement(config.rootpath),
     }

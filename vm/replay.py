@@ -278,6 +278,7 @@ def _read_end(check: Checker, message: Mapping[str, object]) -> dict[str, object
         "guest_seconds": check.seconds(message.get("guest_seconds"), "guest_seconds"),
         "clone": clone,
         "warnings": read_warnings(check, message.get("warnings")),
+        "coverage": message.get("coverage"),  # judged by who takes it
     }
 
 

@@ -14,6 +14,7 @@ from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, Provisi
 from kernelproof.vm.item_machines import ItemMachines
 from kernelproof.vm.kept import LIMIT, keep_machine
 from kernelproof.vm.machine import Machine
+from kernelproof.vm.measured import add_measured
 from kernelproof.vm.replay import ItemReader
 from kernelproof.vm.run_options import RunOptions
 from kernelproof.vm.selection import ASSIGNMENT
@@ -99,6 +100,7 @@ class Turns:
             if answer["kind"] == "item-done" and turn.following is None:
                 break  # it is dropped at once: what its guest would do until then is work too
         end = turn.reader.finish()
+        add_measured(end.get("coverage"), self._config.rootpath)
         for text in kept[:1]:
             turn.reader.add_section("kernelproof: kept", text)
         turn.stays = turn.following is not None and end["end"] == "done"

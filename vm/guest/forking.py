@@ -59,12 +59,12 @@ class CloningPort(Port):
     def receive(self) -> dict[str, object]:
         """As `Port.receive`; once tests are collected it returns in forks only, and messages of the host are rare."""
         if self._is_ready and self._template is not None:
-            self._descriptor = self._fork_clones(self._template)
+            self._fork_clones(self._template)
             self._template = None
             self._owner = os.getpid()
         return super().receive()
 
-    def _fork_clones(self, template: socket.socket) -> int:
+    def _fork_clones(self, template: socket.socket) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             data, descriptors, _, _ = socket.recv_fds(template, 1, 1)
@@ -73,7 +73,9 @@ class CloningPort(Port):
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 self._begin(template)
-                return descriptors[0]
+                os.dup2(descriptors[0], self._descriptor, inheritable=False)  # whoever knows the number knows this one
+                os.close(descriptors[0])
+                return
             os.close(descriptors[0])
 
     def _begin(self, template: socket.socket) -> None:
@@ -84,7 +86,6 @@ class CloningPort(Port):
             with suppress(OSError):
                 template.sendall(_PID.pack(-(error.errno or 1)))
             os._exit(1)
-        template.close()
 
 
 def stay(tell: Callable[[int], None]) -> None:

@@ -28,10 +28,12 @@ from kernelproof.vm.guest.bytecode import Recorder
 from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_file, clip_report, clip_text, identify, is_long
 from kernelproof.vm.guest.debugging import DebugTerminal
 from kernelproof.vm.guest.frames import FrameError
+from kernelproof.vm.guest.measuring import Measuring
 from kernelproof.vm.guest.output import STREAMS, kept_output, open_terminal, read_output
 from kernelproof.vm.guest.port import FORKED, Port
 from kernelproof.vm.guest.resident import make_resident
 from kernelproof.vm.guest.snapshot_fixtures import set_up_for_snapshot
+from kernelproof.vm.guest.stacks import StackSignal
 from kernelproof.vm.guest.varying import vary
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class SessionRequest(NamedTuple):
         environment: What is added to the environment.
         first: Folders put before, in their order, all others on the import path.
         debugs: Whether its items may be debugged at the host's terminal.
+        coverage: How the host measures coverage; None if it does not.
     """
 
     directory: str
@@ -79,6 +82,7 @@ class SessionRequest(NamedTuple):
     environment: Mapping[str, str]
     first: tuple[str, ...]
     debugs: bool = False
+    coverage: Mapping[str, object] | None = None
 
 
 def parse_request(message: Mapping[str, object]) -> SessionRequest:
@@ -97,6 +101,7 @@ def parse_request(message: Mapping[str, object]) -> SessionRequest:
         environment=cast("dict[str, str]", message["environment"]),
         first=tuple(cast("list[str]", message["first"])),
         debugs=bool(message.get("debugs")),
+        coverage=cast("dict[str, object] | None", message.get("coverage")),
     )
 
 
@@ -139,6 +144,7 @@ def serve_session(port: Port, message: Mapping[str, object]) -> None:
     with kept_output() as (output, console):
         terminal = open_terminal(output) if request.debugs else None
         session = GuestSession(port, request.options, console, terminal)
+        session.measuring = None if request.coverage is None else Measuring(request.coverage)
         status = _run_pytest(plan_arguments(request), session)
         if terminal is not None:
             terminal.drain()
@@ -188,6 +194,7 @@ class GuestSession:
     ) -> None:
         self.host_gone = False
         self.failed: list[object] = []
+        self.measuring: Measuring | None = None
         self._port = port
         self._options = options
         self._console = console
@@ -238,6 +245,7 @@ class GuestSession:
         set_up_for_snapshot(session)
         _import_for_failures()
         faulthandler.enable(self._console)
+        self._stacks = StackSignal(self._port.fileno(), self._console)
         # Else a clone whose counters happen to be full walks through every object, and copies every page of them.
         gc.collect()
         gc.freeze()
@@ -343,13 +351,19 @@ class GuestSession:
             self._terminal.begin(terminal)
         random.seed(cast("int", message["seed"]))
         deadline = cast("float | None", message.get("deadline_seconds"))
-        if deadline is not None:
+        if deadline is None:
+            self._stacks.arm()
+        else:
             faulthandler.dump_traceback_later(max(deadline - 1.0, deadline * 0.8), file=self._console)
         end = self._protocol(item, cast("dict[str, object]", message.get("data") or {}))
-        if deadline is not None:
+        if deadline is None:
+            self._stacks.disarm()
+        else:
             faulthandler.cancel_dump_traceback_later()
         self._end_debugging()
         done = {"kind": "item-done", "clone": self._clone, "guest_seconds": _monotonic() - began}
+        if self.measuring is not None:
+            done["coverage"] = self.measuring.read()
         self._port.send({**done, **end, "warnings": self._take_warnings()})
 
     def _protocol(self, item: pytest.Item, data: Mapping[str, object]) -> dict[str, object]:
