@@ -114,9 +114,11 @@ def test_wheel_of_tree_and_of_archive_agree(packages: Packages) -> None:
 
 
 def test_wheel_has_one_import_name(packages: Packages) -> None:
-    """Nothing but kernelproof and its metadata is installed."""
+    """Nothing but kernelproof, its metadata and its manual page is installed."""
     tops = {name.split("/")[0] for name in names(packages.wheel)}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"kernelproof"}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"kernelproof"}
+    data = [name.partition(".data/")[2] for name in names(packages.wheel) if ".data/" in name]
+    assert data == ["data/share/man/man1/kernelproof.1"]
 
 
 def test_wheel_holds_every_module_and_data_file(packages: Packages) -> None:
