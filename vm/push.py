@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,6 +24,7 @@ TOTAL_LIMIT = 64 * 1024 * 1024  # bytes of all files together
 SMALL_FILE = 1024 * 1024  # bytes: without git, larger files are taken for data or build products
 
 _CHAIN = ("conftest.py", "__init__.py")  # what pytest and import read above a test file
+_TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py")  # as pytest has it unless it is told otherwise
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
 
 
@@ -144,10 +146,11 @@ def _member(path: Path, status: os.stat_result, kind: bytes, target: str = "") -
     return member
 
 
-def pack_project(files: Iterable[Path], bytecode: Bytecode) -> bytes:
+def pack_project(files: Iterable[Path], bytecode: Bytecode, tests: Collection[Path]) -> bytes:
     """A bundle of these files and of the bytecode that is known for them, to be unpacked at `/`.
 
-    Files that vanished, and what is neither a regular file nor a symbolic link, are left out.
+    Files that vanished, and what is neither a regular file nor a symbolic link, are left out; so is the bytecode of
+    test files other than `tests`: nothing will import them, and it is most of what there is.
 
     Raises:
         ProvisionError: more than `TOTAL_LIMIT` bytes without the bytecode.
@@ -170,7 +173,7 @@ def pack_project(files: Iterable[Path], bytecode: Bytecode) -> bytes:
                 _refuse(sizes)
             content = path.read_bytes()
             members.append(pack_member(name, content, stat.S_IMODE(status.st_mode), changed, FILE))
-            if path.suffix == ".py":
+            if path.suffix == ".py" and (path in tests or not _TEST_NAME.fullmatch(path.name)):
                 folder = name.rpartition(b"/")[0]
                 for made, code in bytecode.find(path, content, changed):
                     members.append(pack_member(folder + b"/" + os.fsencode(made), code, 0o644, changed))

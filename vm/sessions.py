@@ -214,7 +214,7 @@ def open_session(
         environment = plan_environment(plan.key._replace(time=kind_of_time), release)
         progress.step("push the project and collect its tests")
         bytecode = Bytecode(Cache(), facts.get("guest"), config.rootpath)
-        machine.push_archive(pack_project(project_files(config, plan.files), bytecode), "/")
+        machine.push_archive(pack_project(project_files(config, plan.files), bytecode, plan.files), "/")
         answer = machine.request({**plan.message, "environment": environment}, timeout=COLLECT_SECONDS)
         if answer.get("kind") != "collected":
             _refuse_session(answer)

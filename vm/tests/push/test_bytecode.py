@@ -61,12 +61,13 @@ def project(cache: Cache, source: Path, guest: object = GUEST) -> Bytecode:
 
 def learn(cache: Cache, source: Path, *answers: Mapping[str, object], guest: object = GUEST) -> None:
     bytecode = project(cache, source, guest)
-    pack_project([source], bytecode)
+    pack_project([source], bytecode, [source])
     bytecode.learn(Guest(*answers))
 
 
-def pushed(cache: Cache, source: Path, guest: object = GUEST) -> dict[str, bytes]:
-    members = read_members(pack_project([source], project(cache, source, guest)))
+def pushed(cache: Cache, source: Path, guest: object = GUEST, *, chosen: bool = True) -> dict[str, bytes]:
+    tests = [source] if chosen else []
+    members = read_members(pack_project([source], project(cache, source, guest), tests))
     folder = f"{source.parent}/__pycache__/".lstrip("/")
     return {
         os.fsdecode(path).removeprefix(folder): data for path, data in members if os.fsdecode(path).startswith(folder)
@@ -88,6 +89,16 @@ def test_second_time(cache: Cache, source: Path) -> None:
         "test_a.cpython-313.pyc": b"\xf3\r\r\n" + TIMED + stamp + CODE,
         "test_a.cpython-313-pytest-9.2.0.pyc": pyc(HASHED),
     }
+
+
+def test_only_of_files_that_are_collected(cache: Cache, source: Path) -> None:
+    """Bytecode of a test file that the guest does not collect stays here; that of any other module is pushed."""
+    module = source.with_name("helper.py")
+    module.write_bytes(b"b = 1\n")
+    for path in (source, module):
+        learn(cache, path, compiled(path, f"{path.stem}.cpython-313.pyc", pyc()))
+    assert pushed(cache, source, chosen=False) == {}
+    assert list(pushed(cache, module, chosen=False)) == ["helper.cpython-313.pyc"]
 
 
 def test_changed_source(cache: Cache, source: Path) -> None:
