@@ -1,0 +1,470 @@
+"""One cgroup, of either version: made, entered, limited, measured, frozen, killed, removed.
+
+    layout = read_layout()
+    with Cgroup.create("web/worker", layout) as cgroup:
+        cgroup.set(Limits(memory_max_bytes=64 << 20, pids_max=100))
+        cgroup.add(pid)
+        print(cgroup.read_stats().memory)
+        cgroup.kill()
+        cgroup.remove()
+
+On version 1 it is a directory of the same path in each hierarchy. Nothing is left behind by a step that fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from kernelproof.impl.cgroups import enabling, ending, freezing, stats, writes
+from kernelproof.impl.cgroups.controllers import cpuset, hugetlb
+from kernelproof.impl.cgroups.directory import Directory, Path, split_name
+from kernelproof.impl.cgroups.errors import NoControllerError
+from kernelproof.impl.cgroups.layout import Hierarchy, Layout, find_membership, read_layout, read_membership
+from kernelproof.impl.cgroups.limits import Limits
+from kernelproof.impl.cgroups.planning import Step, plan_v1, plan_v2
+from kernelproof.impl.cgroups.stats import Stats
+from kernelproof.impl.cgroups.writes import Reader, Write
+
+
+class Place(NamedTuple):
+    """A hierarchy, the cgroup's directory in it, and its path from the mount point."""
+
+    hierarchy: Hierarchy
+    directory: Directory
+    name: str
+
+
+class Applied(NamedTuple):
+    """One write, and what the kernel made of it.
+
+    Attributes:
+        write: what was written.
+        effective: what the file says after; None where it can't be read.
+    """
+
+    write: Write
+    effective: str | None
+
+
+class Cgroup:
+    """A cgroup. Use it in a `with`, or close it; that closes descriptors and removes nothing.
+
+    Args:
+        places: where it is, at least in one hierarchy; owned from here on.
+    """
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self._places = tuple(places)
+        if not self._places:
+            raise NoControllerError("no hierarchy is mounted, so there is no cgroup")
+
+    # --- where it is
+
+    @classmethod
+    def open(cls, name: Path, layout: Layout | None = None) -> Cgroup:
+        """Open one that is there.
+
+        Args:
+            name: path from the mount point of every hierarchy.
+            layout: the hierarchies; read by default. Of a hybrid one that of version 2 is left out if it has no
+                controllers, and hierarchies that lack this cgroup are.
+
+        Raises:
+            LimitError: a name with `..`.
+            OSError: ENOENT: no hierarchy has it.
+            NoControllerError: nothing is mounted.
+        """
+        return cls(_open_places(name, _chosen(read_layout() if layout is None else layout), required=True))
+
+    @classmethod
+    def create(cls, name: Path, layout: Layout | None = None, *, controllers: Iterable[str] | None = None) -> Cgroup:
+        """Make one, with its parents, and open it. One that is there is opened.
+
+        Args:
+            name: path from the mount point of every hierarchy.
+            layout: as for `open`.
+            controllers: that it shall have: on version 2 enabled in every cgroup above it, on version 1 the
+                hierarchies in which it is made. All that can be had by default.
+
+        Raises:
+            LimitError: a name with `..`.
+            NoControllerError: a controller that is nowhere.
+            OSError: EACCES, EROFS; EBUSY: a cgroup above it holds processes (with a note of what helps). What was
+                made and enabled is undone.
+        """
+        found = _chosen(read_layout() if layout is None else layout)
+        with ExitStack() as undo:
+            places = [_make_place(hierarchy, name, controllers, undo) for hierarchy in _wanted(found, controllers)]
+            undo.pop_all()
+        return cls(places)
+
+    @classmethod
+    def of_process(cls, pid: int | str = "self", layout: Layout | None = None, *, proc: Path = "/proc") -> Cgroup:
+        """Open the cgroup of a process, which may have another path in each hierarchy.
+
+        Raises:
+            OSError: ENOENT, ESRCH: no such process.
+            NoControllerError: it is in none that is mounted here.
+        """
+        memberships = read_membership(pid, proc=proc)
+        places = []
+        with ExitStack() as undo:
+            for hierarchy in _chosen(read_layout() if layout is None else layout):
+                with suppress(NoControllerError):
+                    path = hierarchy.path_of(find_membership(memberships, hierarchy).cgroup)
+                    if path is not None:
+                        name = os.path.relpath(path, hierarchy.mount_point)
+                        places.append(_open_place(hierarchy, "/" if name == "." else name))
+                        undo.callback(places[-1].directory.close)
+            undo.pop_all()
+        return cls(places)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where it is."""
+        return self._places
+
+    @property
+    def version(self) -> int:
+        """2 if the unified hierarchy has it with controllers, else 1."""
+        return self._places[0].hierarchy.version
+
+    @property
+    def name(self) -> str:
+        """Its path in its first hierarchy."""
+        return self._places[0].name
+
+    @property
+    def directory(self) -> Directory:
+        """Its directory in its first hierarchy: the only one, on version 2."""
+        return self._places[0].directory
+
+    def directory_of(self, controller: str) -> Directory:
+        """Its directory in the hierarchy that has a controller; on version 2 that is always the same.
+
+        Raises:
+            NoControllerError: none of its hierarchies has it.
+        """
+        if self.version == 2:
+            return self.directory
+        for place in self._places:
+            if controller in place.hierarchy.controllers or f"name={place.hierarchy.name}" == controller:
+                return place.directory
+        raise NoControllerError(f"the cgroup {self.name} is in no hierarchy that has {controller}")
+
+    def exists(self) -> bool:
+        """Whether it was not removed."""
+        return self.directory.exists()
+
+    def children(self) -> tuple[str, ...]:
+        """Names of the cgroups directly below, in any of its hierarchies."""
+        return tuple(sorted({name for place in self._places for name in place.directory.children()}))
+
+    def child(self, name: str, *, controllers: Iterable[str] | None = None) -> Cgroup:
+        """Make or open a cgroup below, in the same hierarchies; errors as `create`."""
+        layout = Layout(tuple(place.hierarchy for place in self._places))
+        return Cgroup.create(os.path.join(self.name, name), layout, controllers=controllers)
+
+    # --- what is in it
+
+    def processes(self) -> tuple[int, ...]:
+        """Process IDs in this process's PID namespace, ascending as the kernel lists them; 0 is one outside it."""
+        return self.directory.processes()
+
+    def threads(self) -> tuple[int, ...]:
+        """Thread IDs, likewise."""
+        return self.directory.threads()
+
+    def add(self, pid: int) -> None:
+        """Move a process into it, with all of its threads, in every hierarchy; 0 is the caller.
+
+        Raises:
+            ValueError: a negative number.
+            OSError: ESRCH: no such process; EACCES: not allowed, with a note of which directory; EBUSY: version 2,
+                and the cgroup gives controllers on; EAGAIN; EOPNOTSUPP: an invalid domain. Hierarchies that took it
+                already keep it, as the process was in one of them anyway: a note names them.
+        """
+        if pid < 0:
+            raise ValueError(f"process ID {pid} is negative")
+        done: list[str] = []
+        for place in self._places:
+            try:
+                place.directory.write("cgroup.procs", str(pid))
+            except OSError as error:
+                _explain_add(error, pid, place, done)
+                raise
+            done.append(place.hierarchy.mount_point)
+
+    def add_thread(self, tid: int) -> None:
+        """Move one thread into it: version 1, or a threaded cgroup in the same threaded domain.
+
+        Raises:
+            OSError: EOPNOTSUPP: a domain cgroup; ESRCH; EACCES.
+        """
+        for place in self._places:
+            file = "cgroup.threads" if place.hierarchy.version == 2 else "tasks"
+            place.directory.write(file, str(tid))
+
+    def move_all(self, target: Cgroup, *, rounds: int = 100) -> int:
+        """Move all processes to another cgroup; those that are forked meanwhile too.
+
+        Args:
+            target: where to.
+            rounds: how often the list is read again: a round in which nobody is left is the last.
+
+        Returns:
+            How many were moved.
+
+        Raises:
+            OSError: as `add`; EBUSY: after all rounds there are processes left.
+        """
+        moved = 0
+        for _ in range(rounds):
+            pids = [pid for pid in self.processes() if pid]
+            if not pids:
+                return moved
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    target.add(pid)
+                    moved += 1
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), self.directory.path)
+
+    # --- limits and figures
+
+    def plan(self, limits: Limits, *, check_usage: bool = True) -> list[Step]:
+        """The writes that `set` would do, in their order.
+
+        Raises:
+            LimitError, NoControllerError, BelowUsageError: see `planning.plan_v2`.
+            OSError: a file can't be read.
+        """
+        if self.version == 2:
+            planned = plan_v2(limits, self.directory.read_or_none, check_usage=check_usage)
+            return [Step("", write) for write in planned]
+        return plan_v1(limits, self._reader_of, check_usage=check_usage)
+
+    def set(self, limits: Limits, *, check_usage: bool = True) -> tuple[Applied, ...]:
+        """Set limits in the order that is safe, all or none.
+
+        Args:
+            limits: what is asked.
+            check_usage: refuse a memory limit below what is in use.
+
+        Returns:
+            What was written, and what the kernel made of it: it cuts and rounds.
+
+        Raises:
+            LimitError, NoControllerError, BelowUsageError: nothing was written.
+            OSError: a write was refused, and those before it are undone; notes name file, value and limit.
+        """
+        steps = self.plan(limits, check_usage=check_usage)
+        writes.apply(_Owned(self, steps), [write for _, write in steps])
+        return tuple(
+            Applied(write, self._owner(step).read_or_none(write.file)) for step in steps for write in [step.write]
+        )
+
+    def _owner(self, step: Step) -> Directory:
+        return self.directory if not step.controller else self.directory_of(step.controller)
+
+    def _reader_of(self, controller: str) -> Reader | None:
+        try:
+            return self.directory_of(controller).read_or_none
+        except NoControllerError:
+            return None
+
+    def read_stats(self, only: tuple[str, ...] = stats.ALL) -> Stats:
+        """Read what was measured, one read(2) a file.
+
+        Args:
+            only: some of "cpu", "cpuset", "memory", "io", "pids", "hugetlb", "rdma", "misc", "pressure".
+
+        Raises:
+            FormatError: a file that can't be read.
+            OSError: ENODEV: it was removed.
+        """
+        if self.version == 2:
+            sizes = hugetlb.list_sizes(self.directory.files()) if "hugetlb" in only else ()
+            return stats.read_v2(self.directory.read_or_none, only=only, page_sizes=sizes)
+        sizes = ()
+        if "hugetlb" in only and self._reader_of("hugetlb") is not None:
+            sizes = hugetlb.list_sizes(self.directory_of("hugetlb").files())
+        return stats.read_v1(self._reader_of, only=only, page_sizes=sizes)
+
+    # --- life and death
+
+    def enable(self, controllers: Iterable[str]) -> tuple[str, ...]:
+        """Give controllers to the cgroups below it, on version 2; see `enabling.enable`."""
+        return enabling.enable(self.directory, controllers) if self.version == 2 else ()
+
+    def _freezer(self) -> Directory:
+        return self.directory if self.version == 2 else self.directory_of("freezer")
+
+    def freeze(self, timeout_seconds: float = 10.0) -> None:
+        """Freeze it with all that is below; see `freezing.freeze`."""
+        freezing.freeze(self._freezer(), timeout_seconds)
+
+    def thaw(self, timeout_seconds: float = 10.0) -> None:
+        """Let it go on; see `freezing.thaw`."""
+        freezing.thaw(self._freezer(), timeout_seconds)
+
+    @contextmanager
+    def frozen(self, timeout_seconds: float = 10.0) -> Iterator[None]:
+        """Freeze it for the block of a `with`."""
+        with freezing.frozen(self._freezer(), timeout_seconds):
+            yield
+
+    def kill(self, timeout_seconds: float = 10.0) -> None:
+        """Kill all that is in it and below, and wait for the end; see `ending.kill`."""
+        freezer = None
+        with suppress(NoControllerError):
+            freezer = self._freezer()
+        ending.kill(self.directory, timeout_seconds, freezer=freezer)
+
+    def remove(self, timeout_seconds: float = 5.0) -> None:
+        """Remove it with all that is below, in every hierarchy; see `ending.remove`.
+
+        Raises:
+            StillBusyError: processes are inside.
+            ValueError: it is the root.
+        """
+        for place in self._places:
+            parts = split_name(place.name)
+            if not parts:
+                raise ValueError(f"the root of {place.hierarchy.mount_point} can't be removed")
+            try:
+                parent = Directory.open(place.hierarchy, "/".join(parts[:-1]))
+            except FileNotFoundError:
+                continue
+            with parent:
+                ending.remove(parent, parts[-1], timeout_seconds)
+
+    def close(self) -> None:
+        """Close its descriptors; a second call changes nothing."""
+        for place in self._places:
+            place.directory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}, version {self.version}>"
+
+
+class _Owned:
+    # Interface files of a cgroup whose controllers have directories of their own.
+    def __init__(self, cgroup: Cgroup, steps: Iterable[Step]) -> None:
+        self._owners = {step.write.file: cgroup._owner(step) for step in steps}
+
+    def read(self, file: str) -> str:
+        return self._owners[file].read(file)
+
+    def write(self, file: str, value: str) -> None:
+        self._owners[file].write(file, value)
+
+
+def _chosen(layout: Layout) -> tuple[Hierarchy, ...]:
+    # Of a hybrid layout the hierarchies of version 1: the unified one has what they leave, mostly nothing.
+    first = [hierarchy for hierarchy in layout.hierarchies if hierarchy.version == 1]
+    unified = layout.unified
+    if unified is not None and not first:
+        return (unified,)
+    seen: set[tuple[tuple[str, ...], str]] = set()
+    chosen = []
+    for hierarchy in sorted(first, key=lambda one: (one.is_read_only, one.root != "/")):
+        key = (tuple(sorted(hierarchy.controllers)), hierarchy.name)
+        if key not in seen:
+            seen.add(key)
+            chosen.append(hierarchy)
+    return tuple(sorted(chosen, key=lambda one: "cpuset" not in one.controllers))  # it must have CPUs first
+
+
+def _wanted(hierarchies: tuple[Hierarchy, ...], controllers: Iterable[str] | None) -> tuple[Hierarchy, ...]:
+    if controllers is None or any(hierarchy.version == 2 for hierarchy in hierarchies):
+        return hierarchies
+    layout = Layout(hierarchies)
+    return tuple(dict.fromkeys(layout.hierarchy(controller) for controller in controllers))
+
+
+def _open_place(hierarchy: Hierarchy, name: Path) -> Place:
+    return Place(hierarchy, Directory.open(hierarchy, name), "/" + "/".join(split_name(name)))
+
+
+def _open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: bool) -> list[Place]:
+    places, refused = [], None
+    with ExitStack() as undo:
+        for hierarchy in hierarchies:
+            try:
+                place = _open_place(hierarchy, name)
+            except FileNotFoundError as error:
+                refused = error
+                continue
+            undo.callback(place.directory.close)
+            places.append(place)
+        if not places and required and refused is not None:
+            raise refused
+        undo.pop_all()
+    return places
+
+
+def _make_place(hierarchy: Hierarchy, name: Path, controllers: Iterable[str] | None, undo: ExitStack) -> Place:
+    parts = split_name(name)
+    directory = Directory.open(hierarchy)
+    for depth, part in enumerate(parts):
+        with directory:
+            if hierarchy.version == 2:
+                _enable(directory, controllers, undo)
+            directory = _make_child(directory, part, parts[:depth], hierarchy, undo)
+    undo.callback(directory.close)
+    return Place(hierarchy, directory, "/" + "/".join(parts))
+
+
+def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack) -> None:
+    wanted = tuple(controllers) if controllers is not None else directory.controllers()
+    try:
+        new = enabling.enable(directory, wanted)
+    except OSError as error:
+        if controllers is None and error.errno in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
+            return  # nobody asked for one by name: what can't be had is not there
+        raise
+    if new:
+        again = directory.duplicate()
+        undo.callback(again.close)
+        undo.callback(enabling.disable, again, new)
+
+
+def _make_child(
+    directory: Directory, part: str, above: tuple[str, ...], hierarchy: Hierarchy, undo: ExitStack
+) -> Directory:
+    try:
+        child = directory.make(part)
+    except FileExistsError:
+        child = directory.child(part)
+    else:
+        again = directory.duplicate()
+        undo.callback(again.close)
+        undo.callback(ending.remove, again, part, 0.0)
+    if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
+        for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
+            child.write(write.file, write.value)
+    return child
+
+
+def _explain_add(error: OSError, pid: int, place: Place, done: list[str]) -> None:
+    error.add_note(f"moving process {pid} into {place.directory.path}")
+    if error.errno == errno.EBUSY and place.hierarchy.version == 2:
+        given = ", ".join(enabling.enabled(place.directory))
+        error.add_note(f"the cgroup gives {given} to those below it, so it may hold no processes: use one below it")
+    elif error.errno == errno.ENOSPC:
+        error.add_note("its cpuset.cpus or cpuset.mems is empty: write them first")
+    elif error.errno == errno.EOPNOTSUPP:
+        error.add_note("the cgroup is in a threaded subtree: only threads of its domain's processes can enter")
+    if done:
+        error.add_note(f"the process is in the cgroup already in {', '.join(done)}")

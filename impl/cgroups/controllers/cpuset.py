@@ -1,0 +1,99 @@
+"""The cpuset controller. Source: cpuset(7); cgroup-v2.rst, Cpuset; cgroup-v1/cpusets.rst."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kernelproof.impl.cgroups.errors import LimitError
+from kernelproof.impl.cgroups.formats import format_list, parse_list
+from kernelproof.impl.cgroups.limits import Limits
+from kernelproof.impl.cgroups.writes import Reader, Write, need
+
+_FILES = (
+    ("cpuset_cpus", "cpuset.cpus", "cpuset.cpus.effective"),
+    ("cpuset_mems", "cpuset.mems", "cpuset.mems.effective"),
+)
+
+
+class CpusetStats(NamedTuple):
+    """What a cgroup may use: CPUs and memory nodes, those asked for and those that it has.
+
+    Attributes:
+        cpus, mems: as written; empty takes the parent's, on version 2.
+        effective_cpus, effective_mems: what processes really get.
+        partition: `cpuset.cpus.partition`; version 2 only.
+    """
+
+    cpus: tuple[int, ...]
+    mems: tuple[int, ...]
+    effective_cpus: tuple[int, ...]
+    effective_mems: tuple[int, ...]
+    partition: str | None
+
+
+def plan(limits: Limits, read: Reader, *, online: tuple[int, ...] | None = None) -> list[Write]:
+    """Writes of the lists.
+
+    Args:
+        limits: what is asked.
+        read: reads interface files.
+        online: CPUs that the machine has; None: the kernel is asked by writing.
+
+    Raises:
+        LimitError: no list, or CPUs beyond the machine.
+        NoControllerError: the cgroup has no such file.
+    """
+    writes = []
+    for limit, file, _ in _FILES:
+        text = getattr(limits, limit)
+        if text is None:
+            continue
+        try:
+            numbers = parse_list(text, limit)
+        except ValueError as error:
+            raise LimitError(limit, text, str(error)) from error
+        if limit == "cpuset_cpus" and online is not None and (beyond := sorted(set(numbers) - set(online))):
+            raise LimitError(limit, text, f"this machine has no CPU {format_list(beyond)}, only {format_list(online)}")
+        writes.append(Write(file, format_list(numbers), limit, need(read, file, limit).strip()))
+    return writes
+
+
+plan_v1 = plan_v2 = plan
+
+
+def plan_inherited(read: Reader, read_parent: Reader) -> list[Write]:
+    """On version 1 a new cgroup has no CPU and no memory node, and takes no process before it has: the parent's.
+
+    Raises:
+        NoControllerError: either has no such file.
+
+    Source: cpuset(7), New cpusets; writing a process gives ENOSPC before.
+    """
+    writes = []
+    for limit, file, _ in _FILES:
+        if not need(read, file, limit).strip():
+            writes.append(Write(file, need(read_parent, file, limit).strip(), limit))
+    return writes
+
+
+def read(read_file: Reader) -> CpusetStats | None:
+    """What a cgroup may use; None without the controller.
+
+    Raises:
+        FormatError: a file that can't be read.
+    """
+    if read_file("cpuset.cpus") is None and read_file("cpuset.cpus.effective") is None:
+        return None
+    lists = {file: parse_list(read_file(file) or "", file) for _, *files in _FILES for file in files}
+    old = {name: parse_list(read_file(f"cpuset.effective_{name}") or "", name) for name in ("cpus", "mems")}
+    partition = read_file("cpuset.cpus.partition")
+    return CpusetStats(
+        cpus=lists["cpuset.cpus"],
+        mems=lists["cpuset.mems"],
+        effective_cpus=lists["cpuset.cpus.effective"] or old["cpus"],
+        effective_mems=lists["cpuset.mems.effective"] or old["mems"],
+        partition=None if partition is None else partition.strip(),
+    )
+
+
+read_v1 = read_v2 = read
