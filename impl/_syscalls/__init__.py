@@ -2,6 +2,7 @@
 
     architecture   numbers of the calls that no libc names yet; an unknown machine is an error
     libc           `Call`: a prototype, the conversion of its arguments, the error it raises
+    fanotify       events about mounts
     filesystem     the type of a filesystem
     identity       host and domain name, users, groups, file system ids
     inotify        watches on files and directories
@@ -9,8 +10,8 @@
     namespaces     unshare, setns, clone3
     ownership      fchownat by descriptor
     resolve        openat2
-    statx          mount IDs of files
     spawn          posix_spawn with a working directory
+    statx          mount IDs of files
 
 This is the lowest layer. It checks only what would corrupt the message to the kernel (a NUL byte in a string, a
 number that its C type cannot hold) and leaves every refusal to the kernel. The packages above check meaning.

@@ -92,11 +92,12 @@ def parse_mount_notices(data: bytes) -> tuple[MountNotice, ...]:
     place = 0
     while place + _METADATA.size <= len(data):
         length, _, _, header, mask, _, _ = _METADATA.unpack_from(data, place)
+        end = min(place + length, len(data))
         mount_id = None
         info = place + header
-        while info + 4 <= place + length:
+        while info + 4 <= end:
             kind, _, size = struct.unpack_from("=BBH", data, info)
-            if kind == _INFO_TYPE_MNT and size >= 16:
+            if kind == _INFO_TYPE_MNT and size >= 16 and info + 16 <= end:
                 (mount_id,) = struct.unpack_from("=Q", data, info + 8)
             info += max(size, 4)
         notices.append(MountNotice(MountEvent(mask), mount_id))
