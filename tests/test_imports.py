@@ -174,7 +174,7 @@ def test_arrows_inside() -> None:
             reached = imported_package(one.name)
             # A type-only import runs nothing: the decorator's home for type checkers, the frame's fixtures for tests.
             typed = one.only_types and (importer, reached) in {
-                *(("kernelproof", kind) for kind in ("vm", "conformance.plugin")),
+                *(("kernelproof", kind) for kind in ("vm", "vm.guest", "conformance.plugin")),
                 ("conformance.tests", "conformance.plugin"),
             }
             if reached not in (None, importer) and reached not in ARROWS[importer] and not typed:
