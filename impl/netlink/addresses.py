@@ -21,6 +21,7 @@ from kernelproof.impl.netlink.wire import (
     number,
     open_message,
     pack,
+    pack_all,
     text,
 )
 
@@ -160,14 +161,14 @@ def add_address(
     if (valid_seconds, preferred_seconds) != (FOREVER, FOREVER):
         if not 0 <= preferred_seconds <= valid_seconds <= FOREVER:
             raise ValueError(f"{address}: a lifetime of {preferred_seconds} seconds preferred, {valid_seconds} valid")
-        attributes.append((6, _LIFETIMES.pack(preferred_seconds, valid_seconds, 0, 0)))
+        attributes.append((6, pack_all(_LIFETIMES, "lifetimes", preferred_seconds, valid_seconds, 0, 0)))
     if flags:
         attributes.append((8, pack(U32, flags, "flags")))
     if priority:
         attributes.append((9, pack(U32, priority, "priority")))
     if protocol is not None:
         attributes.append((11, pack(U8, protocol, "protocol")))
-    header = _HEADER.pack(family, length, flags & 0xFF, scope, check_index(index))
+    header = pack_all(_HEADER, "address", family, length, flags & 0xFF, scope, check_index(index))
     how = CREATE | (REPLACE if replace else EXCL)
     return Request.of(NEWADDR, how, header, attributes, ADDRESS, f"add address {address} to link {index}")
 
@@ -180,10 +181,10 @@ def delete_address(index: int, address: Prefix, *, peer: "Ip | None" = None) -> 
     """
     family, local, length = encode_prefix(address)
     attributes: list[Attribute] = [(2, local), (1, encode_ip(peer)[1] if peer is not None else local)]
-    header = _HEADER.pack(family, length, 0, 0, check_index(index))
+    header = pack_all(_HEADER, "address", family, length, 0, 0, check_index(index))
     return Request.of(DELADDR, 0, header, attributes, ADDRESS, f"delete address {address} of link {index}")
 
 
 def list_addresses(*, index: int = 0, family: int = 0) -> Request:
     """Ask for the addresses of all links or one: the kernel filters."""
-    return Request.of(GETADDR, 0, _HEADER.pack(family, 0, 0, 0, index), (), ADDRESS, "list addresses")
+    return Request.of(GETADDR, 0, pack_all(_HEADER, "address", family, 0, 0, 0, index), (), ADDRESS, "list addresses")

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from kernelproof.impl.netlink.errors import WireError
 from kernelproof.impl.netlink.spaces import ROUTE
 from kernelproof.impl.netlink.values import encode_ip, parse_ip
-from kernelproof.impl.netlink.wire import U16, Attribute, encode_attributes, number, parse_attributes
+from kernelproof.impl.netlink.wire import U16, Attribute, encode_attributes, number, pack, pack_all, parse_attributes
 
 _HOP: Final = Struct("=HBBi")
 
@@ -79,7 +79,9 @@ def encode_nexthops(hops: Iterable[NextHop], family: int) -> bytes:
             raise ValueError(f"a next hop's weight is 1 to 256, not {hop.weight}")
         attributes = [*encode_gateway(hop.gateway, family), *encode_encapsulation(hop.encapsulation)]
         body = encode_attributes([*attributes, *hop.rest], ROUTE)
-        parts.append(_HOP.pack(_HOP.size + len(body), hop.flags & 0xFF, hop.weight - 1, hop.oif) + body)
+        parts.append(
+            pack_all(_HOP, "next hop", _HOP.size + len(body), hop.flags & 0xFF, hop.weight - 1, hop.oif) + body
+        )
     return b"".join(parts)
 
 
@@ -95,4 +97,4 @@ def encode_encapsulation(encapsulation: Encapsulation | None) -> list[Attribute]
     """Return the attributes of an encapsulation, as they came."""
     if encapsulation is None:
         return []
-    return [(21, U16.pack(encapsulation.type)), (22 | 0x8000, encapsulation.data)]
+    return [(21, pack(U16, encapsulation.type, "encapsulation type")), (22 | 0x8000, encapsulation.data)]

@@ -159,16 +159,17 @@ def add_link(
         info.append((2, data))
     attributes.append((18, info))
     how = CREATE | (REPLACE if replace else EXCL)
-    header = HEADER.pack(0, 0, index, flags, change)
+    header = HEADER.pack(0, 0, check_index(index) if index else 0, flags, change)
     return Request.of(NEWLINK, how, header, attributes, LINK, f"add link {name or '(any name)'} kind {kind}")
 
 
 def _peer(peer: Mapping[str, Any]) -> bytes:
     rest = {key: value for key, value in peer.items() if key not in {"name", "index"}}
     attributes, flags, change = _settings(rest)
+    index = peer.get("index", 0)
     if peer.get("name"):
         attributes.insert(0, (3, encode_text(check_name(peer["name"]))))
-    return HEADER.pack(0, 0, peer.get("index", 0), flags, change) + encode_attributes(attributes, LINK)
+    return HEADER.pack(0, 0, check_index(index) if index else 0, flags, change) + encode_attributes(attributes, LINK)
 
 
 def set_link(

@@ -20,6 +20,7 @@ from kernelproof.impl.netlink.wire import (
     number,
     open_message,
     pack,
+    pack_all,
 )
 
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
@@ -139,7 +140,9 @@ def _request(kind: int, how: int, neighbour: Neighbour, verb: str) -> Request:
     attributes += [(place, pack(U32, value, NEIGHBOUR.name(place))) for place, value in numbers if value is not None]
     if neighbour.protocol:
         attributes.append((12, pack(U8, neighbour.protocol, "protocol")))
-    header = _HEADER.pack(family, check_index(neighbour.ifindex), neighbour.state, neighbour.flags, neighbour.type)
+    header = pack_all(
+        _HEADER, "neighbour", family, check_index(neighbour.ifindex), neighbour.state, neighbour.flags, neighbour.type
+    )
     what = neighbour.address or neighbour.mac
     return Request.of(
         kind,
@@ -154,7 +157,7 @@ def _request(kind: int, how: int, neighbour: Neighbour, verb: str) -> Request:
 def list_neighbours(*, family: int = 0, index: int = 0, proxies: bool = False) -> Request:
     """Ask for neighbours, or proxies; the kernel filters by link."""
     attributes: list[Attribute] = [(8, U32.pack(check_index(index)))] if index else []
-    header = _HEADER.pack(family, 0, 0, NeighbourFlag.PROXY if proxies else 0, 0)
+    header = pack_all(_HEADER, "neighbour", family, 0, 0, NeighbourFlag.PROXY if proxies else 0, 0)
     return Request.of(GETNEIGH, 0, header, attributes, NEIGHBOUR, "list neighbours")
 
 
@@ -163,11 +166,18 @@ def list_forwarding(*, bridge: int = 0, port: int = 0) -> Request:
     attributes: list[Attribute] = [(9, U32.pack(check_index(bridge)))] if bridge else []
     if port:
         attributes.append((8, U32.pack(check_index(port))))
-    return Request.of(GETNEIGH, 0, _HEADER.pack(_BRIDGE, 0, 0, 0, 0), attributes, NEIGHBOUR, "list forwarding entries")
+    return Request.of(
+        GETNEIGH,
+        0,
+        pack_all(_HEADER, "neighbour", _BRIDGE, 0, 0, 0, 0),
+        attributes,
+        NEIGHBOUR,
+        "list forwarding entries",
+    )
 
 
 def look_up_neighbour(index: int, address: Ip) -> Request:
     """Ask for one neighbour by link and address."""
     family, data = encode_ip(address)
-    header = _HEADER.pack(family, check_index(index), 0, 0, 0)
+    header = pack_all(_HEADER, "neighbour", family, check_index(index), 0, 0, 0)
     return Request.of(GETNEIGH, 0, header, [(1, data)], NEIGHBOUR, f"look up neighbour {address}")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from kernelproof.impl.netlink.requests import Request
 from kernelproof.impl.netlink.spaces import NETCONF
 from kernelproof.impl.netlink.values import INET, INET6
-from kernelproof.impl.netlink.wire import S32, Message, number, open_message, pack
+from kernelproof.impl.netlink.wire import S32, Message, number, open_message, pack, pack_all
 
 NEWNETCONF, DELNETCONF, GETNETCONF = 80, 81, 82
 ALL, DEFAULT = -1, -2  # in the place of an ifindex: /proc/sys/net/*/conf/all and default
@@ -72,9 +72,11 @@ def get_netconf(family: int, ifindex: int = ALL) -> Request:
     if ifindex < DEFAULT or ifindex == 0:
         raise ValueError(f"ifindex {ifindex}: links are counted from 1; -1 is all, -2 the default")
     attributes = [(1, pack(S32, ifindex, "ifindex"))]
-    return Request.of(GETNETCONF, 0, _HEADER.pack(family), attributes, NETCONF, f"get netconf of {ifindex}")
+    return Request.of(
+        GETNETCONF, 0, pack_all(_HEADER, "family", family), attributes, NETCONF, f"get netconf of {ifindex}"
+    )
 
 
 def list_netconf(*, family: int = 0) -> Request:
     """Ask for the settings of all links, of one family or of all."""
-    return Request.of(GETNETCONF, 0, _HEADER.pack(family), (), NETCONF, "list netconf")
+    return Request.of(GETNETCONF, 0, pack_all(_HEADER, "family", family), (), NETCONF, "list netconf")

@@ -12,7 +12,7 @@ from kernelproof.impl.netlink.requests import CREATE, EXCL, REPLACE, Request
 from kernelproof.impl.netlink.routes import ONLINK
 from kernelproof.impl.netlink.spaces import NEXTHOP
 from kernelproof.impl.netlink.values import INET, check_index, encode_ip, parse_ip
-from kernelproof.impl.netlink.wire import U32, Attribute, Message, number, open_message, pack
+from kernelproof.impl.netlink.wire import U32, Attribute, Message, number, open_message, pack, pack_all
 
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
@@ -48,7 +48,9 @@ def add_nexthop(nexthop: NextHopObject, *, replace: bool = False) -> Request:
         if any(not 1 <= weight <= 256 for _, weight in nexthop.group):
             raise ValueError(f"next hop {nexthop.id}: a weight is 1 to 256")
         family = 0
-        attributes.append((2, b"".join(_MEMBER.pack(each, weight - 1, 0, 0) for each, weight in nexthop.group)))
+        attributes.append(
+            (2, b"".join(pack_all(_MEMBER, "member", each, weight - 1, 0, 0) for each, weight in nexthop.group))
+        )
     if nexthop.gateway:
         family, data = encode_ip(nexthop.gateway)
         attributes.append((6, data))
@@ -56,7 +58,7 @@ def add_nexthop(nexthop: NextHopObject, *, replace: bool = False) -> Request:
         attributes.append((5, U32.pack(check_index(nexthop.oif))))
     if nexthop.blackhole:
         attributes.append((4, b""))
-    header = _NEXTHOP.pack(family, 0, nexthop.protocol, nexthop.flags & ONLINK)
+    header = pack_all(_NEXTHOP, "next hop", family, 0, nexthop.protocol, nexthop.flags & ONLINK)
     how = CREATE | (REPLACE if replace else EXCL)
     return Request.of(NEWNEXTHOP, how, header, [*attributes, *nexthop.rest], NEXTHOP, f"add next hop {nexthop.id}")
 

@@ -24,6 +24,7 @@ from kernelproof.impl.netlink.wire import (
     number,
     open_message,
     pack,
+    pack_all,
     parse_attributes,
     text,
 )
@@ -255,7 +256,10 @@ def _encode_tbf(options: Mapping[str, int]) -> list[Attribute]:
     rates = _encode_rate(rate, "rate"), _encode_rate(peak, "peakrate")
     times = _fitting(_ticks_of(burst, rate), "burst"), _fitting(_ticks_of(mtu, peak), "mtu")
     pack(U32, options["limit"], "limit")
-    attributes: list[Attribute] = [(1, _TBF.pack(*rates, options["limit"], *times)), (6, pack(U32, burst, "burst"))]
+    attributes: list[Attribute] = [
+        (1, pack_all(_TBF, "tbf", *rates, options["limit"], *times)),
+        (6, pack(U32, burst, "burst")),
+    ]
     if rate > 0xFFFFFFFF:
         attributes.append((4, U64.pack(rate)))
     if peak:
@@ -278,7 +282,9 @@ def _encode_htb_class(options: Mapping[str, int]) -> list[Attribute]:
     ceil = options.get("ceil", rate)
     # tc(8): at least what is sent in one tick of a 100 Hz timer, and a frame.
     burst, cburst = (options.get(name, speed // 100 + 1600) for name, speed in (("burst", rate), ("cburst", ceil)))
-    data = _HTB_CLASS.pack(
+    data = pack_all(
+        _HTB_CLASS,
+        "class of htb",
         _encode_rate(rate, "rate"),
         _encode_rate(ceil, "ceil"),
         _fitting(_ticks_of(burst, rate), "burst"),
@@ -358,7 +364,7 @@ def _request(
     elif table == "htb":  # it does not work without
         attributes.append((2, data or []))
     pack(U32, handle, "handle")
-    header = _HEADER.pack(0, check_index(index), handle, _checked(parent), 0)
+    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, _checked(parent), 0)
     return Request.of(message, how, header, attributes, QDISC, f"{verb} {kind} {format_handle(handle)} of link {index}")
 
 
@@ -369,13 +375,13 @@ def _checked(parent: int) -> int:
 
 def delete_qdisc(index: int, *, parent: int = ROOT, handle: int = 0) -> Request:
     """Remove the queueing discipline below a parent: RTM_DELQDISC, ENOENT if there is none that somebody added."""
-    header = _HEADER.pack(0, check_index(index), handle, _checked(parent), 0)
+    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, _checked(parent), 0)
     return Request.of(DELQDISC, 0, header, (), QDISC, f"delete qdisc {format_handle(parent)} of link {index}")
 
 
 def delete_class(index: int, handle: int) -> Request:
     """Remove a class: RTM_DELTCLASS, ENOENT if there is none, EBUSY if something is below it."""
-    header = _HEADER.pack(0, check_index(index), handle, 0, 0)
+    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, 0, 0)
     return Request.of(DELCLASS, 0, header, (), QDISC, f"delete class {format_handle(handle)} of link {index}")
 
 
@@ -391,4 +397,6 @@ def list_qdiscs(*, invisible: bool = False) -> Request:
 
 def list_classes(index: int) -> Request:
     """Ask for the classes of a link."""
-    return Request.of(GETCLASS, 0, _HEADER.pack(0, check_index(index), 0, 0, 0), (), QDISC, "list classes")
+    return Request.of(
+        GETCLASS, 0, pack_all(_HEADER, "qdisc", 0, check_index(index), 0, 0, 0), (), QDISC, "list classes"
+    )

@@ -41,6 +41,7 @@ from kernelproof.impl.netlink.wire import (
     Splitter,
     number,
     pack,
+    pack_all,
     parse_attributes,
     parse_list,
 )
@@ -300,13 +301,15 @@ def _request(message: int, how: int, route: Route, words: str) -> Request:
     attributes += _route_numbers(route)
     if len(route.nexthops) == 1:  # one next hop is an ordinary route
         hop = route.nexthops[0]
-        attributes += [*encode_gateway(hop.gateway, family), (4, U32.pack(hop.oif))]
+        attributes += [*encode_gateway(hop.gateway, family), (4, pack(U32, hop.oif, "RTA_OIF"))]
         attributes += encode_encapsulation(hop.encapsulation)
     elif route.nexthops:
         attributes.append((9, encode_nexthops(route.nexthops, family)))
     attributes += encode_encapsulation(route.encapsulation)
     attributes += route.rest
-    header = _HEADER.pack(
+    header = pack_all(
+        _HEADER,
+        "route",
         family,
         length,
         source_length,
@@ -344,10 +347,10 @@ def _route_numbers(route: Route) -> list[Attribute]:
 
 def list_routes(*, family: int = 0, table: int = 0, protocol: int = 0, oif: int = 0, type: int = 0) -> Request:
     """Ask for routes; what is not 0 the kernel filters by."""
-    attributes: list[Attribute] = [(15, U32.pack(table))] if table else []
+    attributes: list[Attribute] = [(15, pack(U32, table, "table"))] if table else []
     if oif:
         attributes.append((4, U32.pack(check_index(oif))))
-    header = _HEADER.pack(family, 0, 0, 0, table if table < 256 else 0, protocol, 0, type, 0)
+    header = pack_all(_HEADER, "route", family, 0, 0, 0, table if table < 256 else 0, protocol, 0, type, 0)
     return Request.of(GETROUTE, 0, header, attributes, ROUTE, "list routes")
 
 
@@ -367,8 +370,20 @@ def look_up_route(
         if source_family != family:
             raise ValueError(f"{destination} from {source}: two families")
         attributes.append((2, source_data))
-    attributes += [(place, U32.pack(value)) for place, value in ((3, iif), (4, oif), (16, mark)) if value]
-    header = _HEADER.pack(
-        family, length, length if source is not None else 0, 0, 0, 0, 0, 0, FIB_MATCH if fib_match else 0
+    attributes += [
+        (place, pack(U32, value, ROUTE.name(place))) for place, value in ((3, iif), (4, oif), (16, mark)) if value
+    ]
+    header = pack_all(
+        _HEADER,
+        "route",
+        family,
+        length,
+        length if source is not None else 0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        FIB_MATCH if fib_match else 0,
     )
     return Request.of(GETROUTE, 0, header, attributes, ROUTE, f"look up {destination}")

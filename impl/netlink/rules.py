@@ -21,6 +21,7 @@ from kernelproof.impl.netlink.wire import (
     number,
     open_message,
     pack,
+    pack_all,
     text,
 )
 
@@ -153,11 +154,11 @@ def _request(kind: int, how: int, rule: Rule, verb: str) -> Request:
     bytes_ = ((21, rule.protocol), (22, rule.ip_protocol))
     attributes += [(place, pack(U8, value, RULE.name(place))) for place, value in bytes_ if value is not None]
     ports = ((23, rule.source_ports), (24, rule.destination_ports))
-    attributes += [(place, _RANGE.pack(*value)) for place, value in ports if value is not None]
+    attributes += [(place, pack_all(_RANGE, "ports", *value)) for place, value in ports if value is not None]
     if rule.uids is not None:
-        attributes.append((20, _UIDS.pack(*rule.uids)))
+        attributes.append((20, pack_all(_UIDS, "uids", *rule.uids)))
     table = rule.table if rule.table < 256 and rule.action == TO_TABLE and not rule.l3mdev else 0
-    header = _HEADER.pack(family, *ends, rule.tos, table, rule.action, rule.flags & INVERT)
+    header = pack_all(_HEADER, "rule", family, *ends, rule.tos, table, rule.action, rule.flags & INVERT)
     words = f"{verb} rule {rule.priority} from {rule.source or 'all'} table {rule.table}"
     return Request.of(kind, how, header, [*attributes, *rule.rest], RULE, words)
 
@@ -180,4 +181,4 @@ def _ends(rule: Rule) -> tuple[int, tuple[int, int], list[Attribute]]:
 
 def list_rules(*, family: int = 0) -> Request:
     """Ask for the rules of a family, or of all."""
-    return Request.of(GETRULE, 0, _HEADER.pack(family, 0, 0, 0, 0, 0, 0), (), RULE, "list rules")
+    return Request.of(GETRULE, 0, pack_all(_HEADER, "rule", family, 0, 0, 0, 0, 0, 0), (), RULE, "list rules")

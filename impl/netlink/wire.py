@@ -266,6 +266,18 @@ def pack(form: Struct, value: int, what: str) -> bytes:
         raise WireError(f"{what}={value} does not fit {form.size * 8} bits") from None
 
 
+def pack_all(form: Struct, what: str, *values: object) -> bytes:
+    """Return a structure of several values.
+
+    Raises:
+        WireError: one of them does not fit.
+    """
+    try:
+        return form.pack(*values)
+    except error as reason:
+        raise WireError(f"{what} {values}: {reason}") from None
+
+
 def locate(message: bytes, start: int, space: "Space", offset: int) -> "tuple[str, Space | None]":
     """Return the path of the attribute that an offset into an encoded request lies in, and the space inside it.
 

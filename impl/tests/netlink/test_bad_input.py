@@ -16,6 +16,7 @@ from kernelproof.impl._syscalls.identity import setresuid_of_thread
 from kernelproof.impl._syscalls.mount import umount2
 from kernelproof.impl.netlink import (
     ClosedError,
+    Encapsulation,
     Ethtool,
     Generic,
     MulticastEntry,
@@ -140,6 +141,25 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "netns-dots": (lambda: netns.delete_namespace(".."), "no name"),
     "netns-long": (lambda: netns.name_path("x" * 256), "no name"),
     "table": (lambda: table_number("x"), "no table"),
+    "link-index": (lambda: links.add_link("a", "dummy", index=-1), "counted from 1"),
+    "peer-index": (lambda: links.add_link("a", "veth", peer={"index": -1}), "counted from 1"),
+    "address-scope": (lambda: addresses.add_address(1, "10.0.0.1/8", scope=256), "address .*256"),
+    "address-family": (lambda: addresses.list_addresses(family=256), "address .*256"),
+    "route-tos": (lambda: routes.add_route(Route("10.0.0.0/8", tos=256)), "route .*256"),
+    "route-protocol": (lambda: routes.list_routes(protocol=-1), "route .*-1"),
+    "route-mark": (lambda: routes.look_up_route("10.0.0.1", mark=2**32), "RTA_MARK"),
+    "route-encapsulation": (
+        lambda: routes.add_route(Route("10.0.0.0/8", encapsulation=Encapsulation(70_000, b""))),
+        "encapsulation type",
+    ),
+    "rule-action": (lambda: rules.add_rule(Rule(1, action=256)), "rule .*256"),
+    "rule-ports": (lambda: rules.add_rule(Rule(1, source_ports=(1, 65536))), "ports .*65536"),
+    "rule-uids": (lambda: rules.add_rule(Rule(1, uids=(-1, 5))), "uids .*-1"),
+    "neighbour-state": (lambda: neighbours.add_neighbour(Neighbour(1, "10.0.0.1", state=2**16)), "neighbour .*65536"),
+    "nexthop-protocol": (lambda: nexthops.add_nexthop(NextHopObject(1, oif=1, protocol=256)), "next hop .*256"),
+    "nexthop-member": (lambda: nexthops.add_nexthop(NextHopObject(1, group=((-2, 1),))), "member .*-2"),
+    "qdisc-negative": (lambda: qdiscs.add_qdisc(1, "tbf", options={"rate": 9, "burst": -9, "limit": 1}), "tbf"),
+    "class-negative": (lambda: qdiscs.add_class(1, 2, parent=1, options={"rate": 9, "prio": -1}), "class of htb .*-1"),
 }
 
 
