@@ -156,10 +156,12 @@ class Cache:
         """
         folder = self.folder(kind)
         with _storage_errors_reported("write cache entry", folder / digest):
-            self._sweep(folder)
-            work = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder))
-            lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(lock, fcntl.LOCK_SH)  # says that the builder lives
+            # Until its own lock says that the builder lives, another's sweep would take the folder for left behind.
+            with self.locked(kind, "building"):
+                self._sweep(folder)
+                work = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder))
+                lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(lock, fcntl.LOCK_SH)
             try:
                 yield work
                 self._seal(work, digests=digests)

@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +166,30 @@ def test_left_overs_of_a_killed_run_are_swept(cache: Cache) -> None:
         assert not left.exists()
         build(cache)
         assert other.is_dir()
+
+
+def test_two_builders_at_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder that sweeps just when another has made its folder does not take that for left behind."""
+    make, others = tempfile.mkdtemp, []
+
+    def sweep() -> None:
+        with cache.building("kind", "2" * 64):
+            pass
+
+    def make_while_another_sweeps(**arguments: Any) -> str:
+        monkeypatch.setattr(tempfile, "mkdtemp", make)
+        made = make(**arguments)
+        others.append(threading.Thread(target=sweep))
+        others[0].start()
+        others[0].join(0.3)  # it waits for us; when it does not, it is done long before
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_while_another_sweeps)
+    with cache.building("kind", DIGEST) as work:
+        assert work.is_dir()
+    others[0].join()
+    assert cache.find("kind", DIGEST) is not None
+    assert cache.find("kind", "2" * 64) is not None
 
 
 def test_choices_are_remembered(cache: Cache) -> None:
