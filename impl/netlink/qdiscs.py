@@ -363,19 +363,13 @@ def _request(
         attributes.append((2, [*(data or []), *(raw or {}).items()]))
     elif table == "htb":  # it does not work without
         attributes.append((2, data or []))
-    pack(U32, handle, "handle")
-    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, _checked(parent), 0)
+    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, parent, 0)
     return Request.of(message, how, header, attributes, QDISC, f"{verb} {kind} {format_handle(handle)} of link {index}")
-
-
-def _checked(parent: int) -> int:
-    pack(U32, parent, "parent")
-    return parent
 
 
 def delete_qdisc(index: int, *, parent: int = ROOT, handle: int = 0) -> Request:
     """Remove the queueing discipline below a parent: RTM_DELQDISC, ENOENT if there is none that somebody added."""
-    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, _checked(parent), 0)
+    header = pack_all(_HEADER, "qdisc", 0, check_index(index), handle, parent, 0)
     return Request.of(DELQDISC, 0, header, (), QDISC, f"delete qdisc {format_handle(parent)} of link {index}")
 
 

@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "bytes a second",
     ),
     "qdisc-index": (lambda: qdiscs.add_qdisc(0, "noqueue"), "counted from 1"),
-    "qdisc-handle": (lambda: qdiscs.add_qdisc(1, "htb", handle=2**32), "handle="),
+    "qdisc-handle": (lambda: qdiscs.add_qdisc(1, "htb", handle=2**32), "qdisc .*4294967296"),
     "class-rate": (lambda: qdiscs.add_class(1, 0x10001, parent=0x10000, options={}), "needs rate"),
     "handle-word": (lambda: qdiscs.parse_handle("one"), "no handle"),
     "handle-large": (lambda: qdiscs.parse_handle("10000:"), "no handle"),
