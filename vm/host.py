@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,7 +18,6 @@ from kernelproof.vm.broken import Loss, broken_reports
 from kernelproof.vm.debugging import DebuggerWanted
 from kernelproof.vm.errors import VmError
 from kernelproof.vm.item_machines import AllRoom, ItemMachines
-from kernelproof.vm.lending import Borrower
 from kernelproof.vm.plugin import FACTS
 from kernelproof.vm.replay import OWN_PROPERTY, ItemReader, rebuild_report, rebuild_warning
 from kernelproof.vm.run_options import read_run_options
@@ -35,6 +35,9 @@ from kernelproof.vm.sessions import MachineProvider, OpenSession, SessionPlan, o
 from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_machine
 from kernelproof.vm.turns import Turn, Turns, first_properties
 from kernelproof.vm.variation import Variation, draw_variation
+
+if TYPE_CHECKING:
+    from kernelproof.vm.lending import Borrower
 
 _Reports = Sequence[Mapping[str, object]]
 
