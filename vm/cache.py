@@ -157,7 +157,7 @@ class Cache:
         folder = self.folder(kind)
         with _storage_errors_reported("write cache entry", folder / digest):
             # Until its own lock says that the builder lives, another's sweep would take the folder for left behind.
-            with self.locked(kind, "building"):
+            with _flocked(folder):
                 self._sweep(folder)
                 work = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder))
                 lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -280,6 +280,16 @@ def reported_as_provision_error(step: str, subject: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else str(subject)
         raise ProvisionError(step, place, error.strerror or str(error), _REMEDY) from error
+
+
+@contextmanager
+def _flocked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _note_use(seen: Path) -> None:
