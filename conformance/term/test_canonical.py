@@ -107,14 +107,17 @@ def test_word_erase_is_an_extension(pair: Pair, typed: Callable[..., list[bytes 
 def test_next_character_is_literal(
     pair: Pair, in_session: InSession, pending: Callable[[int], set[str]], seen: Seen
 ) -> None:
-    """LNEXT makes the INTR character after it one of the line, and no signal."""
+    """LNEXT makes the INTR character after it one of the line, and no signal; without LNEXT there is one."""
 
     def type_quoted() -> list[str | bool]:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.write(pair.master, b"a\x16\x03b\n")
-        return [os.read(pair.slave, 100).decode(), "SIGINT" in pending(os.getpid())]
+        line = os.read(pair.slave, 100).decode()
+        views: list[str | bool] = [line, "SIGINT" in pending(os.getpid())]
+        os.write(pair.master, b"\x03plain\n")
+        return [*views, os.read(pair.slave, 100).decode(), "SIGINT" in pending(os.getpid())]
 
-    assert seen(in_session(type_quoted)) == ["a\x03b\n", False]
+    assert seen(in_session(type_quoted)) == ["a\x03b\n", False, "plain\n", True]
 
 
 @behaviour("term.canon.veol-extra-delimiter")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 
-from kernelproof.impl.term.copying import Follower, non_blocking, non_blocking_master
-from kernelproof.impl.term.detach import HOLD_SECONDS, DetachMatcher
+from kernelproof.impl.term.copying import Follower, prepared
+from kernelproof.impl.term.detach import HOLD_SECONDS
 from kernelproof.impl.term.relay import TIMED_OUT, Ended, Relay
 
 
@@ -35,14 +33,18 @@ async def copy_terminal_async(
     Raises:
         OSError, ValueError: as copy_terminal.
     """
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    with ExitStack() as stack:
-        stack.enter_context(non_blocking_master(master))
-        source = stack.enter_context(non_blocking(stdin, os.O_RDONLY))
-        sink = stack.enter_context(non_blocking(stdout, os.O_WRONLY))
-        matcher = DetachMatcher(detach_keys, hold_seconds) if detach_keys else None
-        relay = Relay(master, source, sink, matcher=matcher, pidfd=pidfd, send_end=send_end, on_output=on_output)
-        follower = stack.enter_context(Follower(stdin, master)) if resize else None
+    with prepared(
+        master,
+        stdin,
+        stdout,
+        detach_keys=detach_keys,
+        hold_seconds=hold_seconds,
+        resize=resize,
+        pidfd=pidfd,
+        send_end=send_end,
+        on_output=on_output,
+        timeout_seconds=timeout_seconds,
+    ) as (relay, follower, deadline):
         driver = _Driver(relay, follower, deadline)
         try:
             return await driver.done

@@ -61,6 +61,42 @@ def copy_terminal(
         OSError: what read(2), write(2) and poll(2) give, but what only says that a side has ended: EIO and EPIPE.
         ValueError: resize outside the main thread.
     """
+    with prepared(
+        master,
+        stdin,
+        stdout,
+        detach_keys=detach_keys,
+        hold_seconds=hold_seconds,
+        resize=resize,
+        pidfd=pidfd,
+        send_end=send_end,
+        on_output=on_output,
+        timeout_seconds=timeout_seconds,
+    ) as (relay, follower, deadline):
+        return _run(relay, deadline, follower)
+
+
+proxy = copy_terminal
+
+
+@contextmanager
+def prepared(
+    master: int,
+    stdin: int,
+    stdout: int,
+    *,
+    detach_keys: bytes,
+    hold_seconds: float,
+    resize: bool,
+    pidfd: int | None,
+    send_end: bool,
+    on_output: Callable[[bytes], object] | None,
+    timeout_seconds: float | None,
+) -> Iterator[tuple[Relay, Follower | None, float | None]]:
+    """Give what a copy is driven with, its deadline too, on descriptors that do not block; they are put back after it.
+
+    Raises as copy_terminal.
+    """
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     with ExitStack() as stack:
         stack.enter_context(non_blocking_master(master))
@@ -68,11 +104,7 @@ def copy_terminal(
         sink = stack.enter_context(non_blocking(stdout, os.O_WRONLY))
         matcher = DetachMatcher(detach_keys, hold_seconds) if detach_keys else None
         relay = Relay(master, source, sink, matcher=matcher, pidfd=pidfd, send_end=send_end, on_output=on_output)
-        follower = stack.enter_context(Follower(stdin, master)) if resize else None
-        return _run(relay, deadline, follower)
-
-
-proxy = copy_terminal
+        yield relay, stack.enter_context(Follower(stdin, master)) if resize else None, deadline
 
 
 def _run(relay: Relay, deadline: float | None, follower: Follower | None) -> Ended:
