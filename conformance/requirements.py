@@ -62,6 +62,7 @@ _FAMILIES = {
 _PROFILES = {
     **dict.fromkeys(("command:podman", "command:runc", "command:crun", "command:busybox"), "runtimes"),
     **dict.fromkeys(("command:userdbctl", "command:homectl"), "systemd"),
+    **dict.fromkeys(("command:newuidmap", "command:newgidmap", "command:nologin"), "accounts"),
     "boot:cgroup_no_v1=named": "no-v1-named",
     "boot-without-lsm:landlock": "no-landlock",
 }
