@@ -91,7 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; check numbers.
 
     Raises:
-        UsageError: `--vm-timeout` is not a time, or `--vm-repeat` no number of times.
+        UsageError: `--vm-timeout` is not a time, `--vm-repeat` no number of times, or a path of ours may have misled
+            pytest.
     """
     text = "machine(profile='plain', time='virtual'): run this test in a machine of its own"
     config.addinivalue_line("markers", text)
@@ -101,6 +102,17 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--vm-repeat {config.getoption('vm_repeat')}: once at least, please")
     if config.getoption("trace") and config.getoption("numprocesses", None):
         raise pytest.UsageError("--trace needs the terminal, which workers do not have: run with -n 0")
+    _refuse_wrong_root(config)
+
+
+def _refuse_wrong_root(config: pytest.Config) -> None:
+    # pytest looks for the project before it knows our options, and takes a path behind one for a test's: then it finds
+    # no ini file of the project, or another one.
+    here, words = config.invocation_params.dir, config.invocation_params.args
+    for name in ("kernel_image", "modules", "kernel_tree", "guest_root"):
+        option, path = f"--{name.replace('_', '-')}", config.getoption(name)
+        if option in words and not (here / path).is_relative_to(here) and config.getoption("inifilename") is None:
+            raise pytest.UsageError(f"write {option}={path}: pytest looks for the project at a path behind a space")
 
 
 def chosen_kernels(config: pytest.Config) -> str:

@@ -135,6 +135,20 @@ def test_wrong_timeout(seconds: str, pytester: pytest.Pytester, run: Run) -> Non
     assert run(f"--vm-timeout={seconds}").ret == pytest.ExitCode.USAGE_ERROR
 
 
+def test_path_that_misleads_pytest(
+    pytester: pytest.Pytester, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A path behind an option, without `=`, would make pytest look for the project there: it is refused."""
+    image = tmp_path_factory.mktemp("elsewhere") / "bzImage"
+    image.touch()
+    pytester.makepyfile("def test_here(): pass")
+    result = run("--kernel-image", str(image))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: write --kernel-image={image}: *"])
+    run(f"--kernel-image={image}").assert_outcomes(passed=1)
+    run("--kernel-image", "bzImage").assert_outcomes(passed=1)
+
+
 def test_collecting_only(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
     """--collect-only makes no machine."""
     pytester.makepyfile(TEST)

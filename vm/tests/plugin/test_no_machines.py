@@ -39,6 +39,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 @pytest.mark.usefixtures("_namespaces")
 def test_fresh_namespaces(pytester: pytest.Pytester) -> None:
     """Each test has processes, host name, interfaces, mounts and IPC of its own, and leaves nothing to the next."""
+    before = os.uname()
     pytester.makepyfile(
         """
         import os, pathlib, pytest, socket, subprocess
@@ -57,6 +58,7 @@ def test_fresh_namespaces(pytester: pytest.Pytester) -> None:
         """
     )
     run(pytester).assert_outcomes(passed=2)
+    assert os.uname() == before
     assert "sleep\x001000\x00" not in _command_lines()
 
 
