@@ -98,10 +98,11 @@ class Host:
 
     def _open(self, items: Sequence[pytest.Item], key: MachineKey, *, debugs: bool = False) -> OpenSession | Loss:
         chosen = [each for each in items if ASSIGNMENT in each.stash and each.stash[ASSIGNMENT].key == key]
-        self._left[key] = len(chosen)
         began = time.monotonic()
         try:
-            plan = self._plans[key] = plan_for(self._config, key, chosen, debugs=debugs or self._options.debugs)
+            plan = plan_for(self._config, key, chosen, debugs=debugs or self._options.debugs)
+            if not debugs:  # one more of a kind that others may have
+                self._left[key], self._plans[key] = len(chosen), plan
             if self._borrower is not None:
                 return self._borrower.open(plan, len(chosen))
             with open_progress_of(self._config) as progress:
