@@ -74,10 +74,10 @@ class _Flow:
         self.has_ended = not data
         return data
 
-    def write(self, data: bytes) -> None:
-        """Write what the sink takes, and keep the rest."""
+    def write(self, data: bytes) -> bool:
+        """Write what the sink takes, keep the rest, and return whether there is none."""
         if self.is_sink_gone or not data:
-            return
+            return not self.is_sink_gone
         try:
             written = os.write(self.sink, data)
         except BlockingIOError:
@@ -87,9 +87,13 @@ class _Flow:
                 raise
             self.is_sink_gone = True
             self.pending = b""
-            return
+            return False
         self.count += written
-        self.pending = data[written:] if written < len(data) else b""
+        if written == len(data):
+            self.pending = b""
+            return True
+        self.pending = data[written:]
+        return False
 
 
 class Relay:
@@ -177,18 +181,17 @@ class Relay:
         self._see_end()
 
     def _take_output(self) -> None:
-        out = self._out
+        out, read, write, on_output = self._out, self._out.read, self._out.write, self._on_output
+        if out.pending or out.has_ended or out.is_sink_gone:
+            return
         for _ in range(_READS):
-            if out.pending or out.has_ended or out.is_sink_gone:
-                return
-            data = out.read()
+            data = read()
             if not data:
                 return
-            if self._on_output is not None:
-                self._on_output(data)
-            out.write(data)
-            if len(data) < _TERMINAL_PIECE:
-                return  # that was all there is
+            if on_output is not None:
+                on_output(data)
+            if not write(data) or len(data) < _TERMINAL_PIECE:
+                return  # the sink takes no more now, or that was all there is
 
     def _take_input(self, now: float) -> None:
         flow = self._in
