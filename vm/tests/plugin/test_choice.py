@@ -110,6 +110,27 @@ def test_profiles_have_machines_of_their_own(pytester: pytest.Pytester, local: L
     assert local.provider.events == ["clone", "clone", "close", "clone", "close"]
 
 
+def test_order(pytester: pytest.Pytester, run: Run) -> None:
+    """Kernel after kernel, of each one kind of machine after the other; the host's items keep their places."""
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.machine(profile="disk")
+        def test_disk(): pass
+        @pytest.mark.machine
+        def test_plain(): pass
+        def test_here(): pass
+        @pytest.mark.machine(profile="disk")
+        def test_disk_again(): pass
+        """
+    )
+    result = run("-v", kernel="5.10,6.12")
+    result.assert_outcomes(passed=7)
+    order = [line.partition("::")[2].split()[0] for line in result.outlines if " PASSED" in line]
+    first = ["test_disk@5.10", "test_disk_again@5.10", "test_here", "test_plain@5.10"]
+    assert order == [*first, "test_disk@6.12", "test_disk_again@6.12", "test_plain@6.12"]
+
+
 @pytest.mark.parametrize("arguments", ["'disk'", "profil='disk'", "time='unreal'", "profile=3"])
 def test_wrong_marker(arguments: str, pytester: pytest.Pytester, run: Run) -> None:
     """A marker with anything but a profile and a known kind of time is a usage error that names the item."""
