@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,16 +56,18 @@ def test_status_of_nobody(tmp_path: Path) -> None:
 def test_no_id_reaches_the_kernel(number: int) -> None:
     """What is no id, -1 and 4294967295 among it, is refused, and the process is as before."""
     before = read_credentials()
-    for refused in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: set_uids(number),
         lambda: set_gids(number),
         lambda: set_groups([0, number]),
         lambda: become(ExecUser(number, 0)),
         lambda: become(ExecUser(0, number)),
-        lambda: acting_as(number).__enter__(),
-    ):
+    )
+    for refused in calls:
         with pytest.raises(IdRangeError):
             refused()
+    with pytest.raises(IdRangeError), acting_as(number):
+        pytest.fail("the block was entered")
     assert read_credentials() == before
 
 

@@ -259,10 +259,12 @@ def test_resize_reaches_a_program_through_the_copy(pair: PseudoterminalPair) -> 
         with pair.spawn(["sh", "-c", script]) as process:
 
             def relay() -> None:
+                os.setsid()
+                set_controlling_terminal(terminal)
                 with raw(terminal):
                     copy_terminal(pair.master, terminal, terminal, resize=True, pidfd=process.pidfd)
 
-            pid = fork(lambda: (os.setsid(), set_controlling_terminal(terminal), relay()))
+            pid = fork(relay)
             read_until(local.master, b"ready")
             local.resize(WindowSize(33, 44))
             os.write(local.master, b"\n")

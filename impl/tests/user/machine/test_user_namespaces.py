@@ -140,7 +140,7 @@ def test_namespace_in_a_namespace() -> None:
 
         answer = run(nest)
     assert answer["plain"] == "EPERM"
-    inner = IdMap([tuple(extent) for extent in answer["inner"]])  # type: ignore[misc]
+    inner = IdMap([tuple(extent) for extent in answer["inner"]])
     assert inner == IdMap([(0, 0, 10), (10, 10, 10)])
     both = inner.compose(outer)
     assert [both.outside_id(each) for each in (0, 9, 10, 19, 20)] == [100000, 100009, 200000, 200009, None]
