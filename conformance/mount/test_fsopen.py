@@ -272,3 +272,33 @@ def test_open_file_outlives_the_mount(seen: Seen) -> None:
     os.write(fd, b"still here")
     assert seen(os.pread(fd, 100, 0)) == b"still here"
     os.close(fd)
+
+
+@behaviour("mount.fsopen.short-buffer-consumes", subject="impl")
+def test_short_buffer_loses_the_message(refusal: Refusal, seen: Seen) -> None:
+    """A message that did not fit is gone."""
+    with context_of() as fd:
+        assert refusal(calls.fsconfig, fd, FsConfig.SET_STRING, "frobnicate", "1") == "EINVAL"
+        assert refusal(os.read, fd, 4) == "EMSGSIZE"
+        assert seen.errno_of(os.read, fd, 1000) == "ENODATA"
+
+
+@behaviour("mount.fsconfig.create-ro-mismatch-ebusy", subject="impl")
+def test_create_with_other_flags(refusal: Refusal, seen: Seen) -> None:
+    """A superblock that exists read-write is not created read-only."""
+    answers = []
+    for options in ("rw", "ro"):
+        with mount.FsContext("sysfs") as context:
+            context.set_flag(options)
+            answers.append(refusal(context.create))
+    assert answers[0] == "no error"
+    assert seen(answers[1]) == "EBUSY"
+
+
+@behaviour("mount.fsmount.before-create-ebusy", subject="impl")
+def test_fsmount_before_create(refusal: Refusal, seen: Seen) -> None:
+    """What is not created can't be mounted."""
+    with mount.FsContext("tmpfs") as context:
+        assert refusal(context.mount) != "no error"
+    with context_of() as fd:
+        assert seen.errno_of(calls.fsmount, fd) == "EBUSY"

@@ -239,3 +239,12 @@ def test_mountstats_of_another_user(tree: Path, as_nobody: InOthersSkin, refusal
     folder = tree / "a" / str(os.getpid())
     answers = as_nobody(lambda: [refusal(os.open, folder / name, os.O_RDONLY) for name in ("mountstats", "cmdline")])
     assert seen(answers) == ["EACCES", "no error"]
+
+
+@behaviour("mount.mountstats.nodevice", subject="impl")
+def test_mountstats_without_a_device(tree: Path, seen: Seen) -> None:
+    """A mount without device begins with "nodevice"."""
+    mount.mount(None, tree / "a", "tmpfs", "")
+    lines = Path("/proc/self/mountstats").read_text().splitlines()
+    (line,) = [line for line in lines if f" mounted on {tree}/a " in line]
+    assert seen(line.partition(" mounted on ")[0]) == "nodevice"

@@ -95,3 +95,10 @@ def test_what_is_below_follows(tree: Path, lines_below: LinesBelow, seen: Seen) 
         name: line.id for name, line in before.items()
     }
     assert lines_below(tree / "a") == {}
+
+
+@behaviour("mount.move.root-einval", subject="impl")
+def test_root_can_t_be_moved(tree: Path, refusal: Refusal, seen: Seen) -> None:
+    """The root can't be moved."""
+    assert refusal(mount.move, "/", tree / "a") != "no error"
+    assert seen.errno_of(calls.mount, "/", tree / "a", None, MountFlag.MOVE) == "EINVAL"

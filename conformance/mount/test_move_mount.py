@@ -9,11 +9,13 @@ from kernelproof import behaviour
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls import mount as calls
 from kernelproof.impl._syscalls.mount import AT_FDCWD, MoveMountFlag, OpenTreeFlag
+from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl.mount import DetachedMount
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kernelproof.conformance.conftest import InChild
     from kernelproof.conformance.mount.conftest import InOthersSkin, LineAt, MountAt, Refusal
     from kernelproof.conformance.seen import Seen
 
@@ -150,3 +152,16 @@ def test_parent_must_not_be_shared(tree: Path, refusal: Refusal, seen: Seen) -> 
     mount.make_private(tree)
     answers.append(refusal(calls.move_mount, AT_FDCWD, tree / "a", AT_FDCWD, tree / "b"))
     assert seen(answers) == ["EINVAL", "no error"]
+
+
+@behaviour("mount.move-mount.beneath-root-einval", subject="impl")
+def test_beneath_the_root(in_child: InChild, refusal: Refusal, seen: Seen) -> None:
+    """Nothing is attached beneath the root."""
+
+    def attach() -> str:
+        unshare(CloneFlag.NEWNS)
+        mount.make_rprivate("/")
+        with mount.mount_tmpfs() as made:
+            return refusal(made.attach, "/", beneath=True)
+
+    assert seen(in_child(attach)) == "EINVAL"

@@ -364,3 +364,16 @@ def test_limit_on_a_tree(tree: Path, lines_below: LinesBelow, refusal: Refusal, 
         MOUNT_MAX.write_text(before)
     assert refusal(mount.bind, tree / "a", tree / "b", recursive=True) == "no error"
     assert refused == "ENOSPC"
+
+
+@behaviour("mount.ns.userns-bpf-allowed", subject="impl")
+def test_bpf(tree: Path, as_guest_root: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
+    """Root of a user namespace mounts the bpf filesystem."""
+    answers = as_guest_root(
+        lambda: [
+            refusal(mount.force_mount, "bpf", tree / "a", "bpf", ""),
+            refusal(calls.mount, "bpf", tree / "b", "bpf"),
+        ]
+    )
+    assert answers[0] == answers[1]
+    assert seen(answers[1]) == "no error"

@@ -163,3 +163,10 @@ def test_remount_wins_over_bind(tree: Path, line_at: LineAt, mount_at: MountAt, 
     assert seen((after.id, after.root)) == (before.id, before.root)
     mount.unmount(tree / "b")
     assert mount_at(tree / "b") is None
+
+
+@behaviour("mount.new.bind-empty-source", subject="impl")
+def test_bind_of_an_empty_source(tree: Path, refusal: Refusal, seen: Seen) -> None:
+    """An empty source to bind is a path that does not exist."""
+    assert refusal(mount.bind, "", tree / "a") != "no error"
+    assert seen.errno_of(calls.mount, "", tree / "a", None, MountFlag.BIND) == "ENOENT"

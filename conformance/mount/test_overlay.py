@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -401,3 +402,39 @@ def test_one_device(overlay: Overlay, line_at: LineAt, seen: Seen) -> None:
     assert line_at(overlay.merged).fstype == "overlay"
     assert numbers != {overlay.tree.stat().st_dev}
     assert len(seen(numbers)) == 1
+
+
+@behaviour("mount.overlay.metacopy-xattr", subject="impl")
+def test_metacopy(overlay: Overlay, seen: Seen) -> None:
+    """With metacopy=on a change of the mode copies no data, and marks the upper file."""
+    (overlay.lower / "file").write_text("content")
+    overlay.mount("metacopy=on")
+    (overlay.merged / "file").chmod(0o600)
+    assert (overlay.upper / "file").stat().st_blocks == 0
+    assert (overlay.merged / "file").read_text() == "content"
+    names = [name for name in os.listxattr(overlay.upper / "file") if name.endswith(".metacopy")]
+    assert seen(names) == ["trusted.overlayfs.metacopy"]
+
+
+@behaviour("mount.overlay.workdir-must-be-empty", subject="impl")
+def test_work_directory_with_a_file(overlay: Overlay, refusal: Refusal, seen: Seen) -> None:
+    """A work directory with something in it is refused."""
+    (overlay.work / "file").touch()
+    by_library = refusal(overlay.mount)
+    mount.unmount_recursive(overlay.merged)
+    assert seen.errno_of(calls.mount, "overlay", overlay.merged, "overlay", 0, overlay.data()) != "no error"
+    assert by_library != "no error"
+
+
+@behaviour("mount.overlay.lowerdir-plus-colon-shown", subject="impl")
+def test_colon_as_it_is_shown(overlay: Overlay, seen: Seen) -> None:
+    """A colon in a layer given by "lowerdir+" is shown as \\072."""
+    layer = overlay.tree / "a:b"
+    layer.mkdir()
+    with mount.mount_overlay([layer, overlay.second]) as made:
+        made.attach(overlay.merged)
+    with open("/proc/self/mountinfo", encoding="ascii") as file:
+        (line,) = [line for line in file if f" {overlay.merged} " in line]
+    shown = re.search(r"/a([^a-z/]+)b", line.split(" - ")[1])
+    assert shown is not None
+    assert seen(shown[1]) == "\\072"

@@ -15,7 +15,7 @@ from kernelproof.impl._syscalls.mount import LSMT_ROOT, StatmountMask
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kernelproof.conformance.mount.conftest import LineAt
+    from kernelproof.conformance.mount.conftest import InOthersSkin, LineAt, Refusal
     from kernelproof.conformance.seen import Seen
 
 _statmount = Call("statmount", request=BYTES, buffer=BUFFER, size=ULONG, flags=UINT)
@@ -120,3 +120,16 @@ def test_below_a_mount(tree: Path, seen: Seen) -> None:
     below = {mount.mount_id(tree / name) for name in ("a", "a/sub")}
     assert ids_below(mount.mount_id(tree)) == below
     assert seen(list(calls.listmount(mount.mount_id(tree / "a/sub"), 10))) == []
+
+
+@behaviour("mount.statmount.needs-cap-sys-admin", subject="impl")
+def test_capability_is_needed(tree: Path, as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
+    """Without CAP_SYS_ADMIN neither call tells of the own mount namespace."""
+    root = mount.mount_id("/")
+    answers = as_nobody(
+        lambda: [
+            refusal(calls.statmount, root, StatmountMask.MNT_BASIC, bytearray(4096)),
+            refusal(calls.listmount, LSMT_ROOT, 10),
+        ]
+    )
+    assert seen(answers) == ["EPERM", "EPERM"]

@@ -184,3 +184,12 @@ def test_ramfs_has_no_limit(tree: Path, seen: Seen) -> None:
     mount.mount("x", tree / "a", "ramfs", "size=1M")
     (tree / "a/file").write_bytes(bytes(2 << 20))
     assert seen((tree / "a/file").stat().st_size) == 2 << 20
+
+
+@behaviour("mount.tmpfs.user-xattr", subject="impl")
+def test_attributes_of_users(tree: Path, refusal: Refusal, seen: Seen) -> None:
+    """A user's extended attribute is refused, a trusted one is not."""
+    mount.mount("x", tree / "a", "tmpfs", "")
+    (tree / "a/file").touch()
+    assert refusal(os.setxattr, tree / "a/file", "trusted.a", b"x") == "no error"
+    assert seen.errno_of(os.setxattr, tree / "a/file", "user.a", b"x") == "EOPNOTSUPP"
