@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from kernelproof.impl.mount.__main__ import main
 
 pytestmark = pytest.mark.machine
 
+EPOLL_WAIT = {"232", "281", "22"}  # epoll_wait and epoll_pwait of x86-64, epoll_pwait of the generic table
 COLUMNS = "TARGET,SOURCE,FSTYPE,OPTIONS,MAJ:MIN,FSROOT,VFS-OPTIONS,FS-OPTIONS,OPT-FIELDS,PROPAGATION"
 
 
@@ -83,26 +86,29 @@ def test_find_and_mount(many: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert wrong.value.code == 2
 
 
+def wait_until_it_waits(process: subprocess.Popen[str], timeout_seconds: float) -> None:
+    """Wait until a process is inside epoll_wait(2), by what procfs says of its system call."""
+    pidfd = os.pidfd_open(process.pid)
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    deadline = time.monotonic() + timeout_seconds
+    while Path(f"/proc/{process.pid}/syscall").read_text().split()[0] not in EPOLL_WAIT:
+        assert time.monotonic() < deadline
+        assert not ended.poll(20), "the command ended"
+    os.close(pidfd)
+
+
 def test_watch_prints_until_it_is_interrupted(many: Path) -> None:
     """Each change is a line of JSON at once, and Ctrl-C ends it without a traceback."""
     command = [sys.executable, "-m", "kernelproof.impl.mount", "watch", "--json"]
     (many / "c").mkdir()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        # It watches from some moment on: mounts are made until the first is told.
-        pid = os.fork()
-        if pid == 0:
-            while True:
-                mount.force_mount("seen", many / "c", "tmpfs", "")
-                mount.force_unmount(many / "c")
-        try:
-            change = json.loads(process.stdout.readline())
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        assert process.stderr is not None
+        wait_until_it_waits(process, 60)
+        mount.force_mount("seen", many / "c", "tmpfs", "")
+        change = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-        assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-    assert change["action"] in ("added", "removed")
-    assert {**change.get("old", {}), **change.get("new", {})}["source"] == "seen"
+    assert (change["action"], change["new"]["source"]) == ("added", "seen")

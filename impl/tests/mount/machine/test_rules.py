@@ -32,13 +32,10 @@ def read_records() -> object:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Processor time, the best of three."""
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+    """Processor time."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 @pytest.mark.rule("M4", ours=read_records, wrong=read_lines)
@@ -50,14 +47,15 @@ def test_table_of_slaves_is_read_as_fast_as_one_of_peers(place: Path, subject: C
         if error.errno == errno.ENOSYS:
             pytest.skip("this kernel has no statmount (Linux 6.8)")
         raise
-    mount.make_shared(place)
+    mount.mount("source", place / "a", "tmpfs", "shared")
     for number in range(1500):
-        (place / f"{number}").mkdir()
-        mount.bind(place / "a", place / f"{number}")
+        target = f"{place}/{number}"
+        os.mkdir(target)
+        calls.mount(f"{place}/a", target, None, MountFlag.BIND)
     owner = seconds_of(subject)
     with Namespace(propagation="rslave"):
         slave = seconds_of(subject)
-    assert slave < 2 * owner
+    assert slave < 1.5 * owner
 
 
 def remount_with_what_was_asked(source: Path, target: Path) -> None:
