@@ -24,6 +24,7 @@ _NUMBERS = {
     "capget": (125, 90),
     "capset": (126, 91),
     "pivot_root": (155, 41),
+    "bpf": (321, 280),
     "statx": (332, 291),
     "open_tree": (428, 428),
     "move_mount": (429, 429),

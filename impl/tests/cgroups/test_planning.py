@@ -237,6 +237,7 @@ class Recorded:
         self.written.append((file, value))
 
 
+@pytest.mark.rule("C+3")
 def test_a_refused_write_undoes_those_before() -> None:
     """The first error is the one that is raised, with file, value and limit; the old texts are written back."""
     files = Recorded("c")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,25 @@ def test_memory_limits_are_told_as_the_kernel_keeps_them(hierarchy: Mount) -> No
         with Cgroup.open("/", read_layout()) as root:
             root.add(0)
         cgroup.remove()
+
+
+def _remove_files_too(cgroup: Cgroup) -> None:
+    shutil.rmtree(cgroup.directory.path)
+
+
+@pytest.mark.rule("C9", ours=lambda cgroup: cgroup.remove(0.1), wrong=_remove_files_too, raises=OSError)
+def test_a_removal_that_fails_names_who_is_inside(
+    subject: Callable[[Cgroup], None], hierarchy: Mount, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """The error has the process, its state and its name."""
+    hierarchy("v2")
+    with Cgroup.create("box", read_layout()) as cgroup:
+        cgroup.add(sleeper.pid)
+        with pytest.raises(StillBusyError) as busy:
+            subject(cgroup)
+        ((pid, state, name),) = busy.value.holders
+        assert (pid, state) == (sleeper.pid, "S")
+        assert name.startswith("python")
 
 
 def test_names_that_lead_out(layout: Layout) -> None:
