@@ -2,7 +2,7 @@
 
 A QEMU gets `PR_SET_PDEATHSIG` SIGKILL from setpriv(1): no code of ours runs between fork and exec. That signal comes
 when the *thread* that forked ends, so one thread forks all. A starter that died before the child asked for the signal
-never sends it; such a QEMU ends by itself, because it opens its memory through the starter's `/proc/PID/fd`.
+never sends it; so the child looks, once it has asked, whether that is still its parent.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ class Usage:
     peak_bytes: int
     status: int
 
+
+# Run by sh(1) after setpriv, with the starter's PID as $0. QEMU opens its memory through the starter's `/proc/PID/fd`,
+# and would end without it; but a starter that is being killed has that for a moment longer than it has children.
+GUARD = 'unset PWD OLDPWD SHLVL; [ "$PPID" = "$0" ] && exec "$@"'  # (unset: what the shell itself adds)
+_SHELL = "/bin/sh"
 
 _Job = Callable[[], None]
 
@@ -81,7 +86,7 @@ class Spawner:
         def fork() -> None:
             try:
                 process = subprocess.Popen(
-                    (setpriv, "--pdeathsig", "KILL", "--", *command),
+                    (setpriv, "--pdeathsig", "KILL", "--", _SHELL, "-c", GUARD, str(os.getpid()), *command),
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,

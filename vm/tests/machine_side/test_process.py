@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kernelproof.vm.errors import ProvisionError
-from kernelproof.vm.process import Child, Spawner
+from kernelproof.vm.process import GUARD, Child, Spawner
 
 SLEEP = ("/bin/sleep", "1000")
 
@@ -102,3 +103,12 @@ def test_program_that_is_not_there() -> None:
     child = spawn(Spawner(), "/absent/program")
     assert has_ended(child, 30)
     assert os.waitstatus_to_exitcode(child.close().status) in (1, 127)
+
+
+def test_child_of_another_is_not_started() -> None:
+    """What finds, when it has asked for the signal, that its parent is not who started it, does not become QEMU."""
+    for parent, output in ((os.getpid(), "started\n"), (4194305, "")):  # no process has that number
+        command = ["/bin/sh", "-c", GUARD, str(parent), "echo", "started"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == (output, "")
+        assert (done.returncode == 0) == bool(output)
