@@ -4,6 +4,8 @@ All sessions share the environment `.venv`, which start.py makes from requiremen
 unchanged. So nox makes none of its own; a session that is run by a nox from elsewhere asks start.py for it first.
 """
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.5"
@@ -93,12 +95,24 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """What clones and runs take against their limits, on an idle machine; --fresh and --virtme for more."""
+    """Figures against their limits, on an idle machine: clone and start_up, or those named (--list shows them).
+
+    `--fresh` measures a first run too, `--virtme` a peer that boots for each test.
+    """
     set_up(session)
-    run(session, "python", "benchmarks/clone.py")
-    run(session, "python", "benchmarks/start_up.py", *(word for word in session.posargs if word == "--fresh"))
-    if "--virtme" in session.posargs:
-        run(session, "python", "benchmarks/virtme.py")
+    there = sorted(
+        path.stem for path in Path("benchmarks").glob("*.py") if 'if __name__ == "__main__"' in path.read_text()
+    )
+    if "--list" in session.posargs:
+        session.log("figures: %s", " ".join(there))
+        return
+    words = [word for word in session.posargs if not word.startswith("-")]
+    if unknown := sorted(set(words) - set(there)):
+        session.error(f"no figures called {' '.join(unknown)}; there are {' '.join(there)}")
+    names = words or ["clone", "start_up", *(["virtme"] if "--virtme" in session.posargs else [])]
+    for name in names:
+        fresh = ["--fresh"] if name == "start_up" and "--fresh" in session.posargs else []
+        run(session, "python", f"benchmarks/{name}.py", *fresh)
 
 
 @nox.session
