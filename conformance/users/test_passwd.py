@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kernelproof.conformance.seen import Seen
     from kernelproof.conformance.users.conftest import AddLines, RunCommand
 
+PERMIT = "auth sufficient pam_rootok.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
 ADA = "ada:x:4001:4002:Ada Lovelace,,,:/home/ada:/bin/sh\n"
 
 
@@ -42,7 +43,8 @@ def test_line_has_seven_fields(add_lines: AddLines, seen: Seen) -> None:
 def test_empty_shell(add_lines: AddLines, run: RunCommand, seen: Seen) -> None:
     """su to a user without shell runs /bin/sh; a look-up returns the field empty, and resolve_user gives /bin/sh."""
     add_lines(passwd="ada:x:4001:4002::/:\n", shadow="ada:*:20000:0:99999:7:::\n", group="ada:x:4002:\n")
-    Path("/etc/pam.d/su").write_text("auth sufficient pam_rootok.so\naccount required pam_permit.so\n")
+    for service in ("su", "other"):  # PAM refuses all if it cannot read the second
+        Path("/etc/pam.d", service).write_text(PERMIT)
     assert [lookup_user("ada").shell, resolve_user("ada").shell] == ["", "/bin/sh"]
     assert seen(run("su", "ada", "-c", "readlink /proc/$$/exe; id -u").out.split()) == ["/usr/bin/dash", "4001"]
 

@@ -117,7 +117,7 @@ def parse_user_record(
         "x",
         uid,
         uid if gid is None else gid,
-        fields.text("realName") or "",
+        fields.text("realName") or name,  # as nss-systemd fills the comment of passwd
         fields.path("homeDirectory") or _home(name, uid, disposition),
         fields.path("shell") or _shell(uid, disposition),
     )

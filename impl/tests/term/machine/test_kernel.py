@@ -8,6 +8,7 @@ import signal
 import socket
 import termios
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def fork(function: Callable[[], object]) -> int:
             function()
             status = 0
         finally:
+            if status:
+                traceback.print_exc()
             os._exit(status)
     return pid
 
@@ -126,22 +129,32 @@ def test_peer_across_mount_namespaces(tmp_path: Path) -> None:
         connection.close()
 
 
-def test_fake_peer_is_not_taken(tmp_path: Path) -> None:
-    """A file put at /dev/pts/0 in the mount namespace is not what the pair opens."""
+def test_fake_peer_is_not_taken(pair: PseudoterminalPair) -> None:
+    """A file at the peer's path in another mount namespace is not opened; where that hides the devpts, it is ENODEV."""
 
     def fake() -> None:
         unshare(CloneFlag.NEWNS)
         mount(None, "/", None, MountFlag.REC | MountFlag.PRIVATE)
-        with PseudoterminalPair.open(SIZE) as pair:
+        umount2("/dev/pts", UnmountFlag.DETACH)
+        mount("tmpfs", "/dev/pts", "tmpfs")
+        Path(pair.name).write_text("fake")
+        peer = pair.peer()
+        os.write(pair.master, b"line\n")
+        assert os.read(peer, 100) == b"line\n"
+        assert Path(pair.name).read_text() == "fake"
+
+    def fake_under_ones_own_feet() -> None:
+        unshare(CloneFlag.NEWNS)
+        mount(None, "/", None, MountFlag.REC | MountFlag.PRIVATE)
+        with PseudoterminalPair.open(SIZE) as own:
             umount2("/dev/pts", UnmountFlag.DETACH)
             mount("tmpfs", "/dev/pts", "tmpfs")
-            Path(pair.name).write_text("fake")
-            peer = pair.peer()
-            os.write(pair.master, b"line\n")
-            assert os.read(peer, 100) == b"line\n"
-            assert Path(pair.name).read_text() == "fake"
+            Path(own.name).write_text("fake")
+            with pytest.raises(OSError, match="No such device"):
+                own.peer()
 
-    assert os.waitpid(fork(fake), 0)[1] == 0
+    for function in (fake, fake_under_ones_own_feet):
+        assert os.waitpid(fork(function), 0)[1] == 0
 
 
 def test_console_socket_between_users(pair: PseudoterminalPair) -> None:
