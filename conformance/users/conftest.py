@@ -15,14 +15,14 @@ class AddLines(Protocol):
 
 
 class AddRecord(Protocol):
-    def __call__(self, directory: str = "/etc/userdb", **fields: object) -> None: ...
+    def __call__(self, directory: str = "/etc/userdb", /, **fields: object) -> None: ...
 
 
 @pytest.fixture
 def add_record() -> AddRecord:
     """`add_record(userName="ada", uid=1)`: write a user record to a directory, with the link by uid."""
 
-    def add(directory: str = "/etc/userdb", **fields: object) -> None:
+    def add(directory: str = "/etc/userdb", /, **fields: object) -> None:
         Path(directory).mkdir(parents=True, exist_ok=True)
         Path(directory, f"{fields['userName']}.user").write_text(json.dumps(fields))
         Path(directory, f"{fields['uid']}.user").symlink_to(f"{fields['userName']}.user")
