@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
 
+from kernelproof.conformance.mount.overlays import Overlay
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls.identity import setgroups
 from kernelproof.impl._syscalls.mount import UnmountFlag, umount2
@@ -79,6 +80,12 @@ def peers(tree: Path) -> tuple[Path, Path]:
     (tree / "a/x").mkdir()
     mount.bind(tree / "a", tree / "b")
     return tree / "a", tree / "b"
+
+
+@pytest.fixture
+def overlay(tree: Path) -> Overlay:
+    """An overlay that is not mounted yet."""
+    return Overlay(tree)
 
 
 @pytest.fixture
@@ -173,6 +180,19 @@ def as_nobody(in_child: InChild) -> InOthersSkin:
         return in_child(drop_and_call)
 
     return run
+
+
+def open_the_way(path: Path) -> Path:
+    """Let everybody reach a path: directories of tests are their owner's alone."""
+    for each in (path, *path.parents[:-1]):
+        each.chmod(each.stat().st_mode | 0o555)
+    return path
+
+
+@pytest.fixture
+def public_tree(tree: Path) -> Path:
+    """The tree, which everybody reaches."""
+    return open_the_way(tree)
 
 
 @pytest.fixture

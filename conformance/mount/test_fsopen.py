@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from errno import errorcode
+from errno import EOPNOTSUPP, errorcode
 from typing import TYPE_CHECKING
 
 from kernelproof import behaviour
@@ -120,7 +120,7 @@ def test_flag_with_a_value(refusal: Refusal, seen: Seen) -> None:
 def test_unknown_command(seen: Seen) -> None:
     """A command that is not defined is refused."""
     with context_of() as fd:
-        assert seen.errno_of(calls.fsconfig, fd, 99) == "EOPNOTSUPP"
+        assert seen.errno_of(calls.fsconfig, fd, 99) == errorcode[EOPNOTSUPP]
 
 
 @behaviour("mount.fsconfig.not-a-context-einval", subject="impl")
@@ -258,7 +258,7 @@ def test_detached_mount_can_be_used(tree: Path, seen: Seen) -> None:
 def test_detached_mount_is_not_listed(tree: Path, line_at: LineAt, seen: Seen) -> None:
     """A mount is in the table when it is attached, and not before."""
     with mount.FsContext("tmpfs", source="secret") as context, context.create().mount() as made:
-        with open("/proc/self/mountinfo", encoding="ascii") as file:
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
             assert seen([line for line in file if " secret " in line]) == []
         made.attach(tree / "a")
     assert line_at(tree / "a").source == "secret"

@@ -140,7 +140,7 @@ def test_owner_without_map(tree: Path, seen: Seen) -> None:
     os.chown(tree / "a/file", 1000, 0)
     with mount.map_ids(tree / "a", SHIFT) as made:
         made.attach(tree / "b")
-    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+    with open("/proc/sys/kernel/overflowuid", encoding="utf-8") as file:
         overflow = int(file.read())
     assert seen((tree / "b/file").stat().st_uid) == overflow == 65534
 

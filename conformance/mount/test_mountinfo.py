@@ -104,7 +104,7 @@ def test_relative_to_the_root(tree: Path, in_child: InChild, seen: Seen) -> None
     def look() -> list[str]:
         os.chroot(tree / "a")
         os.chdir("/")
-        with open("/proc/self/mountinfo", encoding="ascii") as file:
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
             return sorted(line.split(" ")[4] for line in file)
 
     assert seen(in_child(look)) == ["/", "/proc"]

@@ -23,14 +23,12 @@ UNMAPPED = 16  # the first page of a process is never mapped
 
 
 @behaviour("mount.new.requires-cap-sys-admin", subject="impl")
-def test_capability_is_needed(tree: Path, as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
+def test_capability_is_needed(public_tree: Path, as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
     """A process without CAP_SYS_ADMIN can't mount a tmpfs on a directory that it owns."""
-    os.chown(tree / "a", 65534, 65534)
+    target = public_tree / "a"
+    os.chown(target, 65534, 65534)
     answers = as_nobody(
-        lambda: [
-            refusal(mount.force_mount, "x", tree / "a", "tmpfs", ""),
-            refusal(calls.mount, "x", tree / "a", "tmpfs"),
-        ]
+        lambda: [refusal(mount.force_mount, "x", target, "tmpfs", ""), refusal(calls.mount, "x", target, "tmpfs")]
     )
     assert seen(answers) == ["EPERM", "EPERM"]
 
@@ -140,7 +138,7 @@ def test_magic_of_old_callers_is_ignored(tree: Path, line_at: LineAt, seen: Seen
 @behaviour("mount.new.filesystems-list", subject="impl")
 def test_types_that_are_listed_are_known(seen: Seen) -> None:
     """fsopen takes each type of /proc/filesystems."""
-    with open("/proc/filesystems", encoding="ascii") as file:
+    with open("/proc/filesystems", encoding="utf-8") as file:
         types = [line.split()[-1] for line in file]
     refused = []
     for name in types:

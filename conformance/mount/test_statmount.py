@@ -123,7 +123,7 @@ def test_below_a_mount(tree: Path, seen: Seen) -> None:
 
 
 @behaviour("mount.statmount.needs-cap-sys-admin", subject="impl")
-def test_capability_is_needed(tree: Path, as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
+def test_capability_is_needed(as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
     """Without CAP_SYS_ADMIN neither call tells of the own mount namespace."""
     root = mount.mount_id("/")
     answers = as_nobody(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from errno import EOPNOTSUPP, errorcode
 from typing import TYPE_CHECKING
 
 from kernelproof import behaviour
@@ -28,7 +29,7 @@ def size_of(path: Path) -> int:
 
 def memory_bytes() -> int:
     """The machine's memory, as tmpfs counts it: without what the kernel reserved."""
-    with open("/proc/meminfo", encoding="ascii") as file:
+    with open("/proc/meminfo", encoding="utf-8") as file:
         return 1024 * int(file.readline().split()[1])
 
 
@@ -192,4 +193,4 @@ def test_attributes_of_users(tree: Path, refusal: Refusal, seen: Seen) -> None:
     mount.mount("x", tree / "a", "tmpfs", "")
     (tree / "a/file").touch()
     assert refusal(os.setxattr, tree / "a/file", "trusted.a", b"x") == "no error"
-    assert seen.errno_of(os.setxattr, tree / "a/file", "user.a", b"x") == "EOPNOTSUPP"
+    assert seen.errno_of(os.setxattr, tree / "a/file", "user.a", b"x") == errorcode[EOPNOTSUPP]

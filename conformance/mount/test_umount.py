@@ -152,9 +152,9 @@ def test_link_is_not_followed(tree: Path, mount_at: MountAt, refusal: Refusal, s
 
 
 @behaviour("mount.umount.unprivileged-eperm", subject="impl")
-def test_capability_is_needed(tree: Path, as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
+def test_capability_is_needed(public_tree: Path, as_nobody: InOthersSkin, refusal: Refusal, seen: Seen) -> None:
     """A process without CAP_SYS_ADMIN can't unmount."""
-    mount.mount("x", tree / "a", "tmpfs", "")
-    tree.parent.chmod(0o755)
-    answers = as_nobody(lambda: [refusal(umount2, tree / "a"), refusal(mount.unmount, tree / "a")])
+    target = public_tree / "a"
+    mount.mount("x", target, "tmpfs", "")
+    answers = as_nobody(lambda: [refusal(umount2, target), refusal(mount.unmount, target)])
     assert seen(answers) == ["EPERM", "EPERM"]
