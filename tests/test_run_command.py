@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.cli import main, run, run_table
+from kernelproof.cli import machines, main, run, run_table
 from kernelproof.cli.run_table import TAIL, Kept
 
 LOCAL = [sys.executable, str(Path(__file__).with_name("local_command.py")), "run", "-q", "--no-files"]
@@ -179,6 +179,21 @@ def test_lost_machine(here: Path) -> None:
     [row] = json.loads((here / "results/9.1.json").read_text())["results"]
     assert (row["outcome"], row["clone"]) == ("broken", None)
     assert "Oops" in row["log"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ([*"abc", "Kernel panic - not syncing", *"de"], ["b", "c", "Kernel panic - not syncing", "d", "e"]),
+        ([*"ab"], ["a", "b"]),
+        (["BUG: x", *"y" * 100], ["BUG: x", *"y" * 39, "[61 more lines]"]),
+        ([*"y" * 100, "z"], [*"y" * 39, "z"]),
+    ],
+    ids=["panic", "short", "long", "no-trouble"],
+)
+def test_part_of_a_log(lines: list[str], shown: list[str]) -> None:
+    """Of a kernel log the lines that say why are shown: those after the first sign of trouble, else the last."""
+    assert machines.shorten_log(lines) == shown
 
 
 # --- several kernels

@@ -57,8 +57,17 @@ class Ingredients:
     facts: Mapping[str, Plain]
 
 
-def provide_base(ingredients: Ingredients, cache: Cache, progress: Progress, spawner: Spawner) -> Snapshot:
+def provide_base(
+    ingredients: Ingredients, cache: Cache, progress: Progress, spawner: Spawner, *, check: bool = True
+) -> Snapshot:
     """The base template, from the cache or booted. One that is damaged or does not answer is made anew, once.
+
+    Args:
+        ingredients: What it is made of.
+        cache: Where it is kept.
+        progress: Is told what is done.
+        spawner: Forks its machines.
+        check: Whether one from the cache has to answer first: half of what a machine costs that does little.
 
     Raises:
         ProvisionError: it does not boot (the error ends with its console), or the cache can't hold it.
@@ -71,7 +80,7 @@ def provide_base(ingredients: Ingredients, cache: Cache, progress: Progress, spa
         reason = "its files are damaged"
         if (folder := cache.find(KIND, digest)) is not None:
             try:
-                return _open_checked(ingredients, folder, spawner)
+                return _open_checked(ingredients, folder, spawner) if check else _open(ingredients, folder, spawner)
             except (MachineLost, OSError) as error:
                 reason = error.detail if isinstance(error, MachineLost) else str(error)
                 cache.drop(KIND, digest)
@@ -84,11 +93,15 @@ def provide_base(ingredients: Ingredients, cache: Cache, progress: Progress, spa
         return _open_checked(ingredients, cache.path(KIND, digest), spawner)
 
 
-def _open_checked(ingredients: Ingredients, folder: Path, spawner: Spawner) -> Snapshot:
+def _open(ingredients: Ingredients, folder: Path, spawner: Spawner) -> Snapshot:
     memory = os.open(folder / "memory", os.O_RDONLY | os.O_CLOEXEC)
     state = os.open(folder / "state", os.O_RDONLY | os.O_CLOEXEC)
     contents = open_contents(ingredients.spec.discs, folder)
-    snapshot = Snapshot(ingredients.spec, ingredients.program, memory, state, ingredients.facts, spawner, contents)
+    return Snapshot(ingredients.spec, ingredients.program, memory, state, ingredients.facts, spawner, contents)
+
+
+def _open_checked(ingredients: Ingredients, folder: Path, spawner: Spawner) -> Snapshot:
+    snapshot = _open(ingredients, folder, spawner)
     try:
         with snapshot.clone() as machine:
             machine.request({"kind": "ping"}, timeout=PING_SECONDS)

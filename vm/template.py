@@ -28,8 +28,7 @@ from kernelproof.vm.messages import Plain
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.profiles import Profile, find_profile
 from kernelproof.vm.provision import Provisioned, provision
-from kernelproof.vm.provision_progress import SilentProgress
-from kernelproof.vm.provision_types import Progress, Qemu
+from kernelproof.vm.provision_types import Progress, Qemu, SilentProgress
 from kernelproof.vm.qemu import OLDEST, MachineSpec, parse_newest_q35
 from kernelproof.vm.running import Program
 from kernelproof.vm.snapshot import SessionTemplate, Snapshot
@@ -55,6 +54,7 @@ class Template:
         project: The folder whose pyproject.toml says which Python packages the guest needs.
         accelerator: "tcg" or "kvm" to force one; by default $KERNELPROOF_ACCELERATOR, else what a real boot proves.
         wishes: A kernel or a root of one's own, more packages, more kernel words.
+        check: Whether one from the cache has to answer before it is used; as `provide_base` says.
 
     Raises:
         ValueError: not a kind of time.
@@ -72,6 +72,7 @@ class Template:
         project: Path | None = None,
         accelerator: str | None = None,
         wishes: Wishes = NO_WISHES,
+        check: bool = True,
     ) -> None:
         if time not in ("virtual", "real"):
             raise ValueError(f"time {time!r}: not virtual or real")
@@ -80,6 +81,7 @@ class Template:
         self._progress = SilentProgress() if progress is None else progress
         self._project = project
         self._wishes = wishes
+        self._check = check
         self._accelerator = accelerator or os.environ.get("KERNELPROOF_ACCELERATOR")
         self._spawner = Spawner()
 
@@ -130,7 +132,7 @@ class Template:
 
     @cached_property
     def _base(self) -> Snapshot:
-        return provide_base(self._ingredients, self._cache, self._progress, self._spawner)
+        return provide_base(self._ingredients, self._cache, self._progress, self._spawner, check=self._check)
 
     @cached_property
     def _ingredients(self) -> Ingredients:

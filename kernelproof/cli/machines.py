@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,9 @@ OWN_FAILURE = 125  # what went wrong was not the program's doing; as of env(1), 
 NOT_STARTED = 126
 NOT_FOUND = 127
 TIMED_OUT = 124
+_PING_SECONDS = 30.0  # 0.07 s measured
 _LOG_LINES = 40
+_TROUBLE = re.compile(r"Kernel panic|BUG:|Oops|WARNING:|general protection|sysrq:|AGENT DIED|Out of memory")
 
 
 def read_forward(text: str) -> Forward:
@@ -74,11 +77,22 @@ def open_machine(kernel: str, profile: str, wishes: Wishes, progress: Progress) 
     Raises:
         VmError: it could not be had.
     """
-    project = Path.cwd() if Path("pyproject.toml").is_file() else None
-    with Template(kernel, profile=profile, time="real", progress=progress, project=project, wishes=wishes) as template:
-        machine = template.clone()
+    try:
+        machine = _clone(kernel, profile, wishes, progress, check=False)
+    except MachineLost:  # the template may be of no use: it is tried, and made anew if so
+        machine = _clone(kernel, profile, wishes, progress, check=True)
     with machine:
         yield machine
+
+
+def _clone(kernel: str, profile: str, wishes: Wishes, progress: Progress, *, check: bool) -> Machine:
+    project = Path.cwd() if Path("pyproject.toml").is_file() else None
+    with Template(
+        kernel, profile=profile, time="real", progress=progress, project=project, wishes=wishes, check=check
+    ) as template:
+        machine = template.clone()
+        machine.request({"kind": "ping"}, timeout=_PING_SECONDS)
+    return machine
 
 
 @contextmanager
@@ -119,9 +133,19 @@ def read_start_failure(error: GuestError) -> int:
 
 
 def tell_loss(error: MachineLost) -> None:
-    """Say how the machine was lost, with the end of its kernel log."""
+    """Say how the machine was lost, with the part of its kernel log that says why."""
     lines = error.log.splitlines()
     if lines:
-        print("kernelproof: the end of the kernel log:", file=sys.stderr)
-        print("\n".join(lines[-_LOG_LINES:]), file=sys.stderr)
+        print("kernelproof: from the kernel log:", *shorten_log(lines), sep="\n  ", file=sys.stderr)
     print(f"kernelproof: {error}", file=sys.stderr)
+
+
+def shorten_log(lines: Sequence[str]) -> list[str]:
+    """The lines that say why: what follows the first sign of trouble, else the last ones. Pure.
+
+    A panic shows all tasks and the scheduler's tables after its cause: its end is of no use.
+    """
+    trouble = next((number - 2 for number, line in enumerate(lines) if _TROUBLE.search(line)), None)
+    start = max(0, len(lines) - _LOG_LINES if trouble is None else trouble)
+    shown, rest = list(lines[start : start + _LOG_LINES]), len(lines) - start - _LOG_LINES
+    return [*shown, f"[{rest} more lines]"] if rest > 0 else shown

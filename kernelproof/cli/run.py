@@ -30,6 +30,7 @@ from kernelproof.vm.tap import TapReader
 from kernelproof.vm.wishes import Wishes
 
 _SUBJECT = re.compile(r"[a-z0-9][a-z0-9-]*")
+_LOG_LIMIT = 64 * 1024  # characters in a row: a log begins with why
 _CLONE = re.compile(r"[0-9a-f]{32}")
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -338,7 +339,7 @@ def _note_results(
         clone if isinstance(clone, str) and _CLONE.fullmatch(clone) else None,
         time.monotonic() - began,
         problem,
-        None if lost is None else lost.log or None,
+        None if lost is None else lost.log[:_LOG_LIMIT] or None,
     )
     rows = tap_results.plan_rows(ran, reader.finish())
     root = find_root(Path.cwd())

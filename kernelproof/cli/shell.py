@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from importlib import import_module
 
 from kernelproof.cli import machines
 from kernelproof.cli import wishes as wishes_options
@@ -18,7 +19,6 @@ from kernelproof.vm.attending import Attending, Program
 from kernelproof.vm.errors import GuestError, MachineLost, ProvisionError
 from kernelproof.vm.guest.streams import STDIN, STDOUT
 from kernelproof.vm.machine import Machine
-from kernelproof.vm.project_copy import copy_project, read_project_copy
 
 SHELLS = (("bash",), ("busybox", "ash"), ("sh",))
 ESCAPE = 0x1D  # Ctrl-]
@@ -99,10 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         named = f"{arguments.kernel or ''} means {len(others) + 1} of them"
         raise ProvisionError("choose kernel", "--kernel", named, "name one")
     with LateProgress(quiet=arguments.quiet) as progress:
-        copy = read_project_copy() if arguments.with_files else None
+        # Loaded when it is asked for: it loads half as much as all else here.
+        files = import_module("kernelproof.vm.project_copy") if arguments.with_files else None
+        copy = None if files is None else files.read_project_copy()
         with machines.open_machine(kernel, arguments.profile, wishes, progress) as machine:
-            if copy is not None:
-                copy_project(machine, copy)
+            if files is not None:
+                files.copy_project(machine, copy)
             progress.end()
             directory = "~" if copy is None else str(copy.directory)
             release = str(machines.fact(machine, "kernel", "release"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -53,7 +54,7 @@ class _Attendance:
     def __init__(self, port: Port) -> None:
         self._port = port
         self._streams = Streams(port.send_frame)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
         self._pidfd = -1
         self._terminal = -1  # the master, if the program has one
         self._connections: dict[int, _Connection] = {}
@@ -64,53 +65,48 @@ class _Attendance:
 
     def start(self, program: Mapping[str, object]) -> None:
         terminal = cast("Mapping[str, int] | None", program.get("terminal"))
-        alternatives = cast("Sequence[Sequence[str]]", program["programs"])
+        environment = {**os.environ, **cast("dict[str, str]", program.get("environment") or {})}
         directory = cast("str | None", program.get("directory"))
-        options = {
-            "env": {**os.environ, **cast("dict[str, str]", program.get("environment") or {})},
-            "cwd": None if directory is None else os.path.expanduser(directory),
-        }
-        for argv in alternatives:
-            try:
-                if terminal is None:
-                    self._start_piped(argv, options)
-                else:
-                    self._start_on_terminal(argv, options, terminal)
-            except FileNotFoundError:
-                if argv is alternatives[-1]:
-                    raise
+        argv = _find_program(cast("Sequence[Sequence[str]]", program["programs"]))
+        before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        try:
+            if directory is not None:
+                os.chdir(os.path.expanduser(directory))
+            if terminal is None:
+                self._pid = self._start_piped(argv, environment)
             else:
-                break
-        assert self._process is not None
-        self._pidfd = os.pidfd_open(self._process.pid)
+                self._pid = self._start_on_terminal(argv, environment, terminal)
+        finally:
+            os.fchdir(before)
+            os.close(before)
+        self._pidfd = os.pidfd_open(self._pid)
         self._closing.append(lambda: os.close(self._pidfd))
 
-    def _start_piped(self, argv: Sequence[str], options: Mapping[str, object]) -> None:
+    def _start_piped(self, argv: Sequence[str], environment: Mapping[str, str]) -> int:
         pipe = subprocess.PIPE
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, **options)  # type: ignore[call-overload]
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, env=environment)
         stdin, stdout, stderr = cast("tuple[IO[bytes], ...]", (process.stdin, process.stdout, process.stderr))
-        self._process = process
+        process.returncode = 0  # waited for below, not by Popen
         for stream in (stdin, stdout, stderr):
             os.set_blocking(stream.fileno(), False)
             self._closing.append(stream.close)
         self._streams.write_to(STDIN, stdin.fileno(), on_end=stdin.close, piece=_PIECE)
         self._streams.read_from(STDOUT, stdout.fileno(), on_end=stdout.close)
         self._streams.read_from(STDERR, stderr.fileno(), on_end=stderr.close)
+        return process.pid
 
     def _start_on_terminal(
-        self, argv: Sequence[str], options: Mapping[str, object], terminal: Mapping[str, int]
-    ) -> None:
+        self, argv: Sequence[str], environment: Mapping[str, str], terminal: Mapping[str, int]
+    ) -> int:
         master, slave = os.openpty()
         try:
             _set_size(master, terminal)
-            self._process = subprocess.Popen(
-                argv,
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                start_new_session=True,
-                preexec_fn=_take_terminal,
-                **options,  # type: ignore[call-overload]
+            # The first terminal that the leader of a session opens becomes its controlling one.
+            actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.ttyname(slave), os.O_RDWR, 0)]
+            actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
+            ignored = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
+            pid = os.posix_spawnp(
+                argv[0], list(argv), environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=ignored
             )
         except BaseException:
             os.close(master)
@@ -122,6 +118,7 @@ class _Attendance:
         self._closing.append(lambda: os.close(master))
         self._streams.write_to(STDIN, master, piece=_PIECE)
         self._streams.read_from(STDOUT, master)
+        return pid
 
     # --- the loop
 
@@ -156,21 +153,23 @@ class _Attendance:
 
     def _finish(self) -> int:
         """The program has ended: send what it left in its streams, and nothing that others still write."""
-        assert self._process is not None
         while not all([self._streams.drain(number) for number in (STDOUT, STDERR)]):
             while not self._left and (frame := self._port.take()) is not None:
                 self._take(*frame)
             if self._left:
                 break
             self._port.read()  # no credit: it can only come from the host
-        return self._process.wait()
+        return self._reap()
 
     def _end(self) -> int:
-        if self._process is None:
+        if not self._pid:
             return 0
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait()
+            os.killpg(self._pid, signal.SIGKILL)
+        return self._reap()
+
+    def _reap(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def close(self) -> None:
         for connection in list(self._connections.values()):
@@ -200,9 +199,9 @@ class _Attendance:
                 self._left = True
             case "resize" if self._terminal >= 0:
                 _set_size(self._terminal, cast("Mapping[str, int]", message))
-            case "signal" if self._process is not None:
+            case "signal" if self._pid:
                 with suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, cast("int", message["number"]))
+                    os.killpg(self._pid, cast("int", message["number"]))
             case "connect":
                 self._connect(cast("int", message["stream"]), cast("Sequence[str | int]", message["target"]))
             case other:
@@ -285,8 +284,9 @@ def open_socket(target: Sequence[str | int]) -> tuple[socket.socket, str | tuple
     return socket.socket(family, kind_of_socket, protocol), address
 
 
-def _take_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def _find_program(programs: Sequence[Sequence[str]]) -> Sequence[str]:
+    # Looked for, not tried: to fork for nothing costs a clone a tenth of a second.
+    return next((argv for argv in programs if shutil.which(argv[0]) is not None), programs[-1])
 
 
 def _set_size(terminal: int, size: Mapping[str, int]) -> None:
