@@ -183,7 +183,7 @@ def test_loop_device(place: Path, read_only: bool) -> None:
     before = mount.list_loops()
     with mount.attach_loop(image, read_only=read_only, offset=512, size_limit=2048) as device:
         status = device.status()
-        assert (status.offset, status.size_limit, status.file_name) == (512, 2048, str(image))
+        assert (status.offset, status.size_limit, status.file_name) == (512, 2048, str(image)[:63])
         assert status.flags & LoopFlag.AUTOCLEAR
         assert bool(status.flags & LoopFlag.READ_ONLY) == read_only
         assert status.inode == image.stat().st_ino
