@@ -367,6 +367,7 @@ class Machine:
         finally:
             for descriptor in contents.values():
                 os.close(descriptor)
+            self._running.wait_until_saved()
             with self._running.losing("load"):
                 self._running.go_on(time.monotonic() + _PAUSE_SECONDS)
 

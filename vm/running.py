@@ -197,6 +197,17 @@ class Running:
     def _monitor(self, line: str, deadline: float) -> object:
         return self.channel.command("human-monitor-command", {"command-line": line}, deadline=deadline)
 
+    def wait_until_saved(self) -> None:
+        """Wait until a guest that was saved could go on: QEMU tells of the end of saving a moment before.
+
+        Raises:
+            MachineLost: kind "load".
+        """
+        deadline = time.monotonic() + LOAD_SECONDS
+        with self.losing("load"):
+            while _status_of(self.channel.command("query-status", deadline=deadline)) == "finish-migrate":
+                pass  # each answer is waited for
+
     def _migrate(self, command: str, state: int) -> None:
         deadline = time.monotonic() + LOAD_SECONDS
         # The `completed` of an earlier migration of this same machine must not be taken for this one's.
@@ -344,3 +355,7 @@ def _path(descriptor: int) -> str:
 
 def _is_over(data: Mapping[str, object]) -> bool:
     return data.get("status") in ("completed", "failed")
+
+
+def _status_of(answer: object) -> object:
+    return answer.get("status") if isinstance(answer, dict) else None
