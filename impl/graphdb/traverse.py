@@ -23,6 +23,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from operator import length_hint
 from typing import Final, NamedTuple
 
 from kernelproof.impl.graphdb import lookup
@@ -58,6 +60,10 @@ class Step(NamedTuple):
     def name(self) -> str:
         """The last name of the path."""
         return self.path.rpartition("/")[2]
+
+
+# `Step._make` without its look at the length: the walk's queries have three columns.
+_as_step: Final[Callable[[tuple[str, str, int]], Step]] = partial(tuple.__new__, Step)
 
 
 class Cursor(NamedTuple):
@@ -125,11 +131,11 @@ def plan_walk(
 
 # What a row remembers in order to know what must not repeat: nothing, the keys so far, or the edges so far.
 _TRACES: Final = {
-    "entities": ("NULL", "NULL", ""),
-    "walk": ("NULL", "NULL", ""),
+    "entities": ("", "", ""),
+    "walk": ("", "", ""),
     "shortest": (
-        "NULL",
-        "NULL",
+        "",
+        "",
         "AND NOT EXISTS (SELECT 1 FROM {table} AS e WHERE e.key = l.child AND e.ordinal <= :last)",
     ),
     "acyclic": (
@@ -159,14 +165,15 @@ class Walker:
         self._sequence = 0
         self._depth = 0
         self._filled = (0, 0)  # the ordinals of the last level
-        self._handed_out = 0
+        self._fetched = 0
+        self._batch: Iterator[Step] = iter(())
         self._ended = False
         self._rollbacks = 0
 
     def cursor(self) -> Cursor:
         """Return where the walk stands."""
-        plan = self._plan
-        return Cursor(format_path(plan.names), plan.mode, plan.max_depth, self._handed_out, self._sequence)
+        plan, handed_out = self._plan, self._fetched - length_hint(self._batch)
+        return Cursor(format_path(plan.names), plan.mode, plan.max_depth, handed_out, self._sequence)
 
     def steps(self) -> Iterator[Step]:
         """Hand out the steps of the walk; see `GraphDatabase.walk`."""
@@ -174,9 +181,23 @@ class Walker:
         try:
             while not self._ended:
                 self._use(lambda connection: _in_one_state(connection, self._next_level))
-                yield from self._level()
+                position, last = self._skip_to_resume()
+                while position <= last:
+                    steps = self._fetch(position, min(last, position + BATCH - 1))
+                    position += BATCH
+                    self._fetched += len(steps)
+                    self._batch = iter(steps)  # how much of it is left tells `cursor` where the caller is
+                    yield from self._batch
         finally:
             self._drop()
+
+    def _skip_to_resume(self) -> tuple[int, int]:
+        # The ordinals of the last level that the caller has not had in an earlier walk.
+        position, last = self._filled
+        skip = 0 if self._plan.resume is None else self._plan.resume.handed_out
+        jump = max(0, min(skip - self._fetched, last - position + 1))
+        self._fetched += jump
+        return position + jump, last
 
     def _use(self, action: Callable[[sqlite3.Connection], None]) -> None:
         current = self._store.slot()
@@ -221,13 +242,15 @@ class Walker:
         slot.walks += 1
         self._table = f"walk_{slot.walks}"
         unique = " UNIQUE" if plan.mode == "entities" else ""
+        first_trace = _TRACES[plan.mode][0]
+        trace = ", trace TEXT" if first_trace else ""
         connection.execute(f"""CREATE TEMP TABLE {self._table} (ordinal INTEGER PRIMARY KEY,
-            key INTEGER NOT NULL{unique}, path TEXT NOT NULL, trace TEXT)""")
+            key INTEGER NOT NULL{unique}, path TEXT NOT NULL{trace})""")
         if plan.mode == "shortest":
             connection.execute(f"CREATE INDEX temp.{self._table}_key ON {self._table} (key)")
         path = "" if not plan.names else format_path(plan.names)
         connection.execute(
-            f"INSERT INTO {self._table} VALUES (0, :root, :path, {_TRACES[plan.mode][0]})",
+            f"INSERT INTO {self._table} VALUES (0, :root, :path{', ' if trace else ''}{first_trace})",
             {"root": root, "path": path},
         )
         if plan.snapshot:
@@ -271,8 +294,8 @@ class Walker:
         verb = "INSERT OR IGNORE" if plan.mode == "entities" else "INSERT"
         limit = -1 if plan.max_rows is None or plan.mode == "entities" else plan.max_rows - last + 1
         cursor = connection.execute(
-            f"""{verb} INTO {table} (key, path, trace)
-            SELECT l.child, s.path || '/' || l.name, {extend}
+            f"""{verb} INTO {table} (key, path{", trace" if extend else ""})
+            SELECT l.child, s.path || '/' || l.name{", " if extend else ""}{extend}
             FROM {table} AS s CROSS JOIN link AS l ON l.parent = s.key
             WHERE s.ordinal BETWEEN :first AND :last {condition}
             ORDER BY s.ordinal, l.name LIMIT :limit""",
@@ -285,19 +308,6 @@ class Walker:
             raise LimitExceeded(plan.max_rows, f"the walk of {format_path(plan.names)} ({plan.mode})")
         return added > 0
 
-    def _level(self) -> Iterator[Step]:
-        position, last = self._filled
-        skip = 0 if self._plan.resume is None else self._plan.resume.handed_out
-        if skip > self._handed_out:
-            jump = min(skip - self._handed_out, last - position + 1)
-            self._handed_out += max(0, jump)
-            position += max(0, jump)
-        while position <= last:
-            batch = self._fetch(position, min(last, position + BATCH - 1))
-            for self._handed_out, step in enumerate(batch, self._handed_out + 1):  # noqa: B020  (kept for cursor())
-                yield step
-            position += BATCH
-
     def _fetch(self, first: int, last: int) -> list[Step]:
         steps: list[Step] = []
 
@@ -308,7 +318,7 @@ class Walker:
                 self._check_unchanged(connection)
                 query = self._query().replace(", w.ordinal AS ordinal", "")
             rows = connection.execute(f"{query} WHERE w.ordinal BETWEEN ? AND ? ORDER BY w.ordinal", (first, last))
-            steps.extend(map(Step._make, rows))
+            steps.extend(map(_as_step, rows))
 
         self._use(lambda connection: _in_one_state(connection, fetch))
         return steps
