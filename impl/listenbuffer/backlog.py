@@ -2,7 +2,7 @@
 
 - TCP: TCP_INFO of a listening socket has the length of the accept queue where other sockets have unacknowledged
   segments, and its limit where they have selective acknowledgements.
-- unix: sock_diag's UNIX_DIAG_RQLEN; asked through a netlink socket of the standard library.
+- unix: sock_diag's UNIX_DIAG_RQLEN, asked through impl.netlink.
 - datagrams: SO_MEMINFO has the bytes in the receive buffer, its size, and the number dropped.
 
 Sources: tcp(7), TCP_INFO; sock_diag(7), UNIX_DIAG_RQLEN; listen(2), NOTES (somaxconn); linux/sock_diag.h, SK_MEMINFO.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,17 +22,6 @@ _MEMINFO: Final = struct.Struct(
     "9I"
 )  # RMEM_ALLOC, RCVBUF, WMEM_ALLOC, SNDBUF, FWD_ALLOC, WMEM_QUEUED, OPTMEM, BACKLOG, DROPS
 _TCP_QUEUE: Final = struct.Struct("24xII")  # 8 bytes, 4 words, then tcpi_unacked and tcpi_sacked
-
-NETLINK_SOCK_DIAG: Final = 4
-_SOCK_DIAG_BY_FAMILY: Final = 20
-_HEADER: Final = struct.Struct("=IHHII")
-_UNIX_REQUEST: Final = struct.Struct("=BBHIIIII")
-_UNIX_ANSWER: Final = struct.Struct("=BBBBIII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_NLM_F_REQUEST: Final = 1
-_NLMSG_ERROR: Final = 2
-_UDIAG_SHOW_RQLEN: Final = 0x10
-_UNIX_DIAG_RQLEN: Final = 4
 
 SOMAXCONN: Final = "/proc/sys/net/core/somaxconn"
 
@@ -77,7 +67,7 @@ def read_queue(listener: socket.socket) -> Queue | None:
     if listener.family in (socket.AF_INET, socket.AF_INET6):
         information = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_QUEUE.size)
         return Queue(*_TCP_QUEUE.unpack(information)) if len(information) == _TCP_QUEUE.size else None
-    if listener.family == socket.AF_UNIX:
+    if listener.family == socket.AF_UNIX and sys.platform == "linux":
         return _read_unix_queue(os.fstat(socket.socket.fileno(listener)).st_ino)
     return None
 
@@ -103,28 +93,11 @@ def _read_memory(listener: socket.socket) -> tuple[int, ...] | None:
 
 
 def _read_unix_queue(inode: int) -> Queue | None:
-    request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, _UDIAG_SHOW_RQLEN, 0xFFFFFFFF, 0xFFFFFFFF)
-    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-    with socket.socket(socket.AF_NETLINK, kind, NETLINK_SOCK_DIAG) as connection:
-        connection.send(header + request)
-        answer = connection.recv(8192)
-    return parse_unix_answer(answer)
+    # Netlink is loaded when such a queue is first asked: it takes longer to load than all of this package.
+    from kernelproof.impl.netlink.sock_diag import read_unix_socket
 
-
-def parse_unix_answer(answer: bytes) -> Queue | None:
-    """Read the queue in sock_diag's answer for one unix socket; None if it holds none."""
-    if len(answer) < _HEADER.size:
-        return None
-    length, kind, *_ = _HEADER.unpack_from(answer)
-    if kind == _NLMSG_ERROR or length > len(answer):
-        return None
-    position = _HEADER.size + _UNIX_ANSWER.size
-    while position + _ATTRIBUTE.size <= length:
-        size, attribute = _ATTRIBUTE.unpack_from(answer, position)
-        if size < _ATTRIBUTE.size or position + size > length:
-            return None
-        if attribute == _UNIX_DIAG_RQLEN and size >= _ATTRIBUTE.size + 8:
-            return Queue(*struct.unpack_from("=II", answer, position + _ATTRIBUTE.size))
-        position += (size + 3) & ~3
-    return None
+    try:
+        found = read_unix_socket(inode)
+    except OSError:
+        return None  # a kernel without unix_diag, or without netlink
+    return None if found.queue is None else Queue(*found.queue)

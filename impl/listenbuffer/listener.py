@@ -46,11 +46,9 @@ class GatedListener(socket.socket):
 
     Attributes:
         gate: The gate; several listeners may share one.
-        effective_backlog: How many connections the kernel will hold, None where it does not tell.
     """
 
     gate: Gate
-    effective_backlog: int | None
 
     @classmethod
     def adopt(
@@ -96,8 +94,6 @@ class GatedListener(socket.socket):
         self.on_probe: Callable[[socket.socket, object], None] | None = None
         self._kind = (int(self.family), int(self.type), self.proto)
         super().settimeout(0.0)
-        found = self.queue() if self.type in STREAMS else None
-        self.effective_backlog = None if found is None else found.limit
         gate.watch(self._follow_gate)
         if activate_within_seconds is not None and not gate.is_open:
             self._timer = threading.Timer(activate_within_seconds, self._expire, (activate_within_seconds,))
@@ -344,6 +340,12 @@ class GatedListener(socket.socket):
     def queue(self) -> Queue | None:
         """The kernel's queue: connections that wait and may wait, for datagrams bytes; None where it cannot tell."""
         return backlog.read_queue(self)
+
+    @property
+    def effective_backlog(self) -> int | None:
+        """How many connections the kernel will hold; None where it does not tell, and for datagrams."""
+        found = self.queue() if self.type in STREAMS else None
+        return None if found is None else found.limit
 
     def pending(self) -> int | None:
         """How many connections wait (for datagrams, bytes); None where the kernel cannot tell."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kernelproof.impl.listenbuffer import Address, GatedListener, InvalidAddress, listen, parse_address
-from kernelproof.impl.listenbuffer.backlog import effective_backlog, parse_unix_answer, read_somaxconn
+from kernelproof.impl.listenbuffer.backlog import effective_backlog, read_somaxconn
 from kernelproof.impl.listenbuffer.listening import choose_backlog, who_listens_at
 
 # --- addresses --------------------------------------------------------------------------------------------------------
@@ -67,8 +67,6 @@ def test_bad_backlogs() -> None:
     assert read_somaxconn("/nonexistent/somaxconn") is None
     with listen("tcp://127.0.0.1:0", backlog=10**6) as listener:
         assert listener.effective_backlog == bound
-    for answer in (b"", b"\0" * 16, b"\xff" * 40, (36).to_bytes(4, sys.byteorder) + b"\0" * 32):
-        assert parse_unix_answer(answer) is None
 
 
 # --- in the way -------------------------------------------------------------------------------------------------------
@@ -203,6 +201,18 @@ def test_a_stale_file_is_replaced_by_renaming(tmp_path: Path) -> None:
 
 
 @pytest.mark.rule("L4")
+def test_a_stale_file_of_the_longest_name_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that has no room for a longer one beside it is replaced in the same way."""
+    monkeypatch.chdir(tmp_path)
+    path = "x" * 107
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    with listen(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.rule("L4")
 def test_of_many_starters_one_replaces_a_stale_file(tmp_path: Path) -> None:
     """Of eight that start at once on a stale path exactly one listens there, and it is the one that is reached."""
     path = str(tmp_path / "x.sock")
@@ -294,3 +304,19 @@ def test_duplicates_are_plain(tmp_path: Path) -> None:
     with listen(f"unix:{tmp_path}/x.sock") as listener, listener.dup() as plain:
         assert type(plain) is socket.socket
         assert plain.getsockname() == listener.getsockname()
+
+
+LAZY = """
+import sys
+from kernelproof.impl.listenbuffer import listen
+with listen("unix:@lazy") as listener:
+    assert not [name for name in sys.modules if name.startswith("kernelproof.impl.netlink")]
+    print(listener.pending(), any(name == "kernelproof.impl.netlink.sock_diag" for name in sys.modules))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+def test_netlink_is_loaded_when_it_is_asked() -> None:
+    """To listen at a unix socket loads no netlink; to ask for its queue does."""
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1] == "True"
