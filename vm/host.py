@@ -32,7 +32,7 @@ from kernelproof.vm.selection import (
     take_first_files,
 )
 from kernelproof.vm.sessions import MachineProvider, OpenSession, SessionPlan, open_session, plan_for
-from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_machine
+from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_debugging, tell_machine
 from kernelproof.vm.turns import Turn, Turns, first_properties
 from kernelproof.vm.variation import Variation, draw_variation
 
@@ -160,6 +160,7 @@ class Host:
         except DebuggerWanted:
             pass
         # Once more, in a machine whose second port is the user's terminal.
+        tell_debugging(self._config, turn.item.nodeid)
         assignment = turn.item.stash[ASSIGNMENT]
         key = assignment.key._replace(time="real")
         reader = ItemReader(assignment.origin.nodeid, identity)

@@ -53,6 +53,14 @@ def tell_machine(config: pytest.Config, facts: Mapping[str, object], key: Machin
         reporter.write_line(f"kernelproof: {describe_facts(facts, key)} (ready after {seconds:.1f} s)")
 
 
+def tell_debugging(config: pytest.Config, nodeid: str) -> None:
+    """Tell the reader to whom the terminal goes: what a debugged test writes is not escaped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.ensure_newline()
+        reporter.write_line(f"kernelproof: {nodeid} asks for the debugger: it runs anew, and has this terminal")
+
+
 def describe_facts(facts: Mapping[str, object], key: MachineKey) -> str:
     """One line about a kind of machine, as for the header."""
     if fact(facts, "machine", "time") == NO_MACHINE:

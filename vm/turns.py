@@ -93,7 +93,7 @@ class Turns:
         for answer in machine.stream(message, timeout=timeout):
             if answer["kind"] == "debugger":
                 self._debug(machine, turn)
-            elif answer["kind"] == "failed":
+            elif answer["kind"] == "failed" and self._options.keep:  # else nothing asked for that
                 kept.append(self._keep(machine, turn))
             else:
                 turn.reader.feed(answer)

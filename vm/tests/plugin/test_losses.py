@@ -166,3 +166,23 @@ def test_hook_that_fails_in_the_guest(pytester: pytest.Pytester, run: Run) -> No
     result = run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*RuntimeError: bad hook*"])
+
+
+@pytest.mark.parametrize("kind", ["failed", "collected", "item-done"])
+def test_message_that_is_not_due(kind: str, pytester: pytest.Pytester, run: Run) -> None:
+    """A guest that asks for what nothing offered, to be kept say, breaks the protocol and gets nothing."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+        pytestmark = pytest.mark.machine
+
+        def test_lies(pytestconfig):
+            plugins = pytestconfig.pluginmanager.get_plugins()
+            (session,) = (plugin for plugin in plugins if type(plugin).__name__ == "GuestSession")
+            session._port.send({{"kind": {kind!r}}})
+        def test_after(): pass
+        """
+    )
+    result = run()
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["*ERROR at setup of test_lies*"])
