@@ -31,11 +31,20 @@ def test_template_from_python(page: str, printed: str, capsys: pytest.CaptureFix
     assert re.fullmatch(printed, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/machines.md"])
-def test_own_test_in_a_machine(page: str, tmp_path: Path) -> None:
-    """A repository of its own runs the marked test in a machine."""
-    (tmp_path / "test_example.py").write_text(examples(page, "pytest.mark.machine"))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kernel", "6.12"]
+@pytest.mark.parametrize(
+    ("page", "test", "kernels", "outcome"),
+    [
+        ("README.md", "test_mydocker0", "6.12", "1 passed"),
+        ("README.md", "test_my_daemon_answers", "oldest,6.12,newest", "3 passed"),
+        ("docs/machines.md", "test_release", "6.12", "1 passed"),
+    ],
+    ids=["bridge", "daemon", "release"],
+)
+def test_own_test_in_a_machine(page: str, test: str, kernels: str, outcome: str, tmp_path: Path) -> None:
+    """A repository of its own runs the marked test in a machine, by the command that stands below it."""
+    assert f"python -m pytest --kernel {kernels}" in (ROOT / page).read_text(encoding="utf-8")
+    (tmp_path / "test_example.py").write_text(examples(page, f"def {test}("))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kernel", kernels]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert outcome in done.stdout
