@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.user.idplan import perform as perform
     from kernelproof.impl.user.idplan import plan_id_maps as plan_id_maps
     from kernelproof.impl.user.idplan import read_id_map as read_id_map
+    from kernelproof.impl.user.lines import parse_line as parse_line
     from kernelproof.impl.user.lookup import current_group as current_group
     from kernelproof.impl.user.lookup import current_user as current_user
     from kernelproof.impl.user.lookup import entry_for as entry_for
@@ -125,7 +126,6 @@ if TYPE_CHECKING:
     from kernelproof.impl.user.tables import parse_group as parse_group
     from kernelproof.impl.user.tables import parse_group_filter as parse_group_filter
     from kernelproof.impl.user.tables import parse_gshadow as parse_gshadow
-    from kernelproof.impl.user.tables import parse_line as parse_line
     from kernelproof.impl.user.tables import parse_passwd as parse_passwd
     from kernelproof.impl.user.tables import parse_passwd_filter as parse_passwd_filter
     from kernelproof.impl.user.tables import parse_shadow as parse_shadow
@@ -159,6 +159,7 @@ _HOMES = {
     ),
     "idmap": "Extent IdMap",
     "idplan": "RunProgram WriteFile Writer newuidmap_problems perform plan_id_maps read_id_map",
+    "lines": "parse_line",
     "lookup": (
         "current_group current_user entry_for get_group get_group_path get_passwd get_passwd_path "
         "group_members lookup_gid lookup_group lookup_uid lookup_user user_groups"
@@ -172,7 +173,7 @@ _HOMES = {
     "subid": "allocate_range find_overlaps owner_ranges subordinate_ranges user_namespace_map without",
     "tables": (
         "FILE_LIMIT GROUP GSHADOW LINE_LIMIT PASSWD SHADOW SUBID iterate parse_group "
-        "parse_group_filter parse_gshadow parse_line parse_passwd parse_passwd_filter parse_shadow "
+        "parse_group_filter parse_gshadow parse_passwd parse_passwd_filter parse_shadow "
         "parse_subid"
     ),
     "userdb": "GroupRecord UserRecord Userdb parse_group_record parse_user_record read_machine",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kernelproof.impl.user.records import HIGHEST_ID, Diagnostic
+from kernelproof.impl.user.errors import ParseError
+from kernelproof.impl.user.records import HIGHEST_ID, Diagnostic, split_members
 
 
 class Line:
@@ -88,3 +89,26 @@ def looks_like_number(text: str) -> bool:
     [True, True, True, True, True, False, False, False]
     """
     return text.strip().lstrip("+-").isdecimal()
+
+
+def parse_line(line: str, *kinds: type[str] | type[int] | type[list[str]]) -> tuple[str | int | tuple[str, ...], ...]:
+    """Split one line at colons into fields of the kinds str, int and list; missing ones are "", 0 and ().
+
+    Raises:
+        ParseError: a field of the kind int is there and is no number from 0 to 4294967294.
+
+    >>> parse_line("b:12:c,d:more", str, int, list)
+    ('b', 12, ('c', 'd'))
+    """
+    read = Line(line, 1, "line")
+    values: list[str | int | tuple[str, ...]] = []
+    for index, kind in enumerate(kinds):
+        text = read.field(index)
+        if kind is int:
+            values.append(read.number_field(index, f"field {index + 1}") if text else 0)
+        else:
+            values.append(text if kind is str else split_members(text))
+    wrong = next((each for each in read.diagnostics if not each.kept), None)
+    if wrong is not None:
+        raise ParseError(wrong)
+    return tuple(values)

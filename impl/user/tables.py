@@ -21,7 +21,7 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from kernelproof.impl.user.errors import ParseError, TooLargeError, UserDatabaseError
+from kernelproof.impl.user.errors import TooLargeError, UserDatabaseError
 from kernelproof.impl.user.lines import Line, looks_like_number
 from kernelproof.impl.user.records import (
     HIGHEST_ID,
@@ -378,26 +378,3 @@ def parse_passwd_filter(source: Source | None, wanted: Callable[[User], bool] | 
 def parse_group_filter(source: Source | None, wanted: Callable[[Group], bool] | None = None) -> tuple[Group, ...]:
     """Return the entries of group data that a function wants; None wants all. Raises as parse_group."""
     return tuple(filter(wanted, parse_group(source)) if wanted else parse_group(source))
-
-
-def parse_line(line: str, *kinds: type[str] | type[int] | type[list[str]]) -> tuple[str | int | tuple[str, ...], ...]:
-    """Split one line at colons into fields of the kinds str, int and list; missing ones are "", 0 and ().
-
-    Raises:
-        ParseError: a field of the kind int is there and is no number from 0 to 4294967294.
-
-    >>> parse_line("b:12:c,d:more", str, int, list)
-    ('b', 12, ('c', 'd'))
-    """
-    read = Line(line, 1, "line")
-    values: list[str | int | tuple[str, ...]] = []
-    for index, kind in enumerate(kinds):
-        text = read.field(index)
-        if kind is int:
-            values.append(read.number_field(index, f"field {index + 1}") if text else 0)
-        else:
-            values.append(text if kind is str else split_members(text))
-    wrong = next((each for each in read.diagnostics if not each.kept), None)
-    if wrong is not None:
-        raise ParseError(wrong)
-    return tuple(values)
