@@ -15,8 +15,10 @@ import glob
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tempfile
+import time
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -31,9 +33,12 @@ from kernelproof.vm.guest.bytecode import CACHE_FOLDER
 KIND = "bytecode"
 SECONDS = 120.0  # wall, for a guest to hand it out
 MOST_FILES = 20_000  # of one project; beyond it all are made anew
+MOST_PROJECTS = 64  # those that nobody used for longest make room
+LEFT_SECONDS = 3600.0  # a file that a run was killed over while it wrote is removed when it is so old
 MOST_BYTES = 4 * 1024 * 1024  # of what is made of one source
 
 _NAME = re.compile(r"[\w-]+\.[\w.-]+\.pyc", re.ASCII)
+_UNFINISHED = ".new-"
 _HEADER = 16  # bytes: magic number, flags, then time of change and size of the source, or a digest of it
 _TIMED, _HASHED = bytes(4), b"\x03\0\0\0"  # flags; PEP 552: checked by time and size, checked by digest
 
@@ -105,18 +110,31 @@ class Bytecode:
                 self._keep(made)
 
     def _keep(self, made: Mapping[str, list[tuple[str, bytes]]]) -> None:
-        self._cache.folder(KIND)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        projects = self._cache.folder(KIND)
+        if not self._folder.is_dir():
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            used = sorted(projects.iterdir(), key=_last_use)
+            for old in used[: max(0, len(used) - MOST_PROJECTS)]:
+                shutil.rmtree(old, ignore_errors=True)
         (self._folder / SEEN).touch()
-        if len(os.listdir(self._folder)) > MOST_FILES:
-            for old in self._folder.iterdir():
+        files = list(self._folder.iterdir())
+        for old in files:
+            is_left = old.name.startswith(_UNFINISHED) and time.time() - old.stat().st_mtime > LEFT_SECONDS
+            if is_left or len(files) > MOST_FILES:
                 old.unlink(missing_ok=True)
         for path, files in made.items():
             members = [pack_member(os.fsencode(name), data, 0o644, 0) for name, data in files]
-            descriptor, temporary = tempfile.mkstemp(prefix=".", dir=self._folder)
+            descriptor, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(b"".join((MAGIC, *members)))
             os.rename(temporary, self._folder / self._absent[path])
+
+
+def _last_use(project: Path) -> float:
+    try:
+        return (project / SEEN).stat().st_mtime
+    except OSError:
+        return time.time()  # one that is being made
 
 
 def _shared_tag(guest: object) -> str | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ def test_left_overs_of_a_killed_run_are_swept(cache: Cache) -> None:
 
 def test_two_builders_at_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A builder that sweeps just when another has made its folder does not take that for left behind."""
-    make, others = tempfile.mkdtemp, []
+    make: Callable[..., str] = tempfile.mkdtemp
+    others: list[threading.Thread] = []
 
     def sweep() -> None:
         with cache.building("kind", "2" * 64):

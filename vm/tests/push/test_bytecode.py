@@ -184,3 +184,27 @@ def test_what_the_host_made(cache: Cache, source: Path) -> None:
     (folder / "test_a.cpython-38.pyc").write_bytes(pyc(HASHED))
     assert sorted(pushed(cache, source, same)) == [f"test_a.{tag}-pytest-9.2.0.pyc", f"test_a.{tag}.pyc"]
     assert pushed(cache, source, {"root_digest": "r", "python": "3.8"}) == {}
+
+
+def test_bounds(cache: Cache, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many projects those used longest ago make room; a half-written file of a killed run vanishes."""
+    monkeypatch.setattr("kernelproof.vm.bytecode.MOST_PROJECTS", 2)
+    answer = compiled(source, "test_a.cpython-313.pyc", pyc())
+    for number in range(3):
+        learn(cache, source, answer, guest={"python": "3.13", "root_digest": str(number)})
+        for age, folder in enumerate(
+            sorted(cache.folder("bytecode").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        ):
+            os.utime(folder / ".seen", (age, age))
+    assert len(list(cache.folder("bytecode").iterdir())) == 2
+    assert pushed(cache, source, {"python": "3.13", "root_digest": "2"}) != {}
+    folder = next(cache.folder("bytecode").iterdir())
+    (folder / ".new-old").touch()
+    os.utime(folder / ".new-old", (0, 0))
+    (folder / ".new-fresh").touch()
+    for number in range(3):
+        source.write_bytes(b"a = %d\n" % number)
+        for guest in ("1", "2"):
+            learn(cache, source, answer, guest={"python": "3.13", "root_digest": guest})
+    assert not (folder / ".new-old").exists()
+    assert (folder / ".new-fresh").exists()
