@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,7 +26,7 @@ IPV4 = SYSCTL / "ipv4"
 NOBODY = 65534
 
 
-def errno_of_listening(seen: Seen, address: str, **choices: bool) -> str:
+def errno_of_listening(seen: Seen, address: str, **choices: Any) -> str:
     """Listen, stop, and return what was refused."""
     return seen.errno_of(lambda: listen(address, **choices).close())
 

@@ -57,8 +57,8 @@ def test_the_file_has_what_the_umask_leaves(path: str, in_child: InChild, seen: 
     def listen_under_umask() -> list[str]:
         os.umask(0o027)
         modes = []
-        for choices in ({}, {"mode": 0o600}):
-            with listen(f"unix:{path}", **choices):
+        for mode in (None, 0o600):
+            with listen(f"unix:{path}", mode=mode):
                 modes.append(stat.filemode(os.stat(path).st_mode))
         return modes
 
