@@ -9,6 +9,7 @@ markers by the Python that runs it: run this with one that is no newer than the 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -83,6 +84,8 @@ def lock_guest(project: Path, *, cache: Cache, progress: Progress) -> Path:
         progress.step("resolve the guest's Python packages")
         words = ["install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", "--only-binary", ":all:"]
         words += ["--disable-pip-version-check", "--no-input", "--constraint", constraints.name]
+        # Nothing is written there; pip before 24 wants a place for another Python's packages all the same.
+        words += ["--target", os.path.join(os.path.dirname(constraints.name), "kernelproof-none")]
         words += [*plan_pip_target(python), "--", *table.requirements]
         done = subprocess.run(
             [*find_pip(context), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
