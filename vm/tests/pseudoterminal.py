@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-SECONDS = 40.0
+SECONDS = 300.0  # what it waits for may have to be booted first
 
 
 class Person:

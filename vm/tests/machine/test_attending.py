@@ -126,7 +126,7 @@ def test_shell() -> None:
         person.read_until(b"\nup\r\n")  # now it is in the foreground
         person.type(b"\x1a")
         person.read_until(b"Stopped")
-        person.type(b"jobs; kill %1; wait; stty size\n")
+        person.type(b"jobs; kill -9 %1; wait; stty size\n")
         person.read_until(b"40 120\r\n")
         person.type(b"echo $((6*7))\n")
         person.read_until(b"42\r\n")
