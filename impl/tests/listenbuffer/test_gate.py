@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import http.client
 import http.server
 import select
@@ -240,6 +241,22 @@ def test_a_pause_holds_back_those_who_already_wait(tcp: GatedListener) -> None:
         (found,) = joined(results)
         assert isinstance(found, tuple)
         found[0].close()
+
+
+def test_use_after_close_is_an_error() -> None:
+    """After close every call says so, the number is -1, and the gate cannot be opened any more; closing is once."""
+    listener = listen("tcp://127.0.0.1:0")
+    receiver = listen("udp://127.0.0.1:0")
+    for one in (listener, receiver):
+        one.close()
+        one.close()
+        assert (one.fileno(), one.real_fileno()) == (-1, -1)
+        with pytest.raises(GateClosed):
+            one.activate()
+    for use in (listener.accept, listener.pending, lambda: receiver.recv(1), receiver.dropped, receiver.queue):
+        with pytest.raises(OSError, match="Bad file descriptor") as refused:
+            use()
+        assert refused.value.errno == errno.EBADF
 
 
 def test_activation_twice_is_an_error(tcp: GatedListener) -> None:
