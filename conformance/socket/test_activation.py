@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from kernelproof.conformance.socket.conftest import Listen
 
 
+# libsystemd is in every guest's root, as a command's dependency: no machine of systemd's is needed for it.
+pytestmark = pytest.mark.machine(profile="plain")
+
+
 def libsystemd() -> ctypes.CDLL:
     """The reference implementation of sd_listen_fds(3)."""
     return ctypes.CDLL("libsystemd.so.0", use_errno=True)
