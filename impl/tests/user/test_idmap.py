@@ -353,7 +353,7 @@ def test_kernel_takes_the_plan() -> None:
     )
     assert child.stdout is not None
     if child.stdout.readline() != "ready\n":
-        child.wait()
+        child.communicate()  # which closes the pipes
         pytest.skip("this host makes no user namespaces")
     try:
         uid, gid = os.geteuid(), os.getegid()
