@@ -41,7 +41,7 @@ def open_lost(*_: object) -> Iterator[LocalMachine]:
                         raise MachineLost("panic", "clone", "it panicked", "read the log", "Oops: 0000\n\\x1b[31m\n")
                     return frame
 
-                channel.take = take_until_output
+                channel.take = take_until_output  # type: ignore[method-assign]
                 yield channel
 
         machine.attending = losing  # type: ignore[method-assign]

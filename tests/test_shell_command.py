@@ -185,7 +185,7 @@ def test_escape_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that are far apart are no way out."""
     escape = Escape()
     clock = iter([10.0, 10.9, 11.1, 11.2])
-    monkeypatch.setattr(shell.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("kernelproof.cli.shell.time.monotonic", lambda: next(clock))
     for _ in range(3):
         escape.see(b"\x1d")
     escape.see(b"")

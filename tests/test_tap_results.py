@@ -11,6 +11,7 @@ import pytest
 
 from kernelproof.cli import tap_results
 from kernelproof.cli.tap_results import Ran, find_behaviour, judge, plan_rows, write
+from kernelproof.conformance.project import read_project
 from kernelproof.conformance.report import reading
 from kernelproof.conformance.report.outcomes import Outcome
 from kernelproof.conformance.report.records import behaviour_outcomes
@@ -137,7 +138,7 @@ def test_another_schema_is_not_mixed_in(tmp_path: Path) -> None:
 
 def test_another_commit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows beside others of another commit are written, and that is told."""
-    project = tap_results.read_project(tmp_path)
+    project = read_project(tmp_path)
     monkeypatch.setattr(tap_results, "read_project", lambda _: project._replace(commit="a" * 40))
     other = RAN._replace(name="other")
     write(tmp_path, tmp_path, other, plan_rows(other, read()))
