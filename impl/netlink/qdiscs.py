@@ -239,7 +239,8 @@ def _encode_options(table: str, options: Mapping[str, int]) -> list[Attribute] |
         return _encode_tbf(options)
     if table == "htb":
         default, quantum = options.get("default", 0), options.get("rate2quantum", 10)
-        attributes: list[Attribute] = [(2, U32.pack(3) + pack(U32, quantum, "rate2quantum") + pack(U32, default, "default") + bytes(8))]  # fmt: skip  # noqa: E501
+        data = U32.pack(3) + pack(U32, quantum, "rate2quantum") + pack(U32, default, "default") + bytes(8)
+        attributes: list[Attribute] = [(2, data)]
         if "direct_qlen" in options:
             attributes.append((5, pack(U32, options["direct_qlen"], "direct_qlen")))
         return attributes

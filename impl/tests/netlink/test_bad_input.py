@@ -251,14 +251,22 @@ def test_receive_buffer_is_had_without_the_capability() -> None:
     assert on_thread_without_rights(lambda: Rtnl().close()) == []
 
 
-@pytest.mark.parametrize("make", [Rtnl, Generic, Ethtool], ids=["rtnl", "generic", "ethtool"])
-def test_closed_says_so(make: Callable[[], Any]) -> None:
+@pytest.mark.parametrize(
+    ("make", "ask"),
+    [
+        (Rtnl, lambda net: net.links()),
+        (Generic, lambda generic: generic.family("nlctrl")),
+        (Ethtool, lambda tool: tool.features("lo")),
+    ],
+    ids=["rtnl", "generic", "ethtool"],
+)
+def test_closed_says_so(make: Callable[[], Any], ask: Callable[[Any], object]) -> None:
     """A closed connection is a ClosedError, which is a ValueError, and closing twice is nothing."""
     opened = make()
     opened.close()
     opened.close()
     with pytest.raises(ClosedError, match="closed"):
-        opened.links() if isinstance(opened, Rtnl) else opened.features("lo") if isinstance(opened, Ethtool) else opened.family("nlctrl")  # fmt: skip  # noqa: E501
+        ask(opened)
 
 
 def test_namespace_that_is_gone_is_an_error(tmp_path: Path) -> None:

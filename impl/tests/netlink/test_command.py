@@ -66,7 +66,10 @@ def test_lists_can_be_narrowed(place: str, capsys: pytest.CaptureFixture[str]) -
 def test_lines_have_a_row_each(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --json each record is a line of keys and values."""
     lines = printed(capsys, "route", "-4", "--netns", place).splitlines()
-    assert lines == ["dst 10.1.0.0/24  dev a  protocol kernel  scope link  prefsrc 10.1.0.1", "dst 10.9.0.0/16  gateway 10.1.0.2  dev a"]  # fmt: skip  # noqa: E501
+    assert lines == [
+        "dst 10.1.0.0/24  dev a  protocol kernel  scope link  prefsrc 10.1.0.1",
+        "dst 10.9.0.0/16  gateway 10.1.0.2  dev a",
+    ]
     assert "state PERMANENT" in printed(capsys, "neigh", "--netns", place)
     details = printed(capsys, "link", "a", "-d", "--netns", place)
     assert "linkinfo veth" in details

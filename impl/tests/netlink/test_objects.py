@@ -101,7 +101,7 @@ def test_multicast_entries_are_read_as_they_are_written(group: str) -> None:
     """What a request says of an entry, the parser finds in the place where the kernel tells it."""
     entry = MulticastEntry(5, 6, group, vlan=7)
     request = add_multicast(entry)
-    told = encode_attributes([(1, encode_attributes([(1, encode_attributes([(1, parse_attributes(request.body, 8)[1])]))]))])  # fmt: skip  # noqa: E501
+    told = encode_attributes([(1, [(1, [(1, parse_attributes(request.body, 8)[1])])])])
     (groups,) = [parse_multicast(Message(84, 0, 0, 0, request.body[:8] + told))]
     assert groups.entries == (entry,)
 
@@ -121,7 +121,8 @@ def test_vlans_are_asked_of_the_bridge_above_a_port() -> None:
     wanted = (Vlan(5, 5, pvid=True, untagged=True), Vlan(10, 19))
     request = change_vlans(3, *wanted, add=True)
     assert parse_vlans(as_message(request)) == (3, wanted)
-    flags = [parse_attributes(parse_attributes(each.body, 16)[26])[0] for each in (request, change_vlans(3, *wanted, add=True, of_bridge=True))]  # fmt: skip  # noqa: E501
+    both = request, change_vlans(3, *wanted, add=True, of_bridge=True)
+    flags = [parse_attributes(parse_attributes(each.body, 16)[26])[0] for each in both]
     assert flags == [b"\1\0", b"\2\0"]
 
 
