@@ -55,7 +55,7 @@ from kernelproof.impl.graphdb.portable import (
     new_database,
     new_sqlite_conn,
 )
-from kernelproof.impl.graphdb.traverse import Cursor, Step
+from kernelproof.impl.graphdb.traverse import Cursor, Step, Walk
 
 Edges = tuple[Edge, ...]
 
@@ -90,6 +90,7 @@ __all__ = [
     "Stale",
     "Step",
     "StorageError",
+    "Walk",
     "WalkMeta",
     "is_non_unique_name_error",
     "new_database",

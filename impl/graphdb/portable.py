@@ -25,7 +25,7 @@ from kernelproof.impl.graphdb.database import GraphDatabase
 from kernelproof.impl.graphdb.errors import InvalidPath, NameTaken, NotFound, RootProtected, is_unique_violation
 from kernelproof.impl.graphdb.lookup import Edge, Entity
 from kernelproof.impl.graphdb.names import Names, check_id, format_path, parse_path_2014, path_depth
-from kernelproof.impl.graphdb.traverse import DEFAULT_MAX_ROWS, Walker, plan_walk
+from kernelproof.impl.graphdb.traverse import DEFAULT_MAX_ROWS, Walk, plan_walk
 
 __all__ = ["Database", "Entities", "WalkMeta", "is_non_unique_name_error", "new_database", "new_sqlite_conn"]
 
@@ -146,11 +146,9 @@ class Database:
             mode="acyclic",
             max_depth=None if depth < 0 else depth + 1,
             max_rows=self._max_rows,
-            deadline_seconds=None,
             snapshot=True,
-            resume=None,
         )
-        steps = sorted(Walker(self.graph.store, plan).steps(), key=lambda step: step.path.split("/"))
+        steps = sorted(Walk(self.graph.store, plan), key=lambda step: step.path.split("/"))
         start = format_path(plan.names)
         found = self.graph.find(plan.names)
         if found is None:

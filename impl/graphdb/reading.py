@@ -12,7 +12,7 @@ from kernelproof.impl.graphdb.lookup import Child, Edge, Entity
 from kernelproof.impl.graphdb.names import Names, parse_path
 from kernelproof.impl.graphdb.schema import ROOT_ID
 from kernelproof.impl.graphdb.store import Store
-from kernelproof.impl.graphdb.traverse import DEFAULT_MAX_ROWS, Cursor, Step, Walker, plan_walk, read_sequence
+from kernelproof.impl.graphdb.traverse import DEFAULT_MAX_ROWS, Cursor, Walk, plan_walk, read_sequence
 
 if TYPE_CHECKING:
     from kernelproof.impl.graphdb.integrity import Report
@@ -153,8 +153,10 @@ class Reading:
         deadline_seconds: float | None = None,
         snapshot: bool = False,
         resume: Cursor | None = None,
-    ) -> Iterator[Step]:
+    ) -> Walk:
         """Walk what lies below a path, breadth-first, in order of name at each level.
+
+        The walk is an iterator of steps; its `cursor()` tells at any step where it stands.
 
         Args:
             path: Where to begin; it is not handed out itself.
@@ -174,28 +176,6 @@ class Reading:
             DeadlineExceeded: The deadline passed; its cursor tells where.
             Stale: The graph changed between two steps; its cursor tells where.
         """
-        return self.walker(
-            path,
-            mode=mode,
-            max_depth=max_depth,
-            max_rows=max_rows,
-            deadline_seconds=deadline_seconds,
-            snapshot=snapshot,
-            resume=resume,
-        ).steps()
-
-    def walker(
-        self,
-        path: str = "/",
-        *,
-        mode: str = "entities",
-        max_depth: int | None = None,
-        max_rows: int | None = DEFAULT_MAX_ROWS,
-        deadline_seconds: float | None = None,
-        snapshot: bool = False,
-        resume: Cursor | None = None,
-    ) -> Walker:
-        """Make a walk whose `cursor()` can be taken at any step; arguments and errors as for `walk`."""
         plan = plan_walk(
             parse_path(path),
             mode=mode,
@@ -205,7 +185,7 @@ class Reading:
             snapshot=snapshot,
             resume=resume,
         )
-        return Walker(self._store, plan)
+        return Walk(self._store, plan)
 
     def glob(self, pattern: str, *, max_rows: int = DEFAULT_MAX_ROWS) -> tuple[tuple[str, str], ...]:
         """Return path and id of what a pattern matches, in order of path.
@@ -258,10 +238,7 @@ class Reading:
         found = self._store.read(lookup.find, names := parse_path(path))
         if found is not None and found[1] == entity_id:
             return path
-        plan = plan_walk(
-            names, mode="entities", max_depth=None, max_rows=None, deadline_seconds=None, snapshot=False, resume=None
-        )
-        steps = Walker(self._store, plan).steps()
+        steps = Walk(self._store, plan_walk(names))
         return next((step.path for step in steps if step.entity_id == entity_id), None)
 
     def topological_order(self, path: str = "/") -> tuple[str, ...]:

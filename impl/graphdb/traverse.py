@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from operator import length_hint
 from typing import Final, NamedTuple
@@ -99,12 +99,12 @@ class Plan(NamedTuple):
 def plan_walk(
     names: Names,
     *,
-    mode: str,
-    max_depth: int | None,
-    max_rows: int | None,
-    deadline_seconds: float | None,
-    snapshot: bool,
-    resume: Cursor | None,
+    mode: str = "entities",
+    max_depth: int | None = None,
+    max_rows: int | None = None,
+    deadline_seconds: float | None = None,
+    snapshot: bool = False,
+    resume: Cursor | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
     """Check what was asked of a walk.
@@ -175,7 +175,7 @@ class Walker:
         plan, handed_out = self._plan, self._fetched - length_hint(self._batch)
         return Cursor(format_path(plan.names), plan.mode, plan.max_depth, handed_out, self._sequence)
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Generator[Step]:
         """Hand out the steps of the walk; see `GraphDatabase.walk`."""
         self._use(self._begin)
         try:
@@ -331,6 +331,33 @@ class Walker:
         with slot.lock:
             for table in (self._table, f"{self._table}_taken"):
                 slot.connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
+
+
+class Walk(Iterator[Step]):
+    """A walk: an iterator of its steps, whose cursor can be taken between any two of them.
+
+    It is over when it is dropped, closed, or at its end; what it kept in the database's connection goes with it.
+    """
+
+    __slots__ = ("_steps", "_walker")
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._walker = Walker(store, plan)
+        self._steps = self._walker.steps()
+
+    def __iter__(self) -> Iterator[Step]:
+        return self._steps  # a loop is faster over the generator itself
+
+    def __next__(self) -> Step:
+        return next(self._steps)
+
+    def cursor(self) -> Cursor:
+        """Return where the walk stands."""
+        return self._walker.cursor()
+
+    def close(self) -> None:
+        """End the walk."""
+        self._steps.close()
 
 
 def _in_one_state(connection: sqlite3.Connection, action: Callable[[sqlite3.Connection], None]) -> None:

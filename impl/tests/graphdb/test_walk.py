@@ -266,8 +266,8 @@ def test_a_cursor_goes_on_where_the_walk_stood(graph: GraphDatabase) -> None:
     chain(graph, 6, 2)
     everything = [step.path for step in graph.walk("/")]
     for taken in (0, 1, 4, 17, 18):
-        walker = graph.walker("/")
-        first = [step.path for step in islice(walker.steps(), taken)]
+        walker = graph.walk("/")
+        first = [step.path for step in islice(walker, taken)]
         cursor = Cursor(*walker.cursor())
         rest = [step.path for step in graph.walk("/", resume=cursor)]
         assert first + rest == everything
