@@ -18,6 +18,7 @@ from kernelproof.conformance.report.outcomes import Outcome, worst
 from kernelproof.conformance.report.records import Project as Suite
 from kernelproof.conformance.report.records import Results, Row, behaviour_outcomes
 from kernelproof.conformance.report.summary import format_table
+from kernelproof.conformance.run_results import RunResults
 from kernelproof.conformance.suite import plain_node
 
 if TYPE_CHECKING:
@@ -372,3 +373,13 @@ def test_schema_travels() -> None:
     """The schema lies in the package, where a wheel takes it along, and is itself a schema."""
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
     assert SCHEMA.parent.name == "report"
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["virtual-first", "real-first"])
+def test_header_of_several_templates(order: int, pytestconfig: pytest.Config) -> None:
+    """Which facts stand in the header does not depend on which template a worker asked for first."""
+    results = RunResults(pytestconfig)
+    kinds = [{"kernel": {"name": "6.12"}, "machine": {"time": time}} for time in ("virtual", "real")]
+    for facts in kinds[::order]:
+        results.note_machine(facts)
+    assert results._facts == {"6.12": kinds[0]}
