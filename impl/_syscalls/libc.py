@@ -97,6 +97,27 @@ class Call:
             TypeError: a value of a wrong type, or too few or too many of them.
             UnsupportedPlatformError: not Linux, or the machine is not in the table and libc lacks the name.
         """
+        result = self._call(values)
+        if result == -1:
+            raise _refusal(self.describe(*values, hide=hide), path, path2)
+        return result
+
+    def attempt(self, *values: Argument) -> int:
+        """Call libc, and return the negative errno where the kernel refused: for probes, to which that is an answer.
+
+        Measured: an error with its note costs three times as much as the call.
+
+        Raises:
+            OverflowError, ValueError, TypeError, UnsupportedPlatformError: as above.
+        """
+        result = self._call(values)
+        if result == -1:
+            import ctypes  # loaded already: the call was made
+
+            return -ctypes.get_errno()
+        return result
+
+    def _call(self, values: tuple[Argument, ...]) -> int:
         if len(values) != len(self._parameters):
             raise TypeError(f"{self.name} takes {len(self._parameters)} arguments, not {len(values)}")
         converted = [
@@ -104,10 +125,7 @@ class Call:
             for (parameter, kind), value in zip(self._parameters.items(), values, strict=True)
         ]
         function = self._function or self._find()
-        result = function(*converted)
-        if result == -1:
-            raise _refusal(self.describe(*values, hide=hide), path, path2)
-        return result
+        return function(*converted)
 
     def _find(self) -> Callable[..., int]:
         if sys.platform != "linux":

@@ -45,3 +45,16 @@ def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int 
     except OSError as error:
         error.add_note(f"how: flags={flags:#o}, mode={mode:#o}, resolve={flag_names(ResolveFlag, resolve)}")
         raise
+
+
+def crosses_mount(dir_fd: int, name: Path) -> int:
+    """Open a name in a directory, without following it and without crossing a mount; return the descriptor or -errno.
+
+    -EXDEV says that something is mounted there. No error is made: this is a probe.
+
+    Source: openat2(2), RESOLVE_NO_XDEV.
+    """
+    return _openat2.attempt(dir_fd, name, _PROBE, len(_PROBE))
+
+
+_PROBE = struct.pack("=3Q", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, ResolveFlag.NO_XDEV)

@@ -9,7 +9,7 @@ import os
 from errno import EACCES, EINVAL, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
 from typing import NamedTuple
 
-from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
+from kernelproof.impl._syscalls.resolve import crosses_mount
 from kernelproof.impl._syscalls.statx import StatxMask, statx_of, statx_path
 from kernelproof.impl.mount.table import MountTable, Path
 
@@ -74,8 +74,6 @@ def probe_mount_point(path: Path, *, dir_fd: int | None = None, proc: Path = "/p
 
 _Answer = tuple["bool | None", "int | None"]
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
-_PLACE = os.O_PATH | os.O_NOFOLLOW
-_NO_XDEV = int(ResolveFlag.NO_XDEV)
 
 
 def _by_openat2(path: str, dir_fd: int | None, proc: Path) -> _Answer:
@@ -84,15 +82,15 @@ def _by_openat2(path: str, dir_fd: int | None, proc: Path) -> _Answer:
         return None, None  # no name below a directory: there is nothing to cross
     directory = os.open(parent or slash or ".", _DIRECTORY, dir_fd=dir_fd)
     try:
-        fd = openat2(directory, name, _PLACE, resolve=_NO_XDEV)
-    except OSError as error:
-        if error.errno == EXDEV:
-            return True, None
-        raise
+        fd = crosses_mount(directory, name)
     finally:
         os.close(directory)
-    os.close(fd)
-    return False, None
+    if fd >= 0:
+        os.close(fd)
+        return False, None
+    if fd == -EXDEV:
+        return True, None
+    raise OSError(-fd, os.strerror(-fd), path)
 
 
 def _by_statx(path: str, dir_fd: int | None, proc: Path) -> _Answer:

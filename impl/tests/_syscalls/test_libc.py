@@ -279,3 +279,13 @@ def test_setfsuid_asks_without_changing() -> None:
     """setfsuid with "leave it" returns the file system uid, which is the effective one."""
     assert identity.setfsuid(2**32 - 1) == os.geteuid()
     assert identity.setfsgid(2**32 - 1) == os.getegid()
+
+
+@linux
+def test_attempt_answers_with_the_number(tmp_path: Path) -> None:
+    """A probe gets the negative errno and no error; a wrong argument is refused all the same."""
+    (tmp_path / "file").touch()
+    assert _chmod.attempt(tmp_path / "missing", 0o600) == -errno.ENOENT
+    assert _chmod.attempt(tmp_path / "file", 0o600) == 0
+    with pytest.raises(OverflowError):
+        _chmod.attempt(tmp_path / "file", 2**32)
