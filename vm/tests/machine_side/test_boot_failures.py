@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kernelproof.vm.base import scale_to_load
 from kernelproof.vm.boot_failures import explain_boot
 from kernelproof.vm.guest.boot_words import BOOT_FAILED, NO_CONSOLE
 
@@ -38,3 +39,11 @@ def test_explanations(console: str, meaning: str, remedy: str) -> None:
     explained = explain_boot(console)
     assert meaning in explained[0]
     assert remedy in explained[1]
+
+
+@pytest.mark.parametrize(
+    ("load", "cpus", "seconds"), [(0.0, 2, 10), (2.0, 2, 10), (6.0, 2, 30), (99.0, 2, 50), (3.0, None, 30)]
+)
+def test_busy_host(load: float, cpus: int | None, seconds: float) -> None:
+    """A boot has more time where many want to run, but not for ever."""
+    assert scale_to_load(10, load, cpus) == seconds
