@@ -111,7 +111,7 @@ import sys
 from pathlib import Path
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.template import Template
-template = Template("6.12")
+template = Template(sys.argv[2])
 from kernelproof.vm.base import provide_base
 from kernelproof.vm.process import Spawner
 class Told:
@@ -126,14 +126,28 @@ print("ready", flush=True)
 
 def test_two_runs_at_once(tmp_path: Path) -> None:
     """Of two runs that need the same template one boots and the other waits for it."""
-    command = [sys.executable, "-c", OTHER_RUN, str(tmp_path)]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [run.communicate(timeout=600)[0].splitlines() for run in runs]
-    assert all(run.returncode == 0 for run in runs)
-    assert sorted(outputs) == [
+    assert sorted(run_at_once(tmp_path, "6.12", "6.12")) == [
         ["boot 6.12 plain virtual", "ready"],
         ["wait for another run that makes 6.12 plain virtual", "ready"],
     ]
+
+
+def test_two_kernels_at_once(tmp_path: Path) -> None:
+    """Two runs with different kernels boot side by side in one cache, and each finds its own template there after."""
+    first, second = run_at_once(tmp_path, "6.12", "oldest")
+    assert (first[0], first[-1]) == ("boot 6.12 plain virtual", "ready")
+    assert (second[-2], second[-1]) == ("boot 5.10 plain virtual", "ready")
+    assert run_at_once(tmp_path, "6.12", "oldest") == [["ready"], ["ready"]]
+    assert len(list(Cache(tmp_path).folder(base.KIND).glob("[0-9a-f]*"))) == 2
+
+
+def run_at_once(cache: Path, *kernels: str) -> list[list[str]]:
+    """Let a process for each kernel provide its base template, all at once; returns what they were told."""
+    commands = [[sys.executable, "-c", OTHER_RUN, str(cache), kernel] for kernel in kernels]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    outputs = [run.communicate(timeout=600)[0].splitlines() for run in runs]
+    assert all(run.returncode == 0 for run in runs)
+    return outputs
 
 
 def test_boot_that_fails(template: Template, tmp_path: Path) -> None:
