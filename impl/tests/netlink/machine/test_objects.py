@@ -26,6 +26,7 @@ from kernelproof.impl.netlink import (
     Vlan,
     netns,
     open_tun,
+    wait_until_link,
 )
 from kernelproof.impl.netlink.neighbours import Neighbour, NeighbourFlag
 from kernelproof.impl.netlink.netconf import ALL, DEFAULT
@@ -46,6 +47,8 @@ def bridge_with_port(net: Rtnl, **options: int) -> tuple[int, int]:
     bridge = net.link_add("br0", "bridge", options={"mcast_snooping": 1, **options}, up=True)
     port = net.link_add("p0", "veth", peer={"name": "q0"}, master="br0", up=True)
     net.link_set("q0", up=True)
+    # A port is taken into use when its carrier is noticed, which is after the request.
+    wait_until_link("p0", lambda link: link is not None and link.operstate == "UP", timeout_seconds=60)
     return bridge.ifindex, port.ifindex
 
 
