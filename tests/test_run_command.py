@@ -196,6 +196,13 @@ def test_part_of_a_log(lines: list[str], shown: list[str]) -> None:
     assert machines.shorten_log(lines) == shown
 
 
+def test_complaints() -> None:
+    """Bugs and warnings of the kernel are found on its console, with and without the number of a task."""
+    log = "[    1.5] loop: module loaded\n[   12.123456] WARNING: CPU: 1 PID: 5 at x\n[  13.0][  T12] BUG: unable to\n"
+    assert machines.read_complaints(log) == ("WARNING: CPU: 1 PID: 5 at x", "BUG: unable to")
+    assert machines.read_complaints("") == ()
+
+
 # --- several kernels
 
 

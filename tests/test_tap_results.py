@@ -108,6 +108,16 @@ def test_rows_fit_the_schema(tmp_path: Path) -> None:
     assert {"tests/check.sh::pass", "tests/check.sh::pass #2"} <= set(nodes)
 
 
+def test_complaints_of_the_kernel(tmp_path: Path) -> None:
+    """What the kernel complained of while a program ran is a failure, also when all its tests pass."""
+    ran = RAN._replace(complaints=("WARNING: CPU: 0", "BUG: x"), log="WARNING: CPU: 0 …")
+    rows = {row.node: row for row in plan_rows(ran, read(b"1..1\nok 1 a\n"))}
+    assert rows["tests/check.sh::a"].outcome is Outcome.PASS
+    row = rows["tests/check.sh::kernel log"]
+    assert (row.outcome, row.log) == (Outcome.FAIL, ran.log)
+    assert row.reason == "kernel log: WARNING: CPU: 0\nkernel log: BUG: x"
+
+
 def test_rows_are_replaced(tmp_path: Path) -> None:
     """A second run of a program replaces its rows; those of others stay, with the header."""
     other = RAN._replace(name="other")

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from kernelproof.cli import wishes as wishes_options
@@ -26,6 +27,7 @@ NOT_FOUND = 127
 TIMED_OUT = 124
 _PING_SECONDS = 30.0  # 0.07 s measured
 _LOG_LINES = 40
+_STAMP = re.compile(r"^\[ *\d+\.\d+\](\[ *[TC]\d+\])? ?")
 _TROUBLE = re.compile(r"Kernel panic|BUG:|Oops|WARNING:|general protection|sysrq:|AGENT DIED|Out of memory")
 
 
@@ -149,3 +151,18 @@ def shorten_log(lines: Sequence[str]) -> list[str]:
     start = max(0, len(lines) - _LOG_LINES if trouble is None else trouble)
     shown, rest = list(lines[start : start + _LOG_LINES]), len(lines) - start - _LOG_LINES
     return [*shown, f"[{rest} more lines]"] if rest > 0 else shown
+
+
+def read_complaints(log: str) -> tuple[str, ...]:
+    """What the kernel complained of: first lines of bugs, of warnings with a stack, of stalls.
+
+    Args:
+        log: The console since the machine began; warnings and worse are on it.
+    """
+    if not log:
+        return ()
+    # Loaded when there is something to judge.
+    judge = import_module("kernelproof.conformance.kernel_log")
+    records = [judge.Record(0, 0, _STAMP.sub("", line)) for line in log.splitlines()]
+    troubles: tuple[str, ...] = judge.judge(records, 0).troubles
+    return troubles

@@ -77,6 +77,24 @@ class Done(NamedTuple):
     release: str = ""
 
 
+class Told(NamedTuple):
+    """What is known of a run beside its output.
+
+    Args:
+        began: When, by the monotonic clock.
+        problem: Why its tests are not all: it was lost, killed, or failed with all tests passing.
+        complaints: The kernel's.
+        log: The console.
+        lost: Whether the machine is gone.
+    """
+
+    began: float
+    problem: str | None
+    complaints: tuple[str, ...]
+    log: str
+    lost: bool = False
+
+
 def read_seconds(text: str) -> float:
     """A number of seconds above zero, for argparse.
 
@@ -193,6 +211,8 @@ def run_all(wanted: Wanted, kernels: Sequence[str], wishes: Wishes) -> int:
         except MachineLost as error:
             done = Done(machines.OWN_FAILURE, "lost", str(error), {})
             kept.log = error.log
+        except VmError as error:
+            done = Done(machines.OWN_FAILURE, "failed", str(error), {})
         except Interrupted as error:
             interrupted = error
             break
@@ -232,11 +252,16 @@ def run_one(wanted: Wanted, kernel: str, wishes: Wishes, pull_to: Path, kept: Ke
         try:
             done = attend(machine, wanted, reader, kept)
         except MachineLost as error:
-            _note_results(wanted, machine, reader, began, str(error), lost=error)
+            _note_results(wanted, machine, reader, Told(began, str(error), (), error.log, lost=True))
             raise
-        problem = done.detail if done.outcome != "exit" else None
-        tests = _note_results(wanted, machine, reader, began, problem or _find_problem(done, reader))
-        done = done._replace(tests=tests, release=str(machines.fact(machine, "kernel", "release")))
+        log = machine.log()
+        complaints = machines.read_complaints(log)
+        for line in complaints:
+            print(f"kernelproof: kernel log: {line}", file=sys.stderr)
+        problem = done.detail if done.outcome != "exit" else _find_problem(done, reader)
+        tests = _note_results(wanted, machine, reader, Told(began, problem, complaints, log))
+        detail = "; ".join([*([done.detail] if done.detail else []), *(f"kernel log: {line}" for line in complaints)])
+        done = done._replace(tests=tests, detail=detail, release=str(machines.fact(machine, "kernel", "release")))
         if done.status == 0 and any(tests.get(name) for name in ("fail", "broken")):
             done = done._replace(status=1)
         if done.outcome != "not started":
@@ -315,14 +340,7 @@ def _is_open(descriptor: int) -> bool:
     return False
 
 
-def _note_results(
-    wanted: Wanted,
-    machine: Machine,
-    reader: TapReader | None,
-    began: float,
-    problem: str | None,
-    lost: MachineLost | None = None,
-) -> dict[str, int]:
+def _note_results(wanted: Wanted, machine: Machine, reader: TapReader | None, told: Told) -> dict[str, int]:
     """Write rows if the output was TAP; how many there are of each outcome."""
     arguments = wanted.arguments
     if reader is None or not (reader.announced or arguments.tap):
@@ -330,16 +348,17 @@ def _note_results(
     # Loaded here: most programs speak no TAP, and it costs them a tenth of their start.
     from kernelproof.cli import tap_results
 
-    clone = machine.call("secrets:token_hex", 16) if lost is None else None
+    clone = None if told.lost else machine.call("secrets:token_hex", 16)
     ran = tap_results.Ran(
         wanted.name,
         machine.facts,
         arguments.profile,
         arguments.subject,
         clone if isinstance(clone, str) and _CLONE.fullmatch(clone) else None,
-        time.monotonic() - began,
-        problem,
-        None if lost is None else lost.log[:_LOG_LIMIT] or None,
+        time.monotonic() - told.began,
+        told.problem,
+        told.complaints,
+        told.log[:_LOG_LIMIT] or None,
     )
     rows = tap_results.plan_rows(ran, reader.finish())
     root = find_root(Path.cwd())

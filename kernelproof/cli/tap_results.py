@@ -38,7 +38,8 @@ class Ran(NamedTuple):
         clone: 16 bytes of the guest's kernel, as hexadecimal digits, if it could be asked.
         seconds: Wall time of all of it.
         problem: Why what it said is not all: it was lost, killed, or failed with all its tests passing.
-        log: The kernel log that goes with the problem.
+        complaints: First lines of what the kernel complained of.
+        log: The kernel log that goes with the problem or the complaints.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Ran(NamedTuple):
     clone: str | None
     seconds: float
     problem: str | None = None
+    complaints: tuple[str, ...] = ()
     log: str | None = None
 
 
@@ -64,7 +66,7 @@ def judge(result: Result) -> tuple[Outcome, str | None]:
 
 
 def plan_rows(ran: Ran, results: Sequence[Result]) -> tuple[Row, ...]:
-    """A row a result, and one for the problem if there is one. Pure."""
+    """A row a result, one for the problem if there is one, and one for what the kernel complained of. Pure."""
     seen: Counter[str] = Counter()
     rows = []
     for result in results:
@@ -72,6 +74,9 @@ def plan_rows(ran: Ran, results: Sequence[Result]) -> tuple[Row, ...]:
         rows.append(_row(ran, result.path, outcome, reason, seen, _seen(result, outcome)))
     if ran.problem is not None:
         rows.append(_row(ran, ("end",), Outcome.BROKEN, ran.problem, seen, None)._replace(log=ran.log))
+    if ran.complaints:
+        reason = "\n".join(f"kernel log: {line}" for line in ran.complaints)
+        rows.append(_row(ran, ("kernel log",), Outcome.FAIL, reason, seen, None)._replace(log=ran.log))
     return tuple(rows)
 
 

@@ -221,6 +221,17 @@ def test_run_tells_a_panic(project: Path) -> None:
     assert any("sysrq" in (row["log"] or "") for row in rows)
 
 
+def test_run_hears_the_kernel_complain(project: Path) -> None:
+    """A warning in the kernel's log makes a failure of a program whose tests all pass."""
+    script = "echo TAP version 13; echo 1..1; echo '<4>WARNING: CPU: 0 made up' > /dev/kmsg; echo ok 1 a"
+    done = go("--", "sh", "-c", script)
+    assert done.returncode == 1
+    assert b"kernel log: WARNING: CPU: 0 made up" in done.stderr
+    rows = {row["node"]: row for row in json.loads((project / "results/6.12.json").read_text())["results"]}
+    assert rows["sh::kernel log"]["outcome"] == "fail"
+    assert rows["sh::a"]["outcome"] == "pass"
+
+
 def test_run_on_two_kernels(project: Path) -> None:
     """On several kernels there is a row for each, and a results file for each that spoke TAP."""
     script = "echo TAP version 13; echo 1..1; echo ok 1 $(uname -r | cut -d. -f1,2)"

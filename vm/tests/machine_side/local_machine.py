@@ -41,6 +41,9 @@ class LocalMachine:
             raise GuestError("attend", str(answer["type"]), str(answer["text"]))
         return int(answer["returncode"])
 
+    def log(self) -> str:
+        return ""
+
     def call(self, function: str, *arguments: object) -> object:
         message = {"kind": "call", "function": function, "arguments": list(arguments), "keywords": {}}
         return self.ask(message)["value"]
