@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl._syscalls.namespaces import CloneFlag, setns, unshare
+from kernelproof.impl._syscalls.namespaces import CloneFlag, setns
 from kernelproof.impl.user import (
     IdMap,
     IdMapError,
@@ -34,21 +36,32 @@ USER = 4001
 ROOT = Writer(0, 0, is_capable=True)
 
 
-@contextmanager
-def new_namespace(uid: int = 0) -> Iterator[tuple[int, Callable[[Callable[[], Any]], Any]]]:
-    """A process in a new user namespace, and a way to run a function in it once."""
-    ready_in, ready_out = os.pipe()
+def start_in_namespace(uid: int | None = None) -> int:
+    """Start a program in a new user namespace and return its pid.
+
+    It is executed: a process that has merely changed its uid has files in /proc that belong to root.
+    """
+    ready, saying = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            unshare(CloneFlag.NEWUSER)
-            os.write(ready_out, b"!")
-            signal.pause()
+            if uid is not None:
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            os.dup2(saying, 1)
+            os.execv("/usr/bin/unshare", ["unshare", "--user", "sh", "-c", "echo; exec sleep 600"])
         finally:
-            os._exit(0)
-    assert os.read(ready_in, 1) == b"!"
+            os._exit(1)
+    os.close(saying)
+    assert os.read(ready, 1) == b"\n"
+    os.close(ready)
+    return pid
+
+
+@contextmanager
+def new_namespace(uid: int = 0) -> Iterator[tuple[int, Callable[[Callable[[], Any]], Any]]]:
+    """A process in a new user namespace, and a way to run a function in it once."""
+    pid = start_in_namespace(uid)
 
     def run(function: Callable[[], Any]) -> Any:
         said, saying = os.pipe()
@@ -59,6 +72,8 @@ def new_namespace(uid: int = 0) -> Iterator[tuple[int, Callable[[Callable[[], An
                 setns(namespace, CloneFlag.NEWUSER)
                 os.write(saying, json.dumps(function()).encode())
             finally:
+                if sys.exc_info()[0]:
+                    traceback.print_exc()
                 os._exit(0)
         os.close(saying)
         os.waitpid(child, 0)
@@ -72,8 +87,6 @@ def new_namespace(uid: int = 0) -> Iterator[tuple[int, Callable[[Callable[[], An
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        for fd in (ready_in, ready_out):
-            os.close(fd)
 
 
 def apply(pid: int, uid_map: IdMap, gid_map: IdMap, writer: Writer, **parents: IdMap) -> None:
@@ -119,13 +132,7 @@ def test_namespace_in_a_namespace() -> None:
         def nest() -> dict[str, Any]:
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-            said, saying = os.pipe()
-            child = os.fork()
-            if child == 0:
-                unshare(CloneFlag.NEWUSER)
-                os.write(saying, b"!")
-                signal.pause()
-            os.read(said, 1)
+            child = start_in_namespace()
             try:
                 try:
                     Path(f"/proc/{child}/uid_map").write_text("0 0 20\n")
