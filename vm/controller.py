@@ -70,8 +70,9 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Tell the last of it, and lend no more: workers that still run have what they need."""
+        """Tell the last of it, and lend no more: workers that still run hold what they need, and none waits in vain."""
         self._tell()
+        self._lender.close()
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
