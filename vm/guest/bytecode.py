@@ -57,7 +57,7 @@ class Recorder:
         return len(self._written)
 
     def send(self, port: Port) -> None:
-        """Answer `bytecode`: what was written, each with the path of its source."""
+        """Answer `bytecode`: what was written, each with the real path of its source."""
         left = SENT_BYTES
         for path in self._written:
             cache, _, name = path.rpartition("/")
@@ -69,6 +69,7 @@ class Recorder:
             left -= len(data)
             if left < 0:
                 break
-            source = f"{cache.removesuffix(CACHE_FOLDER)}{name.partition('.')[0]}.py"
+            # By its real path: what is imported through a link the host knows where it lies.
+            source = os.path.realpath(f"{cache.removesuffix(CACHE_FOLDER)}{name.partition('.')[0]}.py")
             port.send({"kind": "compiled", "source": source, "name": name, "data": data})
         port.send({"kind": "compiled-all"})

@@ -28,8 +28,10 @@ def test_was_pushed(name):
 def test_bytecode_comes_back(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made once for each content of a file, rewritten assertions included, and pushed from then on."""
     monkeypatch.setenv("KERNELPROOF_CACHE", str(CACHE))
-    pytester.makepyfile(test_a=FILE, test_b=FILE, helper="value = 1\n")
-    pytester.makeini("[pytest]\npythonpath = .\n")
+    pytester.makepyfile(test_a=FILE, test_b=FILE)
+    pytester.mkdir("real").joinpath("helper.py").write_text("value = 1\n")
+    pytester.path.joinpath("linked").symlink_to("real")
+    pytester.makeini("[pytest]\npythonpath = linked\n")
 
     def run(**outcomes: int) -> pytest.RunResult:
         result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--kernel", KERNEL, "-rfE")
