@@ -71,7 +71,7 @@ def watch_machines() -> list[int]:
             seen.append(read_private(running.child.pid))
         return close(running)
 
-    Running.close = close_and_look  # type: ignore[method-assign]
+    Running.close = close_and_look  # type: ignore[method-assign,assignment]
     return seen
 
 
