@@ -117,10 +117,10 @@ class Bytecode:
             for old in used[: max(0, len(used) - MOST_PROJECTS)]:
                 shutil.rmtree(old, ignore_errors=True)
         (self._folder / SEEN).touch()
-        files = list(self._folder.iterdir())
-        for old in files:
+        kept = list(self._folder.iterdir())
+        for old in kept:
             is_left = old.name.startswith(_UNFINISHED) and time.time() - old.stat().st_mtime > LEFT_SECONDS
-            if is_left or len(files) > MOST_FILES:
+            if is_left or len(kept) > MOST_FILES:
                 old.unlink(missing_ok=True)
         for path, files in made.items():
             members = [pack_member(os.fsencode(name), data, 0o644, 0) for name, data in files]
