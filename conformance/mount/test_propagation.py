@@ -77,8 +77,10 @@ def test_slave_of_nobody(tree: Path, line_at: LineAt, seen: Seen) -> None:
 
 
 @behaviour("mount.propagation.slave-of-private-no-effect", subject="impl")
-def test_slave_of_private(tree: Path, line_at: LineAt, seen: Seen) -> None:
-    """MS_SLAVE on a private mount succeeds and changes nothing."""
+def test_slave_of_private(peers: Peers, tree: Path, line_at: LineAt, seen: Seen) -> None:
+    """MS_SLAVE on a private mount succeeds and changes nothing, while it changes a shared one."""
+    mount.make_slave(peers[1])
+    assert sorted(line_at(peers[1]).tag) == ["master"]
     assert seen.errno_of(calls.mount, None, tree, None, MountFlag.SLAVE) == "no error"
     mount.make_slave(tree)
     assert seen(line_at(tree).tags) == frozenset()
@@ -120,6 +122,7 @@ def test_shared_slave_to_slave(peers: Peers, line_at: LineAt, seen: Seen) -> Non
 def test_shared_slave_to_private(peers: Peers, line_at: LineAt, seen: Seen) -> None:
     """MS_PRIVATE on a shared slave takes both tags off."""
     b = make_shared_slave(peers)
+    assert sorted(line_at(b).tag) == ["master", "shared"]
     mount.make_private(b)
     assert seen(line_at(b).tags) == frozenset()
 
@@ -160,6 +163,9 @@ def test_unmount_reaches_peers(peers: Peers, mount_at: MountAt, seen: Seen) -> N
 def test_private_isolates(peers: Peers, mount_at: MountAt, seen: Seen) -> None:
     """A mount below a private mount does not appear below another mount of the filesystem."""
     a, b = peers
+    mount.mount("before", a / "x", "tmpfs", "")
+    assert mount_at(b / "x") is not None
+    mount.unmount(a / "x")
     mount.make_private(a)
     mount.mount("new", a / "x", "tmpfs", "")
     assert mount_at(a / "x") is not None
@@ -176,10 +182,11 @@ def test_slave_receives(peers: Peers, line_at: LineAt, seen: Seen) -> None:
 
 
 @behaviour("mount.propagation.slave-does-not-send", subject="impl")
-def test_slave_does_not_send(peers: Peers, mount_at: MountAt, seen: Seen) -> None:
+def test_slave_does_not_send(peers: Peers, line_at: LineAt, mount_at: MountAt, seen: Seen) -> None:
     """A mount below a slave does not appear below its master."""
     a, b = peers
     mount.make_slave(b)
+    assert line_at(b).tag["master"] == line_at(a).tag["shared"]
     mount.mount("new", b / "x", "tmpfs", "")
     assert mount_at(b / "x") is not None
     assert seen(mount_at(a / "x")) is None
@@ -189,6 +196,7 @@ def test_slave_does_not_send(peers: Peers, mount_at: MountAt, seen: Seen) -> Non
 def test_mount_below_a_slave_is_private(peers: Peers, line_at: LineAt, seen: Seen) -> None:
     """A new mount below a slave that is not shared has no tag."""
     mount.make_slave(peers[1])
+    assert line_at(peers[1]).tag["master"] == line_at(peers[0]).tag["shared"]
     mount.mount("new", peers[1] / "x", "tmpfs", "")
     assert seen(line_at(peers[1] / "x").tags) == frozenset()
 
@@ -204,7 +212,11 @@ def test_mount_below_shared_is_shared(tree: Path, line_at: LineAt, seen: Seen) -
 
 @behaviour("mount.propagation.new-under-private-is-private", subject="impl")
 def test_mount_below_private_is_private(tree: Path, line_at: LineAt, seen: Seen) -> None:
-    """A new mount below a private mount has no tag."""
+    """A new mount below a private mount has no tag; below a shared one it has."""
+    mount.make_shared(tree)
+    mount.mount("other", tree / "b", "tmpfs", "")
+    assert sorted(line_at(tree / "b").tag) == ["shared"]
+    mount.make_private(tree)
     mount.mount("new", tree / "a", "tmpfs", "")
     assert seen(line_at(tree / "a").tags) == frozenset()
 

@@ -68,8 +68,12 @@ def test_bind_slave_to_private(peers: Peers, tree: Path, line_at: LineAt, seen: 
 
 @behaviour("mount.propagation.bind-private-to-nonshared", subject="impl")
 def test_bind_private_to_private(tree: Path, line_at: LineAt, seen: Seen) -> None:
-    """A private mount bound below a private one is private."""
-    mount.mount("x", tree / "a", "tmpfs", "")
+    """A private mount bound below a private one is private; a shared one is not."""
+    mount.mount("x", tree / "a", "tmpfs", "shared")
+    mount.bind(tree / "a", tree / "b")
+    assert sorted(line_at(tree / "b").tag) == ["shared"]
+    mount.unmount(tree / "b")
+    mount.make_private(tree / "a")
     mount.bind(tree / "a", tree / "b")
     assert seen(line_at(tree / "b").tags) == frozenset()
 
@@ -119,7 +123,9 @@ def test_move_slave_to_private(peers: Peers, tree: Path, line_at: LineAt, seen: 
 @behaviour("mount.propagation.move-private-to-nonshared", subject="impl")
 def test_move_private_to_private(tree: Path, line_at: LineAt, seen: Seen) -> None:
     """A private mount moved below a private one is private."""
-    mount.mount("x", tree / "a", "tmpfs", "")
+    mount.mount("x", tree / "a", "tmpfs", "shared")
+    assert sorted(line_at(tree / "a").tag) == ["shared"]
+    mount.make_private(tree / "a")
     mount.move(tree / "a", tree / "b")
     assert line_at(tree / "b").source == "x"
     assert seen(line_at(tree / "b").tags) == frozenset()
