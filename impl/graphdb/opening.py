@@ -20,9 +20,6 @@ CACHE_KIB = 16 * 1024
 """How much of a file a connection may keep in memory, filled as it is read. SQLite's own 2 MiB make a walk of 100,000
 entities a sixth slower; 64 MiB no faster than this."""
 
-TEMP_CACHE_KIB = 8 * 1024
-"""The same for what a walk keeps meanwhile, which is written to a temporary file beyond that."""
-
 
 class Options(NamedTuple):
     """How a connection to a graph file is made."""
@@ -127,7 +124,6 @@ def set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute(f"PRAGMA temp.cache_size = -{TEMP_CACHE_KIB}")
     if connection.execute("PRAGMA foreign_keys").fetchone() != (1,):
         raise StorageError("this SQLite library does not enforce foreign keys")
 

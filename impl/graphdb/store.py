@@ -224,11 +224,12 @@ class Store:
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
         # The log is written back and emptied; the empty journal of TRUNCATE mode is taken away by SQLite, which knows
-        # whether another process needs it.
+        # whether another process needs it. Of the main database only: that of temporary tables has no log, and a
+        # checkpoint of all fails while a walk is under way.
         if self.read_only or self.path is None:
             return
         wal = self.journal.mode == "wal"
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)" if wal else "PRAGMA journal_mode = DELETE").fetchall()
+        connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)" if wal else "PRAGMA journal_mode = DELETE").fetchall()
 
 
 def open_store(

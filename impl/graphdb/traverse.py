@@ -39,6 +39,9 @@ BATCH: Final = 1000
 
 DEFAULT_MAX_ROWS: Final = 100_000
 
+_CACHE_KIB: Final = 8 * 1024
+"""How much of a walk's table is kept in memory before it goes to a temporary file."""
+
 _PROGRESS_STEPS: Final = 50_000
 """Virtual machine instructions of SQLite between two looks at the clock: a few milliseconds."""
 
@@ -246,6 +249,7 @@ class Walker:
         trace = ", trace TEXT" if first_trace else ""
         connection.execute(f"""CREATE TEMP TABLE {self._table} (ordinal INTEGER PRIMARY KEY,
             key INTEGER NOT NULL{unique}, path TEXT NOT NULL{trace})""")
+        connection.execute(f"PRAGMA temp.cache_size = -{_CACHE_KIB}")
         if plan.mode == "shortest":
             connection.execute(f"CREATE INDEX temp.{self._table}_key ON {self._table} (key)")
         path = "" if not plan.names else format_path(plan.names)

@@ -7,10 +7,12 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from kernelproof.impl.graphdb import (
+    Closed,
     Cursor,
     DeadlineExceeded,
     GraphDatabase,
@@ -355,6 +357,19 @@ def test_memory_does_not_grow_with_the_graph(graph: GraphDatabase) -> None:
     graph.load(edges)
     peak("/small")
     assert peak("/big") < 1.2 * peak("/small")
+
+
+@pytest.mark.parametrize("journal", ["rollback", "wal"])
+def test_close_while_a_walk_is_under_way(tmp_path: Path, journal: str) -> None:
+    """A graph is closed whole though a walk is not at its end, which then says that it is closed."""
+    file = tmp_path / "graph.db"
+    with GraphDatabase.open(file, journal=journal) as graph:
+        graph.load([("0", f"n{number}", f"n{number}") for number in range(3000)])
+        walk = graph.walk("/")
+        assert next(walk).path == "/n0"
+    with pytest.raises(Closed):
+        list(walk)
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.db"]
 
 
 def test_the_temporary_table_goes(graph: GraphDatabase) -> None:
