@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from kernelproof.impl._syscalls.mount import UnmountFlag, mount, umount2
+from kernelproof.impl.cgroups.directory import Directory
+from kernelproof.impl.cgroups.layout import Hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 class MountV1(Protocol):
     def __call__(self, data: str) -> Path: ...
+
+
+class Make(Protocol):
+    def __call__(self, path: str) -> Directory: ...
 
 
 class CgroupOf(Protocol):
@@ -30,6 +36,34 @@ def unified(tmp_path: Path) -> Iterator[Path]:
     assert _type_of_mount(path) == "cgroup2"
     yield path
     umount2(path, UnmountFlag.DETACH)
+
+
+@pytest.fixture
+def top(unified: Path) -> Iterator[Directory]:
+    """The root of the version 2 hierarchy, to act on."""
+    with Directory.open(Hierarchy(2, (), "", str(unified), "/", is_read_only=False)) as directory:
+        yield directory
+
+
+@pytest.fixture
+def make(top: Directory) -> Iterator[Make]:
+    """Make a cgroup of version 2, with those above it, and open it."""
+    made: list[Directory] = []
+
+    def make_one(path: str) -> Directory:
+        directory = top.duplicate()
+        for part in path.split("/"):
+            made.append(directory)
+            try:
+                directory = directory.make(part)
+            except FileExistsError:
+                directory = directory.child(part)
+        made.append(directory)
+        return directory
+
+    yield make_one
+    for directory in made:
+        directory.close()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from kernelproof.conformance.cgroups.conftest import CgroupOf
     from kernelproof.conformance.conftest import Bystander, InChild
-    from kernelproof.conformance.seen import Seen
 
 
 def events(cgroup: Path) -> dict[str, str]:
@@ -40,18 +39,6 @@ def test_child_is_born_where_its_parent_is(
         return places
 
     assert in_child(fork_between_moves) == ["/first", "/second"]
-
-
-@behaviour("cgroup-v2.hierarchy.rmdir-populated-ebusy", subject="stand-in")
-def test_cgroup_with_a_process_stays(unified: Path, bystander: Bystander, seen: Seen) -> None:
-    """rmdir(2) of a cgroup that holds a live process is refused with EBUSY; an empty cgroup beside it goes."""
-    for name in ("empty", "populated"):
-        (unified / name).mkdir()
-    (unified / "populated/cgroup.procs").write_text(str(bystander()))
-
-    assert seen.errno_of((unified / "empty").rmdir) == "no error"
-    assert seen.errno_of((unified / "populated").rmdir) == "EBUSY"
-    assert (unified / "populated").is_dir()
 
 
 @behaviour("cgroup-v2.subtree.enable-creates-files", subject="stand-in")
