@@ -85,7 +85,7 @@ class QemuProvider:
         ) as self._template:
             base = self._template
             facts = base.facts
-            session, prepared = base.session(lambda machine: prepare(machine, facts))
+            session, prepared = base.session(lambda machine: prepare(machine, facts), key.shift)
         return session, facts, prepared
 
     def cancel(self) -> None:

@@ -18,11 +18,12 @@ import pytest
 
 from kernelproof.vm.guest.snapshot_fixtures import marked_names
 from kernelproof.vm.run_options import RunOptions
-from kernelproof.vm.variation import repetition_seed
+from kernelproof.vm.variation import draw_shift, repetition_seed
 
 TIMES = ("virtual", "real")
 MANY = 500  # items whose collection takes a guest more than a second
 DEFAULTS = RunOptions()
+_SHIFT = "shift-"
 
 
 class MachineKey(NamedTuple):
@@ -32,13 +33,19 @@ class MachineKey(NamedTuple):
         series: The kernel: "6.12".
         profile: A row of the profiles.
         time: "virtual" or "real".
-        part: "first" for the items of the first file where many follow: see `take_first_files`.
+        part: "first" for the items of the first file where many follow: see `take_first_files`. Or "shift-N" for
+            repetitions in virtual time at another pace: a template has one.
     """
 
     series: str
     profile: str
     time: str
     part: str = ""
+
+    @property
+    def shift(self) -> int:
+        """The pace of its virtual time."""
+        return int(self.part.removeprefix(_SHIFT)) if self.part.startswith(_SHIFT) else 0
 
     def __str__(self) -> str:
         return f"kernel {self.series}, profile {self.profile}, {self.time} time"
@@ -126,6 +133,8 @@ def take_first_files(items: Sequence[pytest.Item]) -> None:
         if ASSIGNMENT in item.stash:
             by_key.setdefault(item.stash[ASSIGNMENT].key, []).append(item)
     for key, chosen in by_key.items():
+        if key.part:
+            continue
         first = list(takewhile(partial(_is_of_file, chosen[0].path), chosen))
         if len(chosen) - len(first) < MANY or any(marked_names(item) for item in chosen):
             continue
@@ -141,9 +150,14 @@ def _repetitions(item: pytest.Item, key: MachineKey, options: RunOptions) -> lis
     if not options.varies:
         return [Assignment(key, item)]
     if options.repeat == 1:
-        return [Assignment(key, item, options.seed)]
+        return [_repetition(item, key, options.seed, 0)]
     numbers = range(1, options.repeat + 1)
-    return [Assignment(key, item, repetition_seed(options.seed, item.nodeid, n), n) for n in numbers]
+    return [_repetition(item, key, repetition_seed(options.seed, item.nodeid, n), n) for n in numbers]
+
+
+def _repetition(item: pytest.Item, key: MachineKey, seed: int, number: int) -> Assignment:
+    paced = key._replace(part=f"{_SHIFT}{draw_shift(seed)}") if key.time == "virtual" else key
+    return Assignment(paced, item, seed, number)
 
 
 def _assign(item: pytest.Item, assignment: Assignment, series: str) -> pytest.Item:

@@ -45,6 +45,7 @@ class Snapshot:
         facts: What the machine is, for headers.
         spawner: Forks its clones.
         contents: Descriptors of what its discs hold, by name; likewise.
+        shift: The pace of its virtual time, and of its clones': as in `Wiring`.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Snapshot:
         facts: Mapping[str, Plain],
         spawner: Spawner,
         contents: Mapping[str, int] | None = None,
+        shift: int = 0,
     ) -> None:
         self.spec = spec
+        self.shift = shift
         self.facts = facts
         self._program = program
         self._memory, self._state = memory, state
@@ -69,7 +72,8 @@ class Snapshot:
         """A new machine that goes on from the snapshot at its first request. Close it, or use it in a `with`.
 
         Args:
-            variation: Its pace, where time is virtual, and its entropy.
+            variation: What is its own: `random` and entropy. (Its pace is that of the template: at another one its
+                clock would leap.)
 
         Raises:
             MachineLost: kinds "qemu" and "load".
@@ -77,17 +81,17 @@ class Snapshot:
             OSError: EMFILE, EAGAIN, ENOMEM: no descriptors or processes left.
         """
         check_memory(HOST_SHARE_MIB * MIB, read_available())
-        if variation is None:
-            return self._start(Role.CLONE, self._memory, self._contents)
-        machine = self._start(Role.CLONE, self._memory, self._contents, variation.shift)
-        machine.seed, machine.entropy = variation.seed, variation.entropy
+        machine = self._start(Role.CLONE, self._memory, self._contents, self.shift)
+        if variation is not None:
+            machine.seed, machine.entropy = variation.seed, variation.entropy
         return machine
 
-    def derive(self, prepare: Callable[[Machine], T]) -> tuple[SessionTemplate, T]:
+    def derive(self, prepare: Callable[[Machine], T], shift: int = 0) -> tuple[SessionTemplate, T]:
         """Let `prepare` change a copy of the machine, and take a snapshot of what came of it.
 
         Args:
             prepare: Is given the machine; what it returns is returned.
+            shift: Its pace; at another one than this snapshot's its clock leaps once, before `prepare`.
 
         Raises:
             As `clone`, and whatever `prepare` raises.
@@ -98,17 +102,17 @@ class Snapshot:
         contents: dict[str, int] = {}
         try:
             copy_sparse(self._memory, memory)
-            with self._start(Role.SESSION, memory, self._contents) as machine:
+            with self._start(Role.SESSION, memory, self._contents, shift) as machine:
                 made = prepare(machine)
                 contents |= machine.save(state)
             seal_memory(memory)
         except BaseException:
             _close_files((memory, state, *contents.values()))
             raise
-        session = SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner, contents)
+        session = SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner, contents, shift)
         return session, made
 
-    def _start(self, role: Role, memory: int, contents: Mapping[str, int], shift: int = 0) -> Machine:
+    def _start(self, role: Role, memory: int, contents: Mapping[str, int], shift: int) -> Machine:
         discs = DiscFiles(self.spec.discs, contents)
         running = Running.start(self.spec, role, self._program, memory, self._spawner, discs=discs, shift=shift)
         running.load(self._state)
@@ -116,7 +120,7 @@ class Snapshot:
         return Machine(running, self.facts, paused=True, virtual=virtual, restart=self._restart)
 
     def _restart(self, survivors: Mapping[str, int]) -> Machine:
-        return self._start(Role.CLONE, self._memory, {**self._contents, **survivors})
+        return self._start(Role.CLONE, self._memory, {**self._contents, **survivors}, self.shift)
 
     @property
     def size_bytes(self) -> int:
@@ -142,6 +146,7 @@ class SessionTemplate(Snapshot):
             "executable": self._program.executable,
             "environment": [list(pair) for pair in self._program.environment],
             "facts": dict(self.facts),
+            "shift": self.shift,
         }
 
     @classmethod
@@ -171,7 +176,8 @@ class SessionTemplate(Snapshot):
             raise TypeError("facts or environment of the exported template are not plain")
         program = Program(str(exported["executable"]), tuple((str(name), str(value)) for name, value in environment))
         discs = dict(zip(map(str, contents), files[2:], strict=True))
-        return cls(read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner(), discs)
+        shift = int(str(exported.get("shift", 0)))
+        return cls(read_spec(exported["spec"]), program, files[0], files[1], facts, Spawner(), discs, shift)
 
 
 def read_spec(exported: object) -> MachineSpec:

@@ -111,14 +111,18 @@ class Template:
         """
         return self._base.clone()
 
-    def session(self, prepare: Callable[[Machine], T]) -> tuple[SessionTemplate, T]:
+    def session(self, prepare: Callable[[Machine], T], shift: int = 0) -> tuple[SessionTemplate, T]:
         """A template of this one's machine after `prepare` changed it, and what `prepare` returned.
+
+        Args:
+            prepare: Is given the machine.
+            shift: In virtual time an instruction takes 2 to this power nanoseconds.
 
         Raises:
             As `clone`, and whatever `prepare` raises.
         """
         self._progress.step(f"prepare session {self._ingredients.label}")
-        return self._base.derive(prepare)
+        return self._base.derive(prepare, shift)
 
     def kill(self) -> None:
         """From any thread: end every QEMU that was started for it, so that what waits for one fails."""

@@ -48,7 +48,16 @@ def draw_variation(seed: int, cpus: int) -> Variation:
         seed: Any number.
         cpus: How many the machine has.
     """
-    digest = hashlib.sha256(f"kernelproof variation {seed}".encode()).digest()
+    digest = _digest(seed)
     entropy = hashlib.sha256(f"kernelproof entropy {seed}".encode()).hexdigest()
     spin = int.from_bytes(digest[:4], "big") % SPIN
-    return Variation(seed, entropy, SHIFTS[digest[4] % len(SHIFTS)], spin, 1 + digest[5] % cpus)
+    return Variation(seed, entropy, draw_shift(seed), spin, 1 + digest[5] % cpus)
+
+
+def draw_shift(seed: int) -> int:
+    """The pace of that repetition: what its template is made for."""
+    return SHIFTS[_digest(seed)[4] % len(SHIFTS)]
+
+
+def _digest(seed: int) -> bytes:
+    return hashlib.sha256(f"kernelproof variation {seed}".encode()).digest()

@@ -58,9 +58,11 @@ def test_repetitions(pytester: pytest.Pytester, local: LocalPlugin, run: Run, mo
     result = run("--vm-repeat", "3", "-rf", kernel="5.10,6.12")
     result.assert_outcomes(failed=6)
     result.stdout.fnmatch_lines(["*_ test_it[[]x[]] on 5.10, repetition 1 _*"])
-    assert re.findall(r"^FAILED .*::(\S+)", result.stdout.str(), re.M) == [
+    assert sorted(re.findall(r"^FAILED .*::(\S+)", result.stdout.str(), re.M)) == sorted(
         f"test_it#{number}@{kernel}[x]" for kernel in ("5.10", "6.12") for number in (1, 2, 3)
-    ]
+    )
+    paces = {key.shift for key in local.provider.opened}
+    assert paces == {draw_variation(int(seed), 1).shift for seed in re.findall(r"--vm-vary (\d+)", result.stdout.str())}
     drawn = re.findall(r"^drawn: (\S+)", result.stdout.str(), re.M)
     seeds = re.findall(r"to run it again: --vm-vary (\d+)", result.stdout.str())
     assert (seeds[:3], drawn[:3]) == (seeds[3:], drawn[3:]), "what a repetition is does not depend on the kernel"
