@@ -15,7 +15,7 @@ import pytest
 from kernelproof import behaviour
 from kernelproof.impl._syscalls.mount import MountFlag, UnmountFlag, mount, umount2
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
-from kernelproof.impl._syscalls.terminals import grantpt, ptsname, unlockpt
+from kernelproof.impl._syscalls.terminals import grantpt, openpty, ptsname, unlockpt
 from kernelproof.impl.term import (
     PseudoterminalPair,
     give_console,
@@ -197,6 +197,18 @@ def test_pairs_run_out(pair: Pair, seen: Seen) -> None:
     (SYSCTL / "max").write_text("4096")
     with PseudoterminalPair.open() as opened:
         assert opened.name != pair.path
+
+
+@behaviour("term.pty.openpty-out-of-terminals")
+def test_openpty_without_terminals(pair: Pair, seen: Seen) -> None:
+    """openpty gives ENOENT when no pseudoterminal is left."""
+    master, slave = openpty()
+    assert os.ttyname(slave) != pair.path
+    os.close(slave)
+    os.close(master)
+    (SYSCTL / "max").write_text((SYSCTL / "nr").read_text())
+    assert seen.errno_of(PseudoterminalPair.open) == "ENOSPC"
+    assert seen.errno_of(openpty) == "ENOENT"
 
 
 @behaviour("term.pty.nr-counts")

@@ -7,13 +7,15 @@ those are in kernelproof.impl.term.
 from __future__ import annotations
 
 import os
+import struct
 
-from kernelproof.impl._syscalls.libc import BUFFER, INT, ULONG, Call
+from kernelproof.impl._syscalls.libc import BUFFER, INT, STRING, ULONG, Call
 
 _grantpt = Call("grantpt", fd=INT)
 _unlockpt = Call("unlockpt", fd=INT)
 _ptsname_r = Call("ptsname_r", fd=INT, buffer=BUFFER, size=ULONG)
 _vhangup = Call("vhangup")
+_openpty = Call("openpty", master=BUFFER, slave=BUFFER, name=STRING, attributes=STRING, size=STRING)
 
 
 def grantpt(master: int) -> None:
@@ -57,6 +59,19 @@ def ptsname(master: int, *, size: int = 64) -> str:
         error.add_note(_ptsname_r.describe(master, buffer, size))
         raise error
     return os.fsdecode(bytes(buffer).partition(b"\0")[0])
+
+
+def openpty() -> tuple[int, int]:
+    """Return the descriptors of a master and of its slave, neither close-on-exec; the caller closes both.
+
+    Raises:
+        OSError: ENOENT by the page, ENOSPC by Linux with glibc, when no pseudoterminal is left.
+
+    Source: openpty(3), ERRORS.
+    """
+    master, slave = bytearray(4), bytearray(4)
+    _openpty(master, slave, None, None, None)
+    return struct.unpack("=i", master)[0], struct.unpack("=i", slave)[0]
 
 
 def vhangup() -> None:
