@@ -172,6 +172,15 @@ while True:
     assert b"40 132" in heard.out
 
 
+@pytest.mark.parametrize("terminal", [None, (24, 80)], ids=["streams", "terminal"])
+def test_signals_that_python_ignores(machine: Machine, terminal: tuple[int, int] | None) -> None:
+    """What the agent's Python ignores, its programs don't."""
+    heard = Heard("grep", "SigIgn", "/proc/self/status", terminal=terminal)
+    assert heard.run(machine) == 0
+    ignored = int(heard.out.split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
+
+
 def test_interrupt_key(machine: Machine) -> None:
     """Ctrl-C at the program's terminal is SIGINT to what is in the foreground."""
     reading, writing = os.pipe()

@@ -114,6 +114,30 @@ def test_tcp(machine: Machine) -> None:
     assert cast("LocalMachine", machine).ask({"kind": "ping"}) == {"kind": "pong"}
 
 
+def test_each_direction_ends_for_itself(machine: Machine) -> None:
+    """A server that has said all may still be talked to: the client sees the end, and goes on."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection, connection.makefile("rb") as data:
+            connection.sendall(b"all")
+            connection.shutdown(socket.SHUT_WR)
+            heard.append(data.read())
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with forward_port(machine, listening.getsockname()[1]) as here:
+            with socket.create_connection(here, 60) as connection, connection.makefile("rb") as data:  # type: ignore[arg-type]
+                assert data.read() == b"all"
+                connection.sendall(b"late")
+            thread.join()
+    assert heard == [b"late"]
+
+
 def test_unix_sockets(machine: Machine, tmp_path: Path) -> None:
     """Unix sockets do as well at both ends; the path of the host's is removed after."""
     here, there = tmp_path / "here", tmp_path / "there"

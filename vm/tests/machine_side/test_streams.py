@@ -129,6 +129,22 @@ def test_function_in_place_of_a_descriptor() -> None:
     assert len(taken) > 2 * WINDOW
 
 
+def test_draining_comes_to_an_end() -> None:
+    """What is drained of a source that never ends is no more than any pipe holds."""
+    wire, taken = Wire(), bytearray()
+    wire.ends[1].write_to(7, None, on_data=taken.extend)
+    with open("/dev/zero", "rb", buffering=0) as endless:
+        wire.ends[0].read_from(7, endless.fileno())
+        turns = 0
+        while not wire.ends[0].drain(7):
+            wire.carry(0)
+            wire.carry(1)
+            turns += 1
+            assert turns < 100
+        wire.carry(0)
+    assert 1024 * 1024 <= len(taken) < 2 * 1024 * 1024
+
+
 def test_what_comes_late_is_dropped(pipes: list[int]) -> None:
     """What was under way when a stream was stopped is no error."""
     wire = Wire()
