@@ -265,7 +265,18 @@ def run_one(wanted: Wanted, kernel: str, wishes: Wishes, pull_to: Path, kept: Ke
         if done.status == 0 and any(tests.get(name) for name in ("fail", "broken")):
             done = done._replace(status=1)
         if done.outcome != "not started":
-            pull(machine, arguments.pull, pull_to, wanted.directory)
+            done = _pull(machine, wanted, pull_to, done)
+    return done
+
+
+def _pull(machine: Machine, wanted: Wanted, folder: Path, done: Done) -> Done:
+    # A program that failed may not have made what was to come back: its own status says more.
+    try:
+        pull(machine, wanted.arguments.pull, folder, wanted.directory)
+    except GuestError as error:
+        if done.status == 0:
+            raise
+        print(f"kernelproof: pull: {error.detail}", file=sys.stderr)
     return done
 
 

@@ -207,8 +207,10 @@ def test_pull(project: Path) -> None:
     done = go(*words)
     assert done.returncode == 125
     assert b"is there already" in done.stderr
-    done = go("--pull", "/absent", "--", "true")
-    assert done.returncode == 125
+    assert go("--pull", "/absent", "--", "true").returncode == 125
+    done = go("--pull", "/absent", "--", "sh", "-c", "exit 3")
+    assert done.returncode == 3
+    assert b"pull: FileNotFoundError" in done.stderr
     assert sorted(os.listdir()) == ["back", "data"]
 
 
