@@ -94,6 +94,9 @@ class GatedListener(socket.socket):
         self.on_probe: Callable[[socket.socket, object], None] | None = None
         self._kind = (int(self.family), int(self.type), self.proto)
         super().settimeout(0.0)
+        self._backlog: int | None = None
+        if self.family != socket.AF_UNIX:  # whose queue takes netlink
+            self._backlog = self.effective_backlog
         gate.watch(self._follow_gate)
         if activate_within_seconds is not None and not gate.is_open:
             self._timer = threading.Timer(activate_within_seconds, self._expire, (activate_within_seconds,))
@@ -252,8 +255,6 @@ class GatedListener(socket.socket):
         self._ended = ActivationTimeout(text)
         self.gate.close()
 
-    # --- what a selector watches -------------------------------------------------------------------------------------
-
     def fileno(self) -> int:
         """The descriptor to watch: readable only while the gate is open and something waits; -1 after close.
 
@@ -298,8 +299,6 @@ class GatedListener(socket.socket):
                     else:
                         self._epoll.unregister(descriptor)
 
-    # --- the limit ---------------------------------------------------------------------------------------------------
-
     def refuse_beyond(self, limit: int) -> None:
         """While the gate is shut, keep that many connections and reset those who come beyond; see `doorman`.
 
@@ -326,8 +325,6 @@ class GatedListener(socket.socket):
         else:
             self._doorman.begin()
 
-    # --- what the kernel tells ---------------------------------------------------------------------------------------
-
     @property
     def address(self) -> Address:
         """Where it listens, the real port included."""
@@ -343,9 +340,11 @@ class GatedListener(socket.socket):
 
     @property
     def effective_backlog(self) -> int | None:
-        """How many connections the kernel will hold; None where it does not tell, and for datagrams."""
-        found = self.queue() if self.type in STREAMS else None
-        return None if found is None else found.limit
+        """How many connections the kernel will hold; None if it does not tell. After close: what it told before."""
+        if self.type in STREAMS and super().fileno() >= 0:
+            found = self.queue()
+            self._backlog = None if found is None else found.limit
+        return self._backlog
 
     def pending(self) -> int | None:
         """How many connections wait (for datagrams, bytes); None where the kernel cannot tell."""

@@ -67,6 +67,7 @@ def test_bad_backlogs() -> None:
     assert read_somaxconn("/nonexistent/somaxconn") is None
     with listen("tcp://127.0.0.1:0", backlog=10**6) as listener:
         assert listener.effective_backlog == bound
+    assert listener.effective_backlog == bound  # told after close too
 
 
 # --- in the way -------------------------------------------------------------------------------------------------------
