@@ -146,10 +146,10 @@ def test_owner_without_map(tree: Path, seen: Seen) -> None:
 
 
 @behaviour("mount.idmap.write-maps-back", subject="impl")
-def test_new_file_is_mapped_back(tree: Path, in_child: InChild, seen: Seen) -> None:
+def test_new_file_is_mapped_back(public_tree: Path, in_child: InChild, seen: Seen) -> None:
     """A file that user 100007 makes through the mapped mount is of user 7."""
+    tree = public_tree
     (tree / "a").chmod(0o777)
-    tree.chmod(0o755)
     with mount.map_ids(tree / "a", SHIFT) as made:
         made.attach(tree / "b")
 
