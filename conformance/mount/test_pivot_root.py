@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,6 @@ from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from kernelproof.conformance.conftest import InChild
     from kernelproof.conformance.mount.conftest import InOthersSkin, Refusal
@@ -67,12 +68,14 @@ def test_root_itself(in_namespace: Callable[..., Any], refusal: Refusal, seen: S
 
 
 @behaviour("mount.pivot-root.put-old-on-root-mount-ebusy", subject="impl")
-def test_old_root_on_the_root(
-    new_root: Path, tmp_path: Path, in_namespace: Callable[..., Any], refusal: Refusal, seen: Seen
-) -> None:
+def test_old_root_on_the_root(new_root: Path, in_namespace: Callable[..., Any], refusal: Refusal, seen: Seen) -> None:
     """put_old can't lie on the current root mount."""
-    (tmp_path / "old").mkdir()
-    assert seen(in_namespace(lambda: refusal(pivot_root, new_root, tmp_path / "old"))) == "EBUSY"
+    old = Path(tempfile.mkdtemp(prefix="old-root-", dir="/"))  # the directory of the test may be on another mount
+    try:
+        assert mount.mount_id(old, unique=False) == mount.mount_id("/", unique=False)
+        assert seen(in_namespace(lambda: refusal(pivot_root, new_root, old))) == "EBUSY"
+    finally:
+        old.rmdir()
 
 
 @behaviour("mount.pivot-root.put-old-outside-einval", subject="impl")
