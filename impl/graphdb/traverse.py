@@ -39,7 +39,7 @@ BATCH: Final = 1000
 
 DEFAULT_MAX_ROWS: Final = 100_000
 
-_CACHE_KIB: Final = 8 * 1024
+_CACHE_KIB: Final = 4 * 1024
 """How much of a walk's table is kept in memory before it goes to a temporary file."""
 
 _PROGRESS_STEPS: Final = 50_000
