@@ -60,9 +60,10 @@ def add(net: Rtnl, index: int, last: int, state: int, flags: int = 0) -> None:
 
 
 def lose_carrier(net: Rtnl, settled: Settled) -> None:
-    """Take the carrier of "left"."""
+    """Take the carrier of "left", and wait until the kernel has told all its parts."""
     net.link_set("right", up=False)
-    assert settled((DEVICES / "left/carrier").read_text, "0\n") == "0\n"
+    assert settled((DEVICES / "left/operstate").read_text, "lowerlayerdown\n") == "lowerlayerdown\n"
+    net.link_set("left", group=1)  # waits for the lock that it holds meanwhile
 
 
 @behaviour("neighbour.state.permanent-survives-carrier-loss", subject="impl")
