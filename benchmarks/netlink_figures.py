@@ -79,7 +79,9 @@ def start_up() -> None:
 
     run("import pyroute2; from kernelproof.impl.netlink import Rtnl")  # compiles
     for statement in ("import kernelproof.impl.netlink", "from kernelproof.impl.netlink import Rtnl"):
-        bare, more, other = [], [], []
+        bare: list[float] = []
+        more: list[float] = []
+        other: list[float] = []
         for _ in range(15):
             for each, into in (("pass", bare), (statement, more), ("import pyroute2", other)):
                 begun = processor_seconds()

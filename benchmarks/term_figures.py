@@ -165,7 +165,7 @@ def keys() -> int:
             os.waitpid(pid, 0)
         os.close(terminal)
         os.close(program)
-    missed = say("wake-ups for a key", switches / count, "", 1.01, at_most=True)
+    missed = int(say("wake-ups for a key", switches / count, "", 1.01, at_most=True))
     missed += say("processor time in two idle seconds", idle, "ticks", 0, at_most=True)
     return missed + say("a key's way through the relay", min(delays) * 1e6, "us", 1000, at_most=True)
 
