@@ -116,10 +116,11 @@ def test_kernel_without_a_way_to_the_host(image: Path, installed: Path, cache: C
 def test_root_that_does_not_start(
     image: Path, installed: Path, root_members: list[Member], cache: Cache, tmp_path: Path
 ) -> None:
-    """A root whose Python does not run is named, with what its console said."""
+    """A root whose Python does not run is named, with the end of its console."""
     broken = [member for member in root_members if "/libc.so.6" not in member.path]
     root = make_tar(tmp_path / "root.tar", broken)
     wishes = read_wishes(image=image, modules=installed, guest_root=root)
     with boot(wishes, cache) as template, pytest.raises(ProvisionError, match="its Python does not start") as caught:
         template.clone()
-    assert "libc.so.6: cannot open shared object file" in caught.value.detail
+    # 127, the dynamic loader's status. Its text may still be in the serial driver when the kernel panics.
+    assert "Attempted to kill init! exitcode=0x00007f00" in caught.value.detail
