@@ -98,9 +98,13 @@ def mount_overlay(
             try:
                 if not attempt(context, spec, opened):
                     continue
-                _set_rest(context, spec, opened)
+                _set_rest(context, spec, opened, commas=attempt is _one_by_one)
                 return context.create().mount(attributes)
             except FsContextError as error:
+                # A filesystem without the new API of its own takes any word, and refuses the whole without a log.
+                legacy = not error.log or any("Legacy" in line for line in error.log)
+                if attempt is _one_by_one and error.errno == EINVAL and legacy:
+                    continue
                 for cause in find_causes(spec):
                     error.add_note(cause)
                 raise
@@ -114,7 +118,8 @@ def _one_by_one(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> boo
         try:
             context.set_string(key, name_of(layer, opened, _LONGEST_STRING))
         except FsContextError as error:
-            if place == 0 and error.errno == EINVAL and any("nknown parameter" in line for line in error.log):
+            unknown = place == 0 and any("nknown parameter" in line for line in error.log)
+            if error.errno == EINVAL and (unknown or any("Legacy" in line for line in error.log)):
                 return False
             raise
     return True
@@ -133,7 +138,7 @@ def join_layers(layers: Sequence[Layer], opened: ExitStack, limit: int = _LONGES
     Raises:
         OptionError: they are too many for one value.
     """
-    text = ":".join(escape_layer(name_of(layer, opened, 4096)) for layer in layers)
+    text = ":".join(escape_layer(name_of(layer, opened, 4096, commas=False)) for layer in layers)
     if len(os.fsencode(text)) <= limit:
         return text
     text = ":".join(name_of(layer, opened, 0) for layer in layers)
@@ -154,21 +159,24 @@ def escape_layer(name: str) -> str:
     return name.replace("\\", "\\\\").replace(":", "\\:")
 
 
-def name_of(layer: Layer, opened: ExitStack, limit: int) -> str:
-    """Return a path to a layer that is not longer than that: its own, or that of a descriptor that stays open."""
+def name_of(layer: Layer, opened: ExitStack, limit: int, *, commas: bool = True) -> str:
+    """Return a path to a layer that is not longer than that: its own, or that of a descriptor that stays open.
+
+    Without `commas` a name that holds one is never given: before Linux 6.5 it would end the option.
+    """
     if not isinstance(layer, int):
         text = os.path.abspath(layer)
-        if len(os.fsencode(text)) <= limit:
+        if len(os.fsencode(text)) <= limit and (commas or "," not in text):
             return text
         layer = os.open(text, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, layer)
     return f"/proc/self/fd/{layer}"
 
 
-def _set_rest(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> None:
+def _set_rest(context: FsContext, spec: OverlaySpec, opened: ExitStack, *, commas: bool) -> None:
     if spec.upper is not None and spec.work is not None:
-        context.set_string("upperdir", name_of(spec.upper, opened, _LONGEST_STRING))
-        context.set_string("workdir", name_of(spec.work, opened, _LONGEST_STRING))
+        context.set_string("upperdir", name_of(spec.upper, opened, _LONGEST_STRING, commas=commas))
+        context.set_string("workdir", name_of(spec.work, opened, _LONGEST_STRING, commas=commas))
     if spec.userxattr:
         context.set_flag("userxattr")
     context.set_options(spec.options)
