@@ -1,6 +1,6 @@
 """Control groups, both versions behind one object: limits that are what was asked for, figures, life and death.
 
-    cgroup       Cgroup: made, entered, limited, measured, frozen, killed, removed
+    cgroup       Cgroup: made, entered, limited, measured, frozen, killed, removed; placing is where it is
     layout       which hierarchies are mounted, and where a process is in them
     limits       what is asked; stats is what was measured; controllers has a module for each controller
     planning     from limits to ordered writes; writes are values, undone if one of them fails
@@ -20,7 +20,6 @@ TYPE_CHECKING = False  # what type checkers take for true; typing itself would c
 if TYPE_CHECKING:
     from kernelproof.impl.cgroups.cgroup import Applied as Applied
     from kernelproof.impl.cgroups.cgroup import Cgroup as Cgroup
-    from kernelproof.impl.cgroups.cgroup import Place as Place
     from kernelproof.impl.cgroups.controllers.pressure import Pressure as Pressure
     from kernelproof.impl.cgroups.controllers.pressure import Stall as Stall
     from kernelproof.impl.cgroups.controllers.pressure import parse_pressure as parse_pressure
@@ -47,12 +46,13 @@ if TYPE_CHECKING:
     from kernelproof.impl.cgroups.limits import IoWeight as IoWeight
     from kernelproof.impl.cgroups.limits import Limits as Limits
     from kernelproof.impl.cgroups.limits import RdmaLimit as RdmaLimit
+    from kernelproof.impl.cgroups.placing import Place as Place
     from kernelproof.impl.cgroups.stats import Stats as Stats
     from kernelproof.impl.cgroups.writes import Write as Write
 
 # Module below this package -> what it gives.
 _HOMES = {
-    "cgroup": "Applied Cgroup Place",
+    "cgroup": "Applied Cgroup",
     "controllers.pressure": "Pressure Stall parse_pressure",
     "conversions": "blkio_weight_to_io shares_to_weight swap_of weight_to_shares",
     "directory": "Directory",
@@ -61,6 +61,7 @@ _HOMES = {
         "ControllerStatus Hierarchy Layout Membership parse_controllers parse_membership read_layout read_membership"
     ),
     "limits": "IoLimit IoWeight Limits RdmaLimit",
+    "placing": "Place",
     "stats": "Stats",
     "writes": "Write",
 }

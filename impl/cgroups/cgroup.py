@@ -21,22 +21,22 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from kernelproof.impl.cgroups import enabling, ending, freezing, stats, writes
-from kernelproof.impl.cgroups.controllers import cpuset, hugetlb
+from kernelproof.impl.cgroups.controllers import hugetlb
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
 from kernelproof.impl.cgroups.errors import NoControllerError
-from kernelproof.impl.cgroups.layout import Hierarchy, Layout, find_membership, read_layout, read_membership
+from kernelproof.impl.cgroups.layout import Layout, find_membership, read_layout, read_membership
 from kernelproof.impl.cgroups.limits import Limits
+from kernelproof.impl.cgroups.placing import (
+    Place,
+    choose_hierarchies,
+    make_place,
+    open_place,
+    open_places,
+    wanted_hierarchies,
+)
 from kernelproof.impl.cgroups.planning import Step, plan_v1, plan_v2
 from kernelproof.impl.cgroups.stats import Stats
 from kernelproof.impl.cgroups.writes import Reader, Write
-
-
-class Place(NamedTuple):
-    """A hierarchy, the cgroup's directory in it, and its path from the mount point."""
-
-    hierarchy: Hierarchy
-    directory: Directory
-    name: str
 
 
 class Applied(NamedTuple):
@@ -79,7 +79,7 @@ class Cgroup:
             OSError: ENOENT: no hierarchy has it.
             NoControllerError: nothing is mounted.
         """
-        return cls(_open_places(name, _chosen(read_layout() if layout is None else layout), required=True))
+        return cls(open_places(name, choose_hierarchies(read_layout() if layout is None else layout), required=True))
 
     @classmethod
     def create(cls, name: Path, layout: Layout | None = None, *, controllers: Iterable[str] | None = None) -> Cgroup:
@@ -97,9 +97,11 @@ class Cgroup:
             OSError: EACCES, EROFS; EBUSY: a cgroup above it holds processes (with a note of what helps). What was
                 made and enabled is undone.
         """
-        found = _chosen(read_layout() if layout is None else layout)
+        found = choose_hierarchies(read_layout() if layout is None else layout)
         with ExitStack() as undo:
-            places = [_make_place(hierarchy, name, controllers, undo) for hierarchy in _wanted(found, controllers)]
+            places = [
+                make_place(hierarchy, name, controllers, undo) for hierarchy in wanted_hierarchies(found, controllers)
+            ]
             undo.pop_all()
         return cls(places)
 
@@ -114,12 +116,12 @@ class Cgroup:
         memberships = read_membership(pid, proc=proc)
         places = []
         with ExitStack() as undo:
-            for hierarchy in _chosen(read_layout() if layout is None else layout):
+            for hierarchy in choose_hierarchies(read_layout() if layout is None else layout):
                 with suppress(NoControllerError):
                     path = hierarchy.path_of(find_membership(memberships, hierarchy).cgroup)
                     if path is not None:
                         name = os.path.relpath(path, hierarchy.mount_point)
-                        places.append(_open_place(hierarchy, "/" if name == "." else name))
+                        places.append(open_place(hierarchy, "/" if name == "." else name))
                         undo.callback(places[-1].directory.close)
             undo.pop_all()
         return cls(places)
@@ -368,93 +370,6 @@ class _Owned:
 
     def write(self, file: str, value: str) -> None:
         self._owners[file].write(file, value)
-
-
-def _chosen(layout: Layout) -> tuple[Hierarchy, ...]:
-    # Of a hybrid layout the hierarchies of version 1: the unified one has what they leave, mostly nothing.
-    first = [hierarchy for hierarchy in layout.hierarchies if hierarchy.version == 1]
-    unified = layout.unified
-    if unified is not None and not first:
-        return (unified,)
-    seen: set[tuple[tuple[str, ...], str]] = set()
-    chosen = []
-    for hierarchy in sorted(first, key=lambda one: (one.is_read_only, one.root != "/")):
-        key = (tuple(sorted(hierarchy.controllers)), hierarchy.name)
-        if key not in seen:
-            seen.add(key)
-            chosen.append(hierarchy)
-    return tuple(sorted(chosen, key=lambda one: "cpuset" not in one.controllers))  # it must have CPUs first
-
-
-def _wanted(hierarchies: tuple[Hierarchy, ...], controllers: Iterable[str] | None) -> tuple[Hierarchy, ...]:
-    if controllers is None or any(hierarchy.version == 2 for hierarchy in hierarchies):
-        return hierarchies
-    layout = Layout(hierarchies)
-    return tuple(dict.fromkeys(layout.hierarchy(controller) for controller in controllers))
-
-
-def _open_place(hierarchy: Hierarchy, name: Path) -> Place:
-    return Place(hierarchy, Directory.open(hierarchy, name), "/" + "/".join(split_name(name)))
-
-
-def _open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: bool) -> list[Place]:
-    places, refused = [], None
-    with ExitStack() as undo:
-        for hierarchy in hierarchies:
-            try:
-                place = _open_place(hierarchy, name)
-            except FileNotFoundError as error:
-                refused = error
-                continue
-            undo.callback(place.directory.close)
-            places.append(place)
-        if not places and required and refused is not None:
-            raise refused
-        undo.pop_all()
-    return places
-
-
-def _make_place(hierarchy: Hierarchy, name: Path, controllers: Iterable[str] | None, undo: ExitStack) -> Place:
-    parts = split_name(name)
-    directory = Directory.open(hierarchy)
-    for depth, part in enumerate(parts):
-        with directory:
-            if hierarchy.version == 2:
-                _enable(directory, controllers, undo)
-            directory = _make_child(directory, part, parts[:depth], hierarchy, undo)
-    undo.callback(directory.close)
-    return Place(hierarchy, directory, "/" + "/".join(parts))
-
-
-def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack) -> None:
-    wanted = tuple(controllers) if controllers is not None else directory.controllers()
-    try:
-        new = enabling.enable(directory, wanted)
-    except OSError as error:
-        if controllers is None and error.errno in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
-            return  # nobody asked for one by name: what can't be had is not there
-        raise
-    if new:
-        again = directory.duplicate()
-        undo.callback(again.close)
-        undo.callback(enabling.disable, again, new)
-
-
-def _make_child(
-    directory: Directory, part: str, above: tuple[str, ...], hierarchy: Hierarchy, undo: ExitStack
-) -> Directory:
-    try:
-        child = directory.make(part)
-    except FileExistsError:
-        child = directory.child(part)
-    else:
-        again = directory.duplicate()
-        undo.callback(again.close)
-        undo.callback(ending.remove, again, part, 0.0)
-    if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
-        for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
-            child.write(write.file, write.value)
-    return child
 
 
 def _explain_add(error: OSError, pid: int, place: Place, done: list[str]) -> None:

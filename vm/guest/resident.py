@@ -17,10 +17,13 @@ _libc.malloc.argtypes, _libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_
 _libc.free.argtypes = (ctypes.c_void_p,)
 
 
-def make_resident(maps: str = "/proc/self/maps") -> None:
+def make_resident(maps: str = "/proc/self/maps") -> bool:
     """Write-fault every private writable page of this process, and a spare part of its heap.
 
     It was forked, and what it shares with its parent is copied at the first write: not in every clone.
+
+    Returns:
+        Whether this kernel can do that.
     """
     _libc.mallopt(_TOP_PAD, _SPARE_BYTES)
     blocks = [_libc.malloc(4096) for _ in range(256)]
@@ -28,9 +31,7 @@ def make_resident(maps: str = "/proc/self/maps") -> None:
         _libc.free(block)
     with open(maps, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
-    for start, length in list_writable(text):
-        if _libc.madvise(start, length, _POPULATE_WRITE):
-            return
+    return all(not _libc.madvise(start, length, _POPULATE_WRITE) for start, length in list_writable(text))
 
 
 def list_writable(text: str) -> Iterator[tuple[int, int]]:

@@ -241,10 +241,11 @@ class Recorded:
 def test_a_refused_write_undoes_those_before() -> None:
     """The first error is the one that is raised, with file, value and limit; the old texts are written back."""
     files = Recorded("c")
-    planned = [Write("a", "1", "first", "0"), Write("b", "2", "second"), Write("c", "3", "third", "0")]
+    planned = [Write("a", "1", "first", "0"), Write("b", "2", "second"), Write("a", "5", "first", "1")]
+    planned.append(Write("c", "3", "third", "0"))
     with pytest.raises(PermissionError) as refusal:
         writes.apply(files, planned)
-    assert files.written == [("a", "1"), ("b", "2"), ("a", "0")]
+    assert files.written == [("a", "1"), ("b", "2"), ("a", "5"), ("a", "1"), ("a", "0")]
     assert refusal.value.__notes__[0] == "writing '3' to c for third"
     assert "b stays as written" in refusal.value.__notes__[1]
 

@@ -1,0 +1,112 @@
+"""The places of a cgroup: which hierarchies it is in, opened or made in each of them, and unmade if a step fails."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from kernelproof.impl.cgroups import enabling, ending
+from kernelproof.impl.cgroups.controllers import cpuset
+from kernelproof.impl.cgroups.directory import Directory, Path, split_name
+from kernelproof.impl.cgroups.layout import Hierarchy, Layout
+
+
+class Place(NamedTuple):
+    """A hierarchy, the cgroup's directory in it, and its path from the mount point."""
+
+    hierarchy: Hierarchy
+    directory: Directory
+    name: str
+
+
+def choose_hierarchies(layout: Layout) -> tuple[Hierarchy, ...]:
+    """Of a hybrid layout those of version 1: the unified one has what they leave, mostly nothing. cpuset is first."""
+    first = [hierarchy for hierarchy in layout.hierarchies if hierarchy.version == 1]
+    unified = layout.unified
+    if unified is not None and not first:
+        return (unified,)
+    seen: set[tuple[tuple[str, ...], str]] = set()
+    chosen = []
+    for hierarchy in sorted(first, key=lambda one: (one.is_read_only, one.root != "/")):
+        key = (tuple(sorted(hierarchy.controllers)), hierarchy.name)
+        if key not in seen:
+            seen.add(key)
+            chosen.append(hierarchy)
+    return tuple(sorted(chosen, key=lambda one: "cpuset" not in one.controllers))  # it must have CPUs first
+
+
+def wanted_hierarchies(hierarchies: tuple[Hierarchy, ...], controllers: Iterable[str] | None) -> tuple[Hierarchy, ...]:
+    """Those that have one of the controllers; all, where none is named and on version 2."""
+    if controllers is None or any(hierarchy.version == 2 for hierarchy in hierarchies):
+        return hierarchies
+    layout = Layout(hierarchies)
+    return tuple(dict.fromkeys(layout.hierarchy(controller) for controller in controllers))
+
+
+def open_place(hierarchy: Hierarchy, name: Path) -> Place:
+    """Open a cgroup in one hierarchy; errors as `Directory.open`."""
+    return Place(hierarchy, Directory.open(hierarchy, name), "/" + "/".join(split_name(name)))
+
+
+def open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: bool) -> list[Place]:
+    """Open a cgroup in each hierarchy that has it. Raises: OSError: ENOENT: none has."""
+    places, refused = [], None
+    with ExitStack() as undo:
+        for hierarchy in hierarchies:
+            try:
+                place = open_place(hierarchy, name)
+            except FileNotFoundError as error:
+                refused = error
+                continue
+            undo.callback(place.directory.close)
+            places.append(place)
+        if not places and required and refused is not None:
+            raise refused
+        undo.pop_all()
+    return places
+
+
+def make_place(hierarchy: Hierarchy, name: Path, controllers: Iterable[str] | None, undo: ExitStack) -> Place:
+    """Make a cgroup and those above it in one hierarchy; `undo` takes back what was made and enabled."""
+    parts = split_name(name)
+    directory = Directory.open(hierarchy)
+    for depth, part in enumerate(parts):
+        with directory:
+            if hierarchy.version == 2:
+                _enable(directory, controllers, undo)
+            directory = _make_child(directory, part, parts[:depth], hierarchy, undo)
+    undo.callback(directory.close)
+    return Place(hierarchy, directory, "/" + "/".join(parts))
+
+
+def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack) -> None:
+    wanted = tuple(controllers) if controllers is not None else directory.controllers()
+    try:
+        new = enabling.enable(directory, wanted)
+    except OSError as error:
+        if controllers is None and error.errno in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
+            return  # nobody asked for one by name: what can't be had is not there
+        raise
+    if new:
+        again = directory.duplicate()
+        undo.callback(again.close)
+        undo.callback(enabling.disable, again, new)
+
+
+def _make_child(
+    directory: Directory, part: str, above: tuple[str, ...], hierarchy: Hierarchy, undo: ExitStack
+) -> Directory:
+    try:
+        child = directory.make(part)
+    except FileExistsError:
+        child = directory.child(part)
+    else:
+        again = directory.duplicate()
+        undo.callback(again.close)
+        undo.callback(ending.remove, again, part, 0.0)
+    if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
+        for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
+            child.write(write.file, write.value)
+    return child
