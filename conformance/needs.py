@@ -133,6 +133,7 @@ class Probes:
         )
 
     def config(self, option: str) -> str | None:
+        """A kernel option is built in, or a module, which is loaded then. Returns what is missing, or None."""
         # No pattern: compiling one costs a new machine more than all the rest of a probe.
         line = f"\nCONFIG_{option}=".encode()
         place = self.read_config().find(line) + len(line)
@@ -181,6 +182,7 @@ class Probes:
     # --- control groups ---
 
     def cgroup_v1(self, controller: str) -> str | None:
+        """Control groups of version 1, with a controller if one is named. Returns what is missing, or None."""
         # The last step, which would make a hierarchy, is left out: a hierarchy goes away late and would be in the way.
         try:
             context = kernel_calls.open_filesystem("cgroup")
@@ -196,6 +198,7 @@ class Probes:
         return None
 
     def cgroup_v2(self, controller: str) -> str | None:
+        """Control groups of version 2, with a controller if one is named. Returns what is missing, or None."""
         try:
             controllers = _unified_controllers()
         except OSError as error:
@@ -205,6 +208,7 @@ class Probes:
         return None
 
     def nsdelegate(self, _rest: str) -> str | None:
+        """The unified hierarchy can be mounted with nsdelegate. Returns what is missing, or None."""
         if "nsdelegate" in self._paths.read("sys/kernel/cgroup/features").split():
             return None
         return "/sys/kernel/cgroup/features does not list nsdelegate"
@@ -212,6 +216,7 @@ class Probes:
     # --- other parts of the kernel ---
 
     def pidfs(self, _rest: str) -> str | None:
+        """Descriptors of processes are on a filesystem of their own. Returns what is missing, or None."""
         # Without a filesystem of their own pidfds share the anonymous inode with every other such descriptor.
         pidfd, other = os.pidfd_open(os.getpid()), os.eventfd(0)
         try:
@@ -222,9 +227,11 @@ class Probes:
         return "a pidfd has no inode of its own" if same else None
 
     def trusted_xattr(self, _rest: str) -> str | None:
+        """The test's filesystem keeps attributes of the class trusted. Returns what is missing, or None."""
         return _xattr_refused("trusted.kernelproof", b"1")
 
     def idmapped_tmpfs(self, _rest: str) -> str | None:
+        """A mount of tmpfs can have an ID map. Returns what is missing, or None."""
         context = kernel_calls.open_filesystem("tmpfs")
         try:
             return _mapping_refused(context)
@@ -234,21 +241,26 @@ class Probes:
     # --- the machine ---
 
     def xattr_filesystem(self, _rest: str) -> str | None:
+        """The test's filesystem keeps file capabilities (security.capability). Returns what is missing, or None."""
         return _xattr_refused("security.capability", _NO_CAPABILITIES)
 
     def command(self, name: str) -> str | None:
+        """A command is in the machine. Returns what is missing, or None."""
         return None if shutil.which(name) else f"there is no command {name}"
 
     def cpus(self, number: str) -> str | None:
+        """The machine has so many CPUs. Returns what is missing, or None."""
         usable = len(os.sched_getaffinity(0))
         return None if usable >= int(number) else f"there are {usable} CPUs"
 
     def capability(self, name: str) -> str | None:
+        """The test has a capability in its effective set. Returns what is missing, or None."""
         effective = self._paths.read("proc/self/status").partition("\nCapEff:")[2].partition("\n")[0]
         held = int(effective or "0", 16) >> CAPABILITIES.index(name) & 1
         return None if held else f"CAP_{name} is not in the effective set"
 
     def block_device(self, _rest: str) -> str | None:
+        """The machine has a disc. Returns what is missing, or None."""
         folder = self._paths.root / "sys/block"
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         if any(name.startswith(("vd", "sd", "nvme")) for name in names):
@@ -256,19 +268,24 @@ class Probes:
         return "there is no scratch disc (vd*, sd*, nvme*) in /sys/block"
 
     def swap(self, _rest: str) -> str | None:
+        """The machine has swap. Returns what is missing, or None."""
         return None if len(self._paths.read("proc/swaps").splitlines()) > 1 else "/proc/swaps lists no swap area"
 
     def huge_pages(self, _rest: str) -> str | None:
+        """The machine has huge pages. Returns what is missing, or None."""
         reserved = self._paths.read("proc/sys/vm/nr_hugepages").strip()
         return None if reserved not in ("", "0") else "vm.nr_hugepages reserves none"
 
     def power_cut(self, _rest: str) -> str | None:
+        """The machine has a disc that loses what was not flushed. Returns what is missing, or None."""
         return None if self._profile == "disk" else f"profile {self._profile} has no disc that loses unflushed writes"
 
     def boot_word(self, word: str) -> str | None:
+        """The kernel was started with a word. Returns what is missing, or None."""
         return None if word in self._boot_words() else f"{word} is not on the kernel command line"
 
     def boot_without_lsm(self, module: str) -> str | None:
+        """The kernel was started without a security module. Returns what is missing, or None."""
         for word in self._boot_words():
             name, _, modules = word.partition("=")
             if name == "lsm":
@@ -279,6 +296,7 @@ class Probes:
         return self._paths.read("proc/cmdline").split()
 
     def initial_ramfs(self, _rest: str) -> str | None:
+        """The root directory is the initial ramfs. Returns what is missing, or None."""
         # Its mount is its own parent; whoever moved another mount over it sees that one's parent.
         for line in self._paths.read("proc/self/mountinfo").splitlines():
             mount_id, parent_id, _, _, mount_point, *rest = line.split()
@@ -287,6 +305,7 @@ class Probes:
         return "the root directory is not on the initial ramfs"
 
     def library(self, name: str) -> str | None:
+        """A shared library is in the machine. Returns what is missing, or None."""
         folders = ("usr/lib", "lib", "usr/lib64", *self._multiarch())
         if any((self._paths.root / folder / name).exists() for folder in folders):
             return None
