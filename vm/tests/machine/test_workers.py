@@ -54,6 +54,20 @@ def pytest_configure(config):
         template.provide_base = refuse
 """
 
+# The controller says when it has all reports of a test: PASSED is printed while the last one is still to come.
+FINISHED = """
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Finished(config.pluginmanager))
+
+class Finished:
+    def __init__(self, plugins):
+        self.plugins = plugins
+
+    def pytest_runtest_logfinish(self, nodeid):
+        self.plugins.getplugin("terminalreporter").write_line(f"finished: {nodeid}")
+"""
+
 
 @pytest.fixture(autouse=True)
 def _project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +139,8 @@ def test_worker_that_is_killed(pytester: pytest.Pytester) -> None:
 
 def test_interrupt(pytester: pytest.Pytester) -> None:
     """After Ctrl-C the results of what ran are there with all facts, and no process is left."""
+    with (pytester.path / "conftest.py").open("a") as file:
+        file.write(FINISHED)
     pytester.makepyfile(
         test_demo=TESTS.replace(
             '@behaviour("a.b.two")\n',
@@ -137,7 +153,7 @@ def test_interrupt(pytester: pytest.Pytester) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
             assert process.stdout is not None
             seen = b""
-            while seen.count(b"PASSED") < 3 or b"test_two" not in seen:
+            while seen.count(b"finished: ") < 3 or b"test_two" not in seen:
                 read = os.read(process.stdout.fileno(), 65536)
                 assert read, seen
                 seen += read
