@@ -2,14 +2,21 @@
 
     architecture   numbers of the calls that no libc names yet; an unknown machine is an error
     libc           `Call`: a prototype, the conversion of its arguments, the error it raises
+    capabilities   capget, capset, the bounding and the ambient set
+    descriptors    close_range
     fanotify       events about mounts
     filesystem     the type of a filesystem
     identity       host and domain name, users, groups, file system ids
     inotify        watches on files and directories
+    keyring        session keyrings
+    landlock       rulesets
     mount          the mount table and the mount API
     namespaces     unshare, setns, clone3
     ownership      fchownat by descriptor
+    prctl          prctl and personality
     resolve        openat2
+    scheduling     scheduling, I/O and NUMA policies
+    seccomp        filters and their listener
     spawn          posix_spawn with a working directory
     statx          mount IDs of files
 
