@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,9 @@ from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
+
+from kernelproof import __version__
+from kernelproof.conformance.catalogue import read_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_ALL = """
@@ -76,11 +81,13 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(wheel, archive, build("wheel", source, tmp_path_factory.mktemp("wheel-of-sdist")))
 
 
-def needed(requirements: list[str], seen: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
-    """The distributions that these requirements name here, with theirs, without extras."""
+def needed(
+    requirements: list[str], seen: dict[str, metadata.Distribution], extra: str = ""
+) -> dict[str, metadata.Distribution]:
+    """The distributions that these requirements name here, with theirs; of extras this one, and none of theirs."""
     for text in requirements:
         requirement = Requirement(text)
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
         if wanted and requirement.name not in seen:
             seen[requirement.name] = metadata.distribution(requirement.name)
             needed(metadata.requires(requirement.name) or [], seen)
@@ -89,14 +96,24 @@ def needed(requirements: list[str], seen: dict[str, metadata.Distribution]) -> d
 
 @pytest.fixture(scope="session")
 def installed(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An environment with the wheel alone."""
+    return install(packages.wheel, tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="session")
+def observing(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An environment with the wheel and its extra `observe`."""
+    return install(packages.wheel, tmp_path_factory.mktemp("observing"), "observe")
+
+
+def install(wheel: Path, folder: Path, extra: str = "") -> Installed:
     """The wheel unpacked where pip would put it; its declared dependencies linked beside it."""
-    folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = folder.glob("lib/python3*/site-packages")
-    with zipfile.ZipFile(packages.wheel) as archive:
+    with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     (own,) = site.glob("kernelproof-*.dist-info")
-    for distribution in needed(metadata.Distribution.at(own).requires or [], {}).values():
+    for distribution in needed(metadata.Distribution.at(own).requires or [], {}, extra).values():
         for top in {file.parts[0] for file in distribution.files or ()} - {".."}:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(distribution.locate_file(top))))
@@ -122,11 +139,11 @@ def test_wheel_has_one_import_name(packages: Packages) -> None:
 
 
 def test_wheel_holds_every_module_and_data_file(packages: Packages) -> None:
-    """Every Python, TOML and JSON file of the house is in the wheel, except tests."""
+    """Every Python, TOML, JSON and ini file of the house is in the wheel, except tests."""
     wanted = {
         f"kernelproof/{path.relative_to(ROOT)}"
         for folder in ("impl", "vm", "conformance")
-        for suffix in ("py", "toml", "json")
+        for suffix in ("py", "toml", "json", "ini")
         for path in (ROOT / folder).rglob(f"*.{suffix}")
         if "tests" not in path.parts and "__pycache__" not in path.parts
     }
@@ -163,3 +180,45 @@ def test_foreign_repository_keeps_its_names(installed: Installed, tmp_path: Path
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
     assert "kernelproof" in done.stdout.split("plugins:")[1].split("\n")[0]
+
+
+def test_suite_needs_its_observers(installed: Installed, tmp_path: Path) -> None:
+    """Without the extra the suite is not begun, and the remedy is told."""
+    done = installed.run("-m", "kernelproof.cli", "conformance", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pyroute2" in done.stderr
+    assert "remedy: pip install 'kernelproof[observe]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_installed_suite_can_be_listed(installed: Installed, tmp_path: Path) -> None:
+    """The whole catalogue is there without a checkout."""
+    done = installed.run("-m", "kernelproof.cli", "conformance", "--list", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    catalogue = read_catalogue([ROOT / "conformance" / "behaviours"])
+    assert {row["id"]: row["statement"] for row in json.loads(done.stdout)} == {
+        entry.id: entry.statement for entry in catalogue.entries.values()
+    }
+
+
+def commit_around(folder: Path) -> None:
+    """Let a folder be a repository of somebody else's with a commit, where git is here."""
+    if (git := shutil.which("git")) is not None:
+        author = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        subprocess.run([git, "init", "-q", "--initial-branch=main", str(folder)], check=True)
+        subprocess.run([git, "-C", str(folder), *author, "commit", "-q", "--allow-empty", "-m", "begin"], check=True)
+
+
+@pytest.mark.makes_machines
+def test_installed_suite_runs(observing: Installed, tmp_path: Path) -> None:
+    """A statement of the suite is checked from the wheel; results are written here, and nothing beside the tests."""
+    commit_around(observing.site.parents[2])
+    before = set(observing.site.rglob("*[!c]"))
+    done = observing.run("-m", "kernelproof.cli", "conformance", "-k", "mydocker0", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "results/selected/6.12.json").read_text())
+    (row,) = results["results"]
+    assert row["outcome"] == "pass"
+    assert row["node"].startswith("conformance/netlink/test_")
+    assert (results["project"]["version"], results["project"]["commit"]) == (__version__, None)
+    assert {path for path in set(observing.site.rglob("*[!c]")) - before if path.name != "__pycache__"} == set()

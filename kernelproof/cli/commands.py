@@ -10,6 +10,7 @@ COMMANDS = {
     "shell": "open a prompt in a new machine",
     "run": "run a program in a new machine: its output, its input and its exit status are those of a program here",
     "enter": "open a prompt in a machine that was kept when a test failed in it",
+    "conformance": "check a kernel against the documented statements that came with this package",
     "merge": "put results of several runs into one file",
     "kernels": "list the kernels that can be chosen",
     "doctor": "look at this machine: what is there, what is missing, what to do about it",
