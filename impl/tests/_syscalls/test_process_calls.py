@@ -1,0 +1,104 @@
+"""Calls on processes that need neither root nor a newer kernel; what the kernel promises is shown in machines."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from kernelproof.impl._syscalls import ancestry, execution, memory_files, priorities, sessions, signals, waiting
+from kernelproof.impl._syscalls.clones import check_clone
+from kernelproof.impl._syscalls.limits import Resource, prlimit
+from kernelproof.impl._syscalls.namespaces import CloneFlag
+from kernelproof.impl._syscalls.surroundings import getcwd, umask
+from kernelproof.impl._syscalls.waiting import IdType, WaitOption
+
+
+@pytest.fixture
+def ended() -> int:
+    """The pid of a child that ended with 7."""
+    return os.posix_spawn("/bin/sh", ["sh", "-c", "exit 7"], {})
+
+
+def test_waitid_tells_pid_and_status(ended: int) -> None:
+    """waitid gives pid, code and status, and with NOWAIT leaves the child for wait4."""
+    assert waiting.waitid(IdType.PID, ended, WaitOption.EXITED | WaitOption.NOWAIT) == (ended, 1, 7)
+    assert waiting.wait4(ended, WaitOption.ALL) == (ended, 7 << 8)
+
+
+def test_waitid_without_event() -> None:
+    """waitid with NOHANG gives None when no child did what was asked for."""
+    living = os.posix_spawn("/bin/sh", ["sh", "-c", "read line"], {})
+    assert waiting.waitid(IdType.PID, living, WaitOption.STOPPED | WaitOption.NOHANG) is None
+    os.kill(living, signal.SIGKILL)
+    os.waitpid(living, 0)
+
+
+def test_prlimit_reads_without_a_change() -> None:
+    """prlimit without new limits gives the present ones."""
+    first = prlimit(0, Resource.NOFILE)
+    assert first == prlimit(0, Resource.NOFILE)
+    assert 0 < first[0] <= first[1]
+
+
+def test_umask_gives_the_mask_before() -> None:
+    """umask returns what it replaced."""
+    before = umask(0o027)
+    assert umask(before) == 0o027
+
+
+def test_getcwd_is_the_kernels(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """getcwd returns the path without its end of string."""
+    monkeypatch.chdir(str(tmp_path))
+    assert getcwd() == os.getcwd()
+
+
+def test_timer_stops() -> None:
+    """A timer that is set to 0 sends nothing."""
+    signals.set_timer(signals.Timer.REAL, 60_000_000)
+    signals.set_timer(signals.Timer.REAL, 0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_seals_are_read_back() -> None:
+    """What add_seals set get_seals tells."""
+    with open(memory_files.memfd_create("unit", memory_files.MemfdFlag.ALLOW_SEALING), "wb") as file:
+        memory_files.add_seals(file.fileno(), memory_files.Seal.GROW)
+        assert memory_files.get_seals(file.fileno()) == memory_files.Seal.GROW
+
+
+def test_check_clone_makes_no_child() -> None:
+    """A question about flags leaves no child; the flags are named in what it raises."""
+    with pytest.raises(OSError, match="Invalid argument") as refused:
+        check_clone(CloneFlag.NEWNS | CloneFlag.FS)
+    assert "NEWNS" in refused.value.__notes__[0]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG | 0x40000000)
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        pytest.param(lambda: signals.kill(os.getpid(), 65), errno.EINVAL, id="kill"),
+        pytest.param(lambda: sessions.setpgid(0, -1), errno.EINVAL, id="setpgid"),
+        pytest.param(lambda: ancestry.set_parent_death_signal(65), errno.EINVAL, id="prctl"),
+        pytest.param(lambda: priorities.sched_setaffinity(()), errno.EINVAL, id="sched_setaffinity"),
+        pytest.param(lambda: execution.execve("/nowhere", ["x"]), errno.ENOENT, id="execve"),
+        pytest.param(lambda: execution.execveat(-1, "x", ["x"]), errno.EBADF, id="execveat"),
+    ],
+)
+def test_refusal_names_the_call(call: Callable[[], object], number: int, request: pytest.FixtureRequest) -> None:
+    """What the kernel refuses is an OSError with its number, and a note with the call."""
+    with pytest.raises(OSError, match=os.strerror(number)) as refused:
+        call()
+    assert refused.value.errno == number
+    assert refused.value.__notes__[0].startswith(request.node.callspec.id.replace("kill", "kill("))
+
+
+def test_word_with_a_nul_byte_is_refused() -> None:
+    """A word of a command that holds a NUL byte never reaches the kernel."""
+    with pytest.raises(ValueError, match="NUL"):
+        execution.execve("/bin/true", ["true", "a\0b"])
