@@ -342,4 +342,4 @@ def test_two_links_have_two_journals(graph: GraphDatabase, path: Path, connect: 
                 places += sorted(str(new.relative_to(path.parent)) for new in set(path.parent.rglob("*")) - before)
     assert places == ["graph.db-journal", "elsewhere/hard.db-journal", "graph.db-journal"]
     assert refusal(connect().execute, "SELECT 1 FROM node") == "no error"
-    assert migrate.keep_copy(str(symbolic.resolve()), "copy").name == "graph.db.copy"
+    assert migrate.keep_copy(str(symbolic.resolve()), "copy").endswith("/graph.db.copy")

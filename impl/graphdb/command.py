@@ -247,7 +247,7 @@ def _run(given: argparse.Namespace) -> Answer:
         with GraphDatabase.open(path, create=False, read_only=True):  # refuses what is no graph
             pass
         report = migrate.downgrade(Options(path, False, given.timeout, plan_journal("rollback", (0, 0, 0), None)))
-        return 0, {"copy": str(report.copy), "entities": report.entities, "edges": report.edges}
+        return 0, {"copy": report.copy, "entities": report.entities, "edges": report.edges}
     verb = _VERBS[given.verb]
     with GraphDatabase.open(
         given.db, create=given.verb in ("set", "import"), read_only=verb.reads_only, timeout_seconds=given.timeout

@@ -14,7 +14,6 @@ Sources: SQLite documentation, wal, sections 2.2 and 11; pragma, synchronous and
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -135,13 +134,14 @@ def read_fstype(
     Raises:
         FileNotFoundError: The path does not exist.
     """
-    real = Path(path).resolve(strict=True)
-    number = real.stat().st_dev
+    real = os.path.realpath(path, strict=True)
+    number = os.stat(real).st_dev
     try:
-        text = Path(mountinfo).read_text(encoding="utf-8", errors="surrogateescape")
+        with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
     except FileNotFoundError:
         return None
-    return parse_fstype(text, f"{os.major(number)}:{os.minor(number)}", str(real))
+    return parse_fstype(text, f"{os.major(number)}:{os.minor(number)}", os.fsdecode(real))
 
 
 def _unescape(field: str) -> str:

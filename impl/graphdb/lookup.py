@@ -48,6 +48,9 @@ class Edge(NamedTuple):
     parent_id: str
 
 
+Edges = tuple[Edge, ...]
+
+
 @lru_cache(maxsize=JOIN_DEPTH)
 def _resolve_query(depth: int) -> str:
     joins = "".join(

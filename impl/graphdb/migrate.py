@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from kernelproof.impl.graphdb import opening, schema
@@ -37,19 +36,19 @@ class Report(NamedTuple):
     """What a migration did.
 
     Attributes:
-        copy: The file as it was before, None if nothing had to be done.
+        copy: The path of the file as it was before, None if nothing had to be done.
         entities: Entities in the file, the root included.
         edges: Edges that took part.
         leftovers: Rows set aside (upgrade) or put back (downgrade), as (entity id, parent id, name, reason).
     """
 
-    copy: Path | None
+    copy: str | None
     entities: int
     edges: int
     leftovers: tuple[tuple[str | None, str | None, str | None, str], ...]
 
 
-_Rows = Callable[[sqlite3.Connection, Path], Report]
+_Rows = Callable[[sqlite3.Connection, str], "Report"]
 
 
 def upgrade(options: opening.Options) -> Report:
@@ -102,7 +101,7 @@ def _migrate(options: opening.Options, kind: str, rows: _Rows) -> Report:
     return report
 
 
-def keep_copy(path: str, label: str) -> Path:
+def keep_copy(path: str, label: str) -> str:
     """Copy a database file beside itself as `NAME.LABEL`, through SQLite, and write it to disk.
 
     The copy is made by another connection, so a writer that holds the lock and has not written yet may call it.
@@ -124,7 +123,7 @@ def keep_copy(path: str, label: str) -> Path:
     finally:
         os.unlink(temporary)
     opening.sync_directory(os.path.dirname(path))
-    return Path(target)
+    return target
 
 
 def copy_database(path: str, target: str) -> None:
@@ -143,7 +142,7 @@ def copy_database(path: str, target: str) -> None:
     os.chmod(target, os.stat(path).st_mode & 0o7777)
 
 
-def _upgrade_rows(connection: sqlite3.Connection, copy: Path) -> Report:
+def _upgrade_rows(connection: sqlite3.Connection, copy: str) -> Report:
     connection.execute("ALTER TABLE entity RENAME TO old_entity")
     connection.execute("ALTER TABLE edge RENAME TO old_edge")
     connection.execute("DROP INDEX IF EXISTS name_parent_ix")
@@ -173,7 +172,7 @@ def _upgrade_rows(connection: sqlite3.Connection, copy: Path) -> Report:
     return _report(connection, copy)
 
 
-def _downgrade_rows(connection: sqlite3.Connection, copy: Path) -> Report:
+def _downgrade_rows(connection: sqlite3.Connection, copy: str) -> Report:
     report = _report(connection, copy)
     connection.execute("DROP VIEW edge")
     connection.execute("DROP VIEW entity")
@@ -200,7 +199,7 @@ def _check_foreign_keys(connection: sqlite3.Connection) -> None:
         raise NotAGraph(f"the upgrade would leave {len(broken)} edges without an end; the file is as before")
 
 
-def _report(connection: sqlite3.Connection, copy: Path) -> Report:
+def _report(connection: sqlite3.Connection, copy: str) -> Report:
     (entities,) = connection.execute("SELECT count(*) FROM node").fetchone()
     (edges,) = connection.execute("SELECT count(*) FROM link").fetchone()
     leftovers = connection.execute("SELECT entity_id, parent_id, name, reason FROM leftover").fetchall()

@@ -16,7 +16,6 @@ import builtins
 import os
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -259,7 +258,7 @@ def new_database(conn: sqlite3.Connection | None, init: bool = False) -> Databas
     file = next((row[2] for row in conn.execute("PRAGMA database_list") if row[1] == "main"), "")
     if not file:
         raise ValueError("the connection is to a database in memory: use new_sqlite_conn(':memory:')")
-    if init and Path(file).stat().st_size == 0:
+    if init and os.stat(file).st_size == 0:
         # Made by the caller's connect() a moment ago: SQLite leaves an empty file.
         os.unlink(file)
         return new_sqlite_conn(file)

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from kernelproof.impl.graphdb import migrate, opening, schema
@@ -40,7 +39,7 @@ class Store:
     """
 
     def __init__(
-        self, path: Path | None, connections: Connections, *, journal: Journal, read_only: bool, timeout_seconds: float
+        self, path: str | None, connections: Connections, *, journal: Journal, read_only: bool, timeout_seconds: float
     ) -> None:
         self.path = path
         self.journal = journal
@@ -51,7 +50,7 @@ class Store:
     @property
     def label(self) -> str:
         """The file's path for messages."""
-        return ":memory:" if self.path is None else str(self.path)
+        return ":memory:" if self.path is None else self.path
 
     def read(self, operation: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one statement's worth of reading on this thread's connection.
@@ -265,7 +264,7 @@ def open_store(
         return connection
 
     connections = Connections(connect, path=name, timeout_seconds=timeout_seconds, holds_locks=planned.mode == "wal")
-    store = Store(Path(name), connections, journal=planned, read_only=read_only, timeout_seconds=timeout_seconds)
+    store = Store(name, connections, journal=planned, read_only=read_only, timeout_seconds=timeout_seconds)
     store.slot()  # a file that cannot be used stops the open
     return store
 
