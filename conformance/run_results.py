@@ -273,7 +273,9 @@ def find_selection(config: pytest.Config, suites: Iterable[Path], *, deselected:
 
 
 def _narrow_arguments(config: pytest.Config, suites: Iterable[Path]) -> list[str]:
-    # Whole means that every suite lies below some argument.
+    # Whole means that every suite lies below some argument, or that the project's own testpaths say what there is.
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return []
     base = config.invocation_params.dir
     roots = [(base / argument).resolve() for argument in config.args if "::" not in argument]
     if all(any(suite.resolve().is_relative_to(root) for root in roots) for suite in suites):

@@ -123,6 +123,20 @@ def test_quick_run(project: Project) -> None:
     assert [row["behaviour"] for row in data["results"]] == ["a.b.c", "a.b.c", "a.x.c", "t.z.c"]
 
 
+def test_testpaths_are_no_selection(project: Project) -> None:
+    """A run of what the ini file says is whole, also where the catalogue's folder holds more; its words are not."""
+    two(project)
+    (project.path / "conformance/tests").mkdir()
+    (project.path / "conformance/test_demo.py").rename(project.path / "conformance/tests/test_demo.py")
+    (project.path / "pytest.ini").write_text(
+        "[pytest]\naddopts = --import-mode=importlib\ntestpaths = conformance/tests\n"
+    )
+    project.run().assert_outcomes(passed=2)
+    assert project.results()["selection"] == []
+    project.run("conformance/tests").assert_outcomes(passed=2)
+    assert project.results("selected/6.12.json")["selection"] == ["conformance/tests"]
+
+
 def test_outside_kernels_is_no_selection(project: Project) -> None:
     """A statement that is not meant for the kernel has no row, and the run is whole all the same."""
     project.entry("a.b.c", 'kernels = "<6.12"')
