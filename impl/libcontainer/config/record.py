@@ -44,6 +44,15 @@ JSON_NAMES = {
 _set = object.__setattr__
 
 
+def json_name(name: str) -> str:
+    """The JSON name of a field: camelCase, but for the few that are not."""
+    odd = JSON_NAMES.get(name)
+    if odd:
+        return odd
+    first, *rest = name.split("_")
+    return first + "".join([word.capitalize() for word in rest])
+
+
 class Declared(type):
     """Turns annotations into slots, and the values beside them into defaults."""
 
