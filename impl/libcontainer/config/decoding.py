@@ -11,7 +11,8 @@ Source: OCI runtime specification 1.3, config.md, "Extensibility" and "Valid val
 
 from __future__ import annotations
 
-from kernelproof.impl.libcontainer.config import records, resources
+import sys
+
 from kernelproof.impl.libcontainer.config.jsontext import Fraction, Members
 from kernelproof.impl.libcontainer.config.problems import Problem, shorten
 from kernelproof.impl.libcontainer.config.record import Record, json_name
@@ -51,7 +52,7 @@ class Field:
     def __init__(self, owner: type[Record], name: str) -> None:
         text = owner.TYPES[name].removesuffix(" | None")
         self.name = name
-        self.json = json_name(name)
+        self.json = name if owner.SNAKE else json_name(name)
         self.mapping = text.startswith("tuple[tuple[str, ")
         self.many = text.startswith("tuple[") and not self.mapping
         if self.mapping:
@@ -59,7 +60,7 @@ class Field:
         elif self.many:
             text = text[len("tuple[") : -len(", ...]")]
         self.kind = text
-        self.wants: type[Record] | None = None if text in ("str", "bool") or text in RANGES else _class(text)
+        self.wants: type[Record] | None = None if text in ("str", "bool") or text in RANGES else _class(owner, text)
         self.required = name not in owner.DEFAULTS
         self.default = owner.DEFAULTS.get(name, _neutral(self))
 
@@ -253,8 +254,8 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _class(name: str) -> type[Record]:
-    found: type[Record] = getattr(records, name, None) or getattr(resources, name)
+def _class(owner: type[Record], name: str) -> type[Record]:
+    found: type[Record] = getattr(sys.modules[owner.__module__], name)
     return found
 
 

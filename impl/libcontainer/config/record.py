@@ -75,6 +75,7 @@ class Record(metaclass=Declared):
     FIELDS: ClassVar[tuple[str, ...]]
     DEFAULTS: ClassVar[dict[str, object]]
     TYPES: ClassVar[dict[str, str]]
+    SNAKE: ClassVar[bool] = False  # whether its names are in JSON as they are here: container.json of 2014
     OWN: ClassVar[frozenset[str]] = frozenset()  # fields that config.json of the specification does not have
 
     if not TYPE_CHECKING:

@@ -8,6 +8,7 @@ Source: OCI runtime specification 1.3, config.md and config-linux.md.
 
 from __future__ import annotations
 
+from kernelproof.impl.libcontainer.config.own import Landlock, LandlockPath, Network, Route
 from kernelproof.impl.libcontainer.config.record import Record
 from kernelproof.impl.libcontainer.config.resources import (
     BlockIo,
@@ -26,7 +27,10 @@ from kernelproof.impl.libcontainer.config.resources import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    from kernelproof.impl.libcontainer.config.record import int32, int64, uint16, uint32, uint64
+    from collections.abc import Sequence
+
+    from kernelproof.impl.libcontainer.config.record import int32, int64, uint32, uint64
+    from kernelproof.impl.libcontainer.config.writing import Difference
 
 __all__ = [
     "BlockIo",
@@ -317,55 +321,6 @@ class Linux(Record):
     time_offsets: tuple[tuple[str, TimeOffset], ...] = ()
 
 
-class Network(Record):
-    """An end of a network, as in 2014: loopback, veth (bridge, prefix of the names, address, gateway), netns (path).
-
-    Addresses are texts such as "172.17.0.2/16"; `name` is the interface inside, eth0 and so on when not said.
-    """
-
-    type: str
-    bridge: str | None = None
-    veth_prefix: str | None = None
-    ns_path: str | None = None
-    address: str | None = None
-    gateway: str | None = None
-    mtu: uint32 | None = None
-    name: str | None = None
-
-
-class Route(Record):
-    """A route inside the container, as in 2014; without destination the default route."""
-
-    destination: str | None = None
-    source: str | None = None
-    gateway: str | None = None
-    interface_name: str | None = None
-
-
-class LandlockPath(Record):
-    """What is allowed below a path of the container, by names of rights such as "read_file"."""
-
-    path: str
-    rights: tuple[str, ...]
-
-
-class Landlock(Record):
-    """A Landlock policy, written for one version of the interface (`abi`).
-
-    `strict` refuses to start where the kernel can't do all of it; else what can be done is done and told. What is
-    `handled` is denied unless a path or port allows it; empty: all that the version knows.
-    """
-
-    abi: uint32
-    strict: bool = True
-    handled: tuple[str, ...] = ()
-    paths: tuple[LandlockPath, ...] = ()
-    bind_tcp: tuple[uint16, ...] = ()
-    connect_tcp: tuple[uint16, ...] = ()
-    handle_tcp: bool = False
-    scopes: tuple[str, ...] = ()
-
-
 class Config(Record):
     """A container's configuration.
 
@@ -387,3 +342,35 @@ class Config(Record):
     no_pivot_root: bool = False
 
     OWN = frozenset({"networks", "routes", "landlock", "no_pivot_root"})
+
+    @staticmethod
+    def minimal(rootfs: str, args: Sequence[str], **process: object) -> Config:
+        """A configuration by which a root filesystem runs a program, in six new namespaces, with three capabilities.
+
+        Args:
+            rootfs: the directory, absolute or relative to the bundle.
+            args: the program and its arguments.
+            process: fields of `Process` that are to be otherwise: cwd="/srv", env=("A=b",), terminal=True …
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        from kernelproof.impl.libcontainer.config.templates import minimal  # measured: no command starts from it
+
+        return minimal(rootfs, args, **process)
+
+    def dump(self, indent: int | None = 4, *, own: bool = False) -> str:
+        """The text of config.json; with `own`, what the specification does not have too.
+
+        Raises:
+            ValueError: it has what config.json can't say, and `own` was not asked for.
+        """
+        from kernelproof.impl.libcontainer.config.writing import dump  # measured: starts write no configuration
+
+        return dump(self, indent, own=own)
+
+    def compare(self, other: Config) -> list[Difference]:
+        """Where another configuration says something else, in this one's order; empty if they mean the same."""
+        from kernelproof.impl.libcontainer.config.writing import compare  # measured: as above
+
+        return compare(self, other)
