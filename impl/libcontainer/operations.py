@@ -31,13 +31,18 @@ class Site:
         descriptors: open descriptors by what they are: `root` (the container's root), `proc` (a verified procfs) …;
             whoever opens one puts it here, `close` closes all.
         found: plain values that an operation learns for later ones and for the container's state.
+        handed: names of descriptors that the container's process hands to the runtime when its turn ends, such as
+            `master`.
+        report: values that it tells the runtime then, as JSON has them.
     """
 
-    __slots__ = ("descriptors", "found")
+    __slots__ = ("descriptors", "found", "handed", "report")
 
     def __init__(self, **descriptors: int) -> None:
         self.descriptors: dict[str, int] = descriptors
         self.found: dict[str, object] = {}
+        self.handed: tuple[str, ...] = ("master",)
+        self.report: dict[str, object] = {}
 
     def close(self) -> None:
         """Closes every descriptor that is still here."""

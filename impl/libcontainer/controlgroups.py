@@ -1,0 +1,112 @@
+"""The container's cgroup: made before its process, entered at its birth, limited before its program, removed after it.
+
+Source: OCI runtime specification 1.3, config-linux.md, "Control groups"; clone(2), CLONE_INTO_CGROUP.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kernelproof.impl.cgroups.cgroup import Cgroup
+from kernelproof.impl.cgroups.errors import NoControllerError
+from kernelproof.impl.cgroups.layout import read_layout
+from kernelproof.impl.libcontainer.operations import Operation, Site
+
+
+def cgroup_name(cgroups_path: str | None, identifier: str) -> str:
+    """The path of a container's cgroup from the mount point of each hierarchy; `..` climbs nowhere.
+
+    >>> cgroup_name("/a/../../b", "x"), cgroup_name("a", "x"), cgroup_name(None, "x")
+    ('b', 'a', 'x')
+    """
+    return os.path.normpath("/" + (cgroups_path or identifier)).strip("/") or identifier
+
+
+def open_cgroup(site: Site) -> Cgroup | None:
+    """The container's cgroup, if it has one."""
+    cgroup = site.found.get("cgroup")
+    return cgroup if isinstance(cgroup, Cgroup) else None
+
+
+class MakeCgroup(Operation):
+    """Makes the container's cgroup. It may be there already, but nothing may be in it.
+
+    `required`: whether a host without cgroups, or a caller that may make none, is an error.
+    """
+
+    __slots__ = ("name", "required")
+    stage = "host"
+    name: str
+    required: bool
+
+    def describe(self) -> str:
+        return f"make the cgroup {self.name}"
+
+    def do(self, site: Site) -> None:
+        try:
+            layout = read_layout()
+            existed = self._exists(layout.hierarchies)
+            cgroup = Cgroup.create(self.name, layout)
+        except (NoControllerError, PermissionError) as error:
+            refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, None)
+            if self.required or not refused:
+                raise
+            return
+        site.found["cgroup"] = cgroup
+        site.found["cgroup was there"] = existed
+        if existed and cgroup.processes():
+            raise OSError(errno.EBUSY, "processes are in the cgroup already", self.name)
+        if cgroup.version == 2:
+            site.found["cgroup directory"] = cgroup.directory.fileno()
+
+    def _exists(self, hierarchies: tuple[object, ...]) -> bool:
+        return any(os.path.isdir(f"{getattr(one, 'mount_point', '')}/{self.name}") for one in hierarchies)
+
+    def undo(self, site: Site) -> None:
+        cgroup = open_cgroup(site)
+        if cgroup is not None:
+            if not site.found.get("cgroup was there"):
+                cgroup.remove()
+            cgroup.close()
+
+
+class EnterCgroup(Operation):
+    """Moves the container's process into its cgroup, unless it was born in it."""
+
+    __slots__ = ()
+    stage = "host"
+
+    def describe(self) -> str:
+        return "move the process into the cgroup, unless it was born there"
+
+    def do(self, site: Site) -> None:
+        cgroup = open_cgroup(site)
+        pid = site.found["pid"]
+        assert isinstance(pid, int)
+        if cgroup is not None and not site.found.get("in cgroup"):
+            cgroup.add(pid)
+
+
+def remove_cgroup(name: str, timeout_seconds: float = 10.0) -> None:
+    """Kills what is in a container's cgroup and removes it, with what is below.
+
+    Raises:
+        StillBusyError: something could not be killed.
+        OSError: what the kernel refuses.
+    """
+    cgroup = find_cgroup(name)
+    if cgroup is None:
+        return
+    with cgroup:
+        if cgroup.processes() or cgroup.children():
+            cgroup.kill(timeout_seconds)
+        cgroup.remove(timeout_seconds)
+
+
+def find_cgroup(name: str) -> Cgroup | None:
+    """Opens the cgroup of a container; None where there is none."""
+    try:
+        return Cgroup.open(name)
+    except (FileNotFoundError, NoControllerError):
+        return None

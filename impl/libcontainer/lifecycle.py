@@ -1,0 +1,425 @@
+"""What is done to a container from its making to its end. Each function opens its state, takes its lock, and is done.
+
+    create    its process waits, all is set up; start lets its program begin; run does both
+    kill, pause, resume, delete, read_state
+
+A process is made here by cloning this one. So `create` is for programs with one thread, such as the command line or the
+helper of `container`; the others are for any.
+
+Source: OCI runtime specification 1.3, runtime.md, "Operations".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+from kernelproof.impl.cgroups import freezing
+from kernelproof.impl.cgroups.errors import NoControllerError
+from kernelproof.impl.libcontainer.config.records import Config
+from kernelproof.impl.libcontainer.controlgroups import find_cgroup, open_cgroup, remove_cgroup
+from kernelproof.impl.libcontainer.facts import read_host
+from kernelproof.impl.libcontainer.hooks import run_all, stored_hooks
+from kernelproof.impl.libcontainer.locking import StateLock
+from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.plan import Request, plan_container, root_path
+from kernelproof.impl.libcontainer.process import rendezvous
+from kernelproof.impl.libcontainer.process.identity import open_process, read_identity
+from kernelproof.impl.libcontainer.process.walking import HostWalk
+from kernelproof.impl.libcontainer.state import (
+    CREATED,
+    CREATING,
+    PAUSED,
+    RUNNING,
+    STOPPED,
+    ContainerError,
+    NoSuchContainerError,
+    State,
+    StateDirectory,
+    StateError,
+    WrongStatusError,
+    describe_state,
+    make_directory,
+    open_directory,
+    status_of,
+    write_whole,
+)
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGKILL = 9
+_DEATH_SECONDS = 10.0
+
+
+class Started:
+    """A container that was made.
+
+    Attributes:
+        state: its state.
+        pidfd: of its first process, closed by who takes it.
+        master: of its terminal, if it has one and no socket got it; else -1.
+        walk: the walk over its plan, of which the end is outstanding if it does not wait for a `start`.
+    """
+
+    __slots__ = ("master", "pidfd", "state", "walk")
+
+    def __init__(self, state: State, pidfd: int, master: int, walk: HostWalk) -> None:
+        self.state = state
+        self.pidfd = pidfd
+        self.master = master
+        self.walk = walk
+
+
+def create(
+    root: str,
+    config: Config,
+    request: Request,
+    *,
+    config_text: bytes = b"",
+    pid_file: str = "",
+    prepare: Callable[[Site], None] | None = None,
+) -> Started:
+    """Makes a container; its program has not begun.
+
+    Args:
+        root: directory of all states.
+        config: checked.
+        request: how.
+        config_text: what is kept as the container's own copy of the configuration.
+        pid_file: where the pid of its process is written, before this returns.
+        prepare: called with the site before anything is done, for descriptors that come with a request.
+
+    Raises:
+        ContainerExistsError, InvalidIdError: see state.
+        StartError: an operation failed; everything is as before.
+        OSError: the state can't be written.
+    """
+    directory = make_directory(root, request.id)
+    with directory, StateLock(directory.fd):
+        state = State(request.id, request.bundle, root_path(config, request.bundle), dict(config.annotations))
+        try:
+            operations = plan_container(config, read_host(), request)
+            cgroup = next((one for one in operations if type(one).__name__ == "MakeCgroup"), None)
+            state.cgroup = str(getattr(cgroup, "name", ""))
+            directory.write("config.json", config_text)
+            directory.write_state(state)
+            return _make(directory, state, operations, request, pid_file, prepare)
+        except BaseException:
+            directory.remove()
+            raise
+
+
+def _make(
+    directory: StateDirectory,
+    state: State,
+    operations: tuple[Operation, ...],
+    request: Request,
+    pid_file: str,
+    prepare: Callable[[Site], None] | None,
+) -> Started:
+    site = Site()
+    site.found["state"] = directory.fd
+    site.found["preserved"] = request.preserved
+    if prepare is not None:
+        prepare(site)
+    walk = HostWalk(operations, site)
+
+    def record() -> None:
+        pid, pidfd = site.found["pid"], site.descriptors["pidfd"]
+        assert isinstance(pid, int)
+        state.process = read_identity(pid, pidfd)
+        state.status = CREATED
+        cgroup = open_cgroup(site)
+        state.cgroup = state.cgroup if cgroup is not None else ""
+        state.keep_cgroup = bool(site.found.get("cgroup was there"))
+        undo = site.found.get("undo", [])
+        assert isinstance(undo, list)
+        state.undo = undo
+        directory.write_state(state)
+        if pid_file:
+            write_pid(pid_file, pid)
+
+    site.found["record"] = record
+    walk.run()
+    pidfd, master = site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1)
+    cgroup = open_cgroup(site)
+    if cgroup is not None and request.waits:
+        cgroup.close()
+    if request.waits and walk.child is not None:
+        walk.child.channel.close()
+        site.close()
+    return Started(state, pidfd, master, walk)
+
+
+def write_pid(path: str, pid: int) -> None:
+    """Writes a pid file, whole or not at all.
+
+    Raises:
+        OSError: what open(2), write(2) or rename(2) give.
+    """
+    parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_whole(parent, os.path.basename(path), str(pid).encode(), 0o644)
+    finally:
+        os.close(parent)
+
+
+def status(directory: StateDirectory, state: State) -> str:
+    """What a container is now, its cgroup's freezer asked too."""
+    found = status_of(directory, state)
+    if found in (CREATED, RUNNING) and is_frozen(state):
+        return PAUSED
+    return found
+
+
+def is_frozen(state: State) -> bool:
+    """Whether the container's cgroup is frozen."""
+    cgroup = find_cgroup(state.cgroup) if state.cgroup else None
+    if cgroup is None:
+        return False
+    with cgroup:
+        try:
+            return freezing.is_frozen(cgroup.directory if cgroup.version == 2 else cgroup.directory_of("freezer"))
+        except NoControllerError:
+            return False
+
+
+def start(root: str, identifier: str) -> None:
+    """Lets a created container's program begin, and waits until it has.
+
+    Raises:
+        WrongStatusError: it is not created.
+        StartError: the program, or what comes just before it, failed.
+        NoSuchContainerError, StateError, OSError: see state.
+    """
+    with open_directory(root, identifier) as directory, StateLock(directory.fd):
+        state = directory.read_state()
+        require(directory, state, (CREATED,), "started")
+        start_locked(directory)
+
+
+def start_locked(directory: StateDirectory) -> None:
+    """Starts it; the caller holds the lock. Errors as `start`."""
+    try:
+        rendezvous.start(directory.fd)
+    finally:
+        rendezvous.remove(directory.fd)
+
+
+def require(directory: StateDirectory, state: State, allowed: tuple[str, ...], what: str) -> str:
+    """Refuses what the container's status does not allow.
+
+    Raises:
+        WrongStatusError: see the text.
+    """
+    found = status(directory, state)
+    if found not in allowed:
+        raise WrongStatusError(f"container {state.id!r} is {found}: it can't be {what}")
+    return found
+
+
+def read_state(root: str, identifier: str) -> dict[str, object]:
+    """The state of a container as the specification has it.
+
+    Raises:
+        NoSuchContainerError, StateError, OSError: see state.
+    """
+    with open_directory(root, identifier) as directory:
+        state = directory.read_state()
+        return describe_state(state, status(directory, state))
+
+
+def kill(root: str, identifier: str, number: int, *, everything: bool = False) -> None:
+    """Sends a signal to the container's first process, or to all its processes.
+
+    A container without a PID namespace of its own is killed with all its processes, as they would live on.
+
+    Raises:
+        WrongStatusError: it has stopped.
+        OSError: EPERM, EINVAL.
+        NoSuchContainerError, StateError: see state.
+    """
+    with open_directory(root, identifier) as directory:
+        state = directory.read_state()
+        pidfd = open_process(state.process)
+        if pidfd is None:
+            if everything:
+                return
+            raise WrongStatusError(f"container {identifier!r} is {STOPPED}: it can't be killed")
+        try:
+            if everything or (number == _SIGKILL and shares_processes(state)):
+                kill_all(state, number)
+            send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Sends a signal to the process of a pidfd; one that is gone is no error."""
+    from signal import pidfd_send_signal
+
+    with contextlib.suppress(ProcessLookupError):
+        pidfd_send_signal(pidfd, number)
+
+
+def shares_processes(state: State) -> bool:
+    """Whether the container's processes are in the runtime's PID namespace."""
+    try:
+        return os.stat(f"/proc/{state.process.pid}/ns/pid").st_ino == os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return False
+
+
+def kill_all(state: State, number: int) -> None:
+    """Sends a signal to all processes of the container's cgroup; SIGKILL in one step where the kernel has it."""
+    cgroup = find_cgroup(state.cgroup) if state.cgroup else None
+    if cgroup is None:
+        return
+    with cgroup:
+        if number == _SIGKILL:
+            cgroup.kill(_DEATH_SECONDS)
+            return
+        for pid in cgroup.processes():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+def pause(root: str, identifier: str) -> None:
+    """Freezes all processes of a container, and waits until they are.
+
+    Raises:
+        WrongStatusError: it is neither created nor running.
+        OSError, NoSuchContainerError, StateError: see state.
+    """
+    with open_directory(root, identifier) as directory, StateLock(directory.fd):
+        state = directory.read_state()
+        require(directory, state, (CREATED, RUNNING), "paused")
+        _freeze(state, frozen=True)
+
+
+def resume(root: str, identifier: str) -> None:
+    """Lets a paused container go on.
+
+    Raises:
+        WrongStatusError: it is not paused.
+        OSError, NoSuchContainerError, StateError: see state.
+    """
+    with open_directory(root, identifier) as directory, StateLock(directory.fd):
+        state = directory.read_state()
+        require(directory, state, (PAUSED,), "resumed")
+        _freeze(state, frozen=False)
+
+
+def _freeze(state: State, *, frozen: bool) -> None:
+    cgroup = find_cgroup(state.cgroup) if state.cgroup else None
+    if cgroup is None:
+        raise WrongStatusError(f"container {state.id!r} has no cgroup, without which nothing can be paused")
+    with cgroup:
+        if not frozen:
+            cgroup.thaw()
+            return
+        try:
+            cgroup.freeze()
+        except (OSError, RuntimeError):
+            cgroup.thaw()
+            raise
+
+
+def delete(root: str, identifier: str, *, force: bool = False, tell: Callable[[str], None] = lambda text: None) -> None:
+    """Removes a container that has stopped, with all that was made for it.
+
+    Args:
+        force: kill it first; a container that does not exist is no error then, and one whose state is cut off is
+            removed as far as it can be known.
+        tell: gets warnings, such as of poststop hooks that failed.
+
+    Raises:
+        WrongStatusError: it has not stopped (see `force`).
+        NoSuchContainerError: there is none.
+        ContainerError, OSError: something could not be removed; the state stays.
+    """
+    try:
+        directory = open_directory(root, identifier)
+    except NoSuchContainerError:
+        if force:
+            return
+        raise
+    with directory:
+        try:
+            lock = StateLock(directory.fd)
+        except FileNotFoundError:
+            if force:
+                return
+            raise NoSuchContainerError(f"container {identifier!r} does not exist") from None
+        with lock:
+            _delete_locked(directory, force=force, tell=tell)
+
+
+def _delete_locked(directory: StateDirectory, *, force: bool, tell: Callable[[str], None]) -> None:
+    try:
+        state = directory.read_state()
+    except StateError:
+        if not force:
+            raise
+        # Cut off before the first state was written: nothing but the directory was made.
+        directory.remove()
+        return
+    found = status(directory, state)
+    if found not in (STOPPED, CREATING) and not force and found != CREATED:
+        raise WrongStatusError(f"container {state.id!r} is {found}: stop it first, or delete it by force")
+    end(state)
+    take_back(state)
+    if state.cgroup:
+        if state.keep_cgroup:
+            kill_all(state, _SIGKILL)
+        else:
+            remove_cgroup(state.cgroup)
+    _run_poststop(directory, state, tell)
+    directory.remove()
+
+
+def end(state: State) -> None:
+    """Kills the container's first process and waits for its end.
+
+    Raises:
+        ContainerError: it does not end.
+    """
+    pidfd = open_process(state.process)
+    if pidfd is None:
+        return
+    try:
+        if is_frozen(state):
+            _freeze(state, frozen=False)
+        send_signal(pidfd, _SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_DEATH_SECONDS * 1000):
+            raise ContainerError(f"container {state.id!r}: its process {state.process.pid} does not end")
+    finally:
+        os.close(pidfd)
+
+
+def take_back(state: State) -> None:
+    """Takes back what was made on the host beside the cgroup, in reverse; what is gone already is no error."""
+    for kind, value in reversed(state.undo):
+        undo = UNDO.get(kind)
+        if undo is not None:
+            undo(value)
+
+
+UNDO: dict[str, Callable[[object], None]] = {}
+
+
+def _run_poststop(directory: StateDirectory, state: State, tell: Callable[[str], None]) -> None:
+    try:
+        text = directory.read("config.json")
+    except FileNotFoundError:
+        return
+    hooks = stored_hooks(text, "poststop")
+    if hooks:
+        run_all("poststop", hooks, describe_state(state, STOPPED), tell)

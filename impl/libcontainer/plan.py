@@ -1,0 +1,242 @@
+"""From a configuration and facts of the host to the operations of a start, in order. Pure: nothing is read or touched.
+
+    for operation in plan_container(config, host, request).operations:
+        print(operation.stage, operation.describe())
+
+The order, and why: the cgroup is there before the process, which is born in it; a user namespace is mapped before other
+namespaces are made, so that they belong to it; network ends and hooks of the host come when the namespaces are there
+and nothing is mounted; mounts before the root is entered; the program is found before the container counts as created;
+the process waits with all its rights and takes its final shape after the start, limits of its own last.
+"""
+
+from __future__ import annotations
+
+import os
+
+from kernelproof.impl.libcontainer.config.records import Config, Hooks, Process
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, cgroup_name
+from kernelproof.impl.libcontainer.facts import Host
+from kernelproof.impl.libcontainer.hooks import plan_hooks
+from kernelproof.impl.libcontainer.namespaces import Division
+from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
+from kernelproof.impl.libcontainer.process.joining import BecomeRoot, JoinNamespaces, MakeNamespaces, OpenNamespaces
+from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
+from kernelproof.impl.libcontainer.process.program import (
+    DEFAULT_PATH,
+    BecomeProgram,
+    EnterDirectory,
+    FindProgram,
+    environment,
+)
+from kernelproof.impl.libcontainer.process.rendezvous import AwaitStart, OpenRendezvous
+from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
+from kernelproof.impl.libcontainer.rootfs.planning import plan_rootfs
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_OUTER = ("user", "pid", "time")  # kinds that a process can be born in only
+
+
+class Request:
+    """How a container is to be started, beside its configuration.
+
+    Attributes:
+        id: its name.
+        bundle: absolute path of its bundle.
+        waits: whether it waits for a `start` after this process has ended; else the program begins at once.
+        console_socket: path of the socket that gets the terminal's master.
+        streams: whether standard streams come with the request.
+        no_pivot, no_new_keyring: as the options of these names.
+        preserved: how many descriptors, from 3 on, the program gets.
+    """
+
+    __slots__ = ("bundle", "console_socket", "id", "no_new_keyring", "no_pivot", "preserved", "streams", "waits")
+
+    def __init__(
+        self,
+        identifier: str,
+        bundle: str,
+        *,
+        waits: bool = True,
+        console_socket: str = "",
+        streams: bool = False,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        preserved: int = 0,
+    ) -> None:
+        self.id = identifier
+        self.bundle = bundle
+        self.waits = waits
+        self.console_socket = console_socket
+        self.streams = streams
+        self.no_pivot = no_pivot
+        self.no_new_keyring = no_new_keyring
+        self.preserved = preserved
+
+
+class Recorded(Operation):
+    """Writes the container's state: from here on it is created, and anybody can start, kill or delete it."""
+
+    __slots__ = ()
+    stage = "host"
+
+    def describe(self) -> str:
+        return "write the state: created"
+
+    def do(self, site: Site) -> None:
+        record = site.found["record"]
+        assert callable(record)
+        record()
+
+
+def root_path(config: Config, bundle: str) -> str:
+    """The absolute path of the root filesystem, which counts from the bundle.
+
+    Raises:
+        ValueError: the configuration has none.
+    """
+    if config.root is None:
+        raise ValueError("root: a container has a root filesystem")
+    return os.path.normpath(os.path.join(bundle, config.root.path))
+
+
+def hook_document(config: Config, request: Request) -> dict[str, object]:
+    """The state that hooks get, without status and pid."""
+    return {"id": request.id, "bundle": request.bundle, "annotations": dict(config.annotations)}
+
+
+def plan_container(config: Config, host: Host, request: Request) -> tuple[Operation, ...]:
+    """The operations that start a container.
+
+    Raises:
+        ValueError: the configuration has no process or no root.
+    """
+    if config.process is None:
+        raise ValueError("process: a container has a process")
+    process = config.process
+    division = Division(config.linux.namespaces)
+    hooks = config.hooks or Hooks()
+    document = hook_document(config, request)
+    rooms = plan_rooms(config, host, request)
+
+    def hooked(kind: str) -> tuple[Operation, ...]:
+        return plan_hooks(kind, getattr(hooks, _HOOK_FIELDS[kind]), document)
+
+    return (
+        *plan_cgroup(config, request),
+        *(operation for operation in rooms if operation.stage == "host" and not is_late(operation)),
+        *((OpenRendezvous(),) if request.waits else ()),
+        *plan_birth(config, host, division, streams=request.streams),
+        *(operation for operation in rooms if is_late(operation)),
+        *hooked("prestart"),
+        *hooked("createRuntime"),
+        *(operation for operation in rooms if operation.stage == "init"),
+        *hooked("createContainer"),
+        *(operation for operation in rooms if operation.stage == "root"),
+        *((UseTerminal(),) if process.terminal else ()),
+        FindProgram(process.args[0], _path_of(process), process.user.uid),
+        *((SendConsole(request.console_socket),) if request.console_socket else ()),
+        Recorded(),
+        *((AwaitStart(),) if request.waits else ()),
+        *hooked("startContainer"),
+        EnterDirectory(process.cwd),
+        *(operation for operation in rooms if operation.stage == "final"),
+        BecomeProgram(process.args, process.env),
+    )
+
+
+_HOOK_FIELDS = {
+    "prestart": "prestart",
+    "createRuntime": "create_runtime",
+    "createContainer": "create_container",
+    "startContainer": "start_container",
+}
+
+
+def _path_of(process: Process) -> str:
+    return environment(process.env).get("PATH", DEFAULT_PATH)
+
+
+def is_late(operation: Operation) -> bool:
+    """Whether an operation of the host needs the container's namespaces, and so its process."""
+    return operation.stage == "host" and bool(getattr(operation, "late", False))
+
+
+def plan_cgroup(config: Config, request: Request) -> tuple[Operation, ...]:
+    """The cgroup of a container."""
+    linux = config.linux
+    required = linux.cgroups_path is not None or (linux.resources is not None and linux.resources.values() != ())
+    return (MakeCgroup(cgroup_name(linux.cgroups_path, request.id), required),)
+
+
+def plan_birth(config: Config, host: Host, division: Division, *, streams: bool) -> tuple[Operation, ...]:
+    """The process and its namespaces.
+
+    A new user or PID namespace alone is made by the clone itself. Where one of those that a process can be born in only
+    is of a path, or a time namespace is made, a scout goes ahead.
+    """
+    joined = tuple(kind for kind, _ in division.joined)
+    outer_joined = tuple(kind for kind in joined if kind in _OUTER)
+    maps = plan_maps(config, host) if "user" in division.new else None
+    scouted = bool(outer_joined) or "time" in division.new
+    if scouted:
+        # What host rights allow must be joined before the user namespace is.
+        first = joined if "user" in joined and "mount" not in joined else outer_joined
+        outer_new = tuple(kind for kind in division.new if kind in _OUTER)
+        birth: tuple[Operation, ...] = (MakeProcessByScout(first, maps, outer_new, format_offsets(config)),)
+    else:
+        first = ()
+        birth = (MakeProcess(tuple(kind for kind in ("user", "pid") if kind in division.new)),)
+        birth = (*birth, maps) if maps is not None else birth
+    inner_joined = tuple(kind for kind in joined if kind not in first)
+    inner_new = tuple(kind for kind in division.new if kind not in _OUTER)
+    return (
+        *((OpenNamespaces(division.joined),) if joined else ()),
+        *birth,
+        EnterCgroup(),
+        *((TakeStreams(),) if streams else ()),
+        MakeSession(),
+        *((BecomeRoot(maps.groups),) if maps is not None else ()),
+        *((JoinNamespaces(inner_joined),) if inner_joined else ()),
+        *((MakeNamespaces(inner_new),) if inner_new else ()),
+        MakeUndumpable(),
+    )
+
+
+def plan_maps(config: Config, host: Host) -> WriteIdMaps:
+    """How the IDs of a new user namespace are mapped: by us with rights or for us alone, else by helpers."""
+    linux = config.linux
+    privileged = host.has(7) and host.has(6)  # CAP_SETUID, CAP_SETGID
+    alone = all(sum(one.size for one in maps) <= 1 for maps in (linux.uid_mappings, linux.gid_mappings))
+    helper = not privileged and not alone
+    return WriteIdMaps(linux.gid_mappings, privileged or helper, helper, linux.uid_mappings)
+
+
+def format_offsets(config: Config) -> str:
+    """The text of /proc/PID/timens_offsets."""
+    return "".join(
+        [f"{clock} {offset.secs} {offset.nanosecs}\n" for clock, offset in sorted(config.linux.time_offsets)]
+    )
+
+
+def plan_rooms(config: Config, host: Host, request: Request) -> tuple[Operation, ...]:
+    """What the root filesystem, the network and security ask for, each in its order."""
+    if request.no_pivot:
+        config = config.replace(no_pivot_root=True)
+    return plan_rootfs(config, host, request.bundle)
+
+
+def describe(operations: tuple[Operation, ...]) -> list[str]:
+    """A plan as lines for people, each with its stage."""
+    return [f"{operation.stage:5} {operation.describe()}" for operation in operations]
+
+
+def stages(operations: tuple[Operation, ...]) -> Mapping[str, int]:
+    """How many operations each stage has."""
+    counts: dict[str, int] = {}
+    for operation in operations:
+        counts[operation.stage] = counts.get(operation.stage, 0) + 1
+    return counts

@@ -1,0 +1,219 @@
+"""The container's process is born: in its new PID namespace, in its cgroup, told by a pidfd.
+
+Two roads lead there. Mostly the runtime itself clones it. Where it must be born into a PID, user or time namespace that
+is of a path, or that needs a user namespace made before, a process goes ahead, enters those, clones the container's
+process as its own sibling, and ends: so there is no process between the container and the runtime, nor left behind.
+
+With `site.found["sibling"]` the process becomes a sibling of the runtime, not its child: who started the runtime (a
+library, by a helper) is then the one that waits for it.
+
+Source: clone(2), CLONE_PARENT, CLONE_INTO_CGROUP; time_namespaces(7); pid_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import ctypes  # noqa: F401 - what the process needs is loaded before it is born
+import errno
+import os
+import sys
+from contextlib import suppress
+
+from kernelproof.impl._syscalls.descriptors import close_range
+from kernelproof.impl._syscalls.namespaces import Cloned, CloneFlag, clone3, unshare
+from kernelproof.impl._syscalls.prctl import PR_SET_DUMPABLE, prctl
+from kernelproof.impl.libcontainer.namespaces import FLAGS
+from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
+from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel
+from kernelproof.impl.libcontainer.process.joining import PREFIX, join_all
+from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
+from kernelproof.impl.libcontainer.process.walking import FAILURES, Birth, Child, error_of, failure
+
+_SIGCHLD = 17
+_PIDFD = int(CloneFlag.PIDFD)
+_PARENT = int(CloneFlag.PARENT)
+_INTO_CGROUP = int(CloneFlag.INTO_CGROUP)
+_NO_CGROUP = (errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.ENODEV, errno.EINVAL)
+
+
+def clone(flags: int, site: Site) -> Cloned:
+    """Clones, into the cgroup whose descriptor is `site.found["cgroup directory"]` if the kernel lets it.
+
+    Whether it did stands in `site.found["in cgroup"]`; that the cgroup can't be entered so is no error yet.
+
+    Raises:
+        OSError: as clone3.
+    """
+    exit_signal = 0 if flags & _PARENT else _SIGCHLD
+    cgroup = site.found.get("cgroup directory")
+    if isinstance(cgroup, int):
+        try:
+            site.found["in cgroup"] = True
+            return clone3(flags | _PIDFD | _INTO_CGROUP, exit_signal=exit_signal, cgroup_fd=cgroup)
+        except OSError as error:
+            if error.errno not in _NO_CGROUP:
+                raise
+    site.found["in cgroup"] = False
+    return clone3(flags | _PIDFD, exit_signal=exit_signal)
+
+
+def keep_only(site: Site, *channels: Channel) -> None:
+    """Closes what the process does not need: all but the first three, what stands in the site, and its channels.
+
+    Descriptors that are to be handed to the program stay (`site.found["preserved"]`: how many, from 3 on).
+    """
+    preserved = site.found.get("preserved", 0)
+    assert isinstance(preserved, int)
+    kept = {*range(3 + preserved), *site.descriptors.values(), *(channel.fileno() for channel in channels)}
+    first = 0
+    for fd in sorted(kept):
+        if first < fd:
+            close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first)
+
+
+class MakeProcess(Birth):
+    """Clones the container's process into new namespaces of some kinds."""
+
+    __slots__ = ("kinds",)
+    kinds: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "make the container's process" + (f" in new namespaces: {', '.join(self.kinds)}" if self.kinds else "")
+
+    def make(self, site: Site) -> Child | Channel:
+        ours, theirs = open_channel()
+        flags = _PARENT if site.found.get("sibling") else 0
+        for kind in self.kinds:
+            flags |= FLAGS[kind]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        cloned = clone(flags, site)
+        if cloned.pid == 0:
+            ours.detach()  # closed below; the object must not close the number again
+            keep_only(site, theirs)
+            return theirs
+        theirs.close()
+        assert cloned.pidfd is not None
+        return Child(cloned.pid, cloned.pidfd, ours, is_ours=not flags & _PARENT)
+
+
+class MakeProcessByScout(Birth):
+    """Clones the container's process by one that enters namespaces first.
+
+    `joined`: kinds that are of a path, opened before. `new`: kinds that are made; `maps` for a user namespace among
+    them. `offsets`: of the clocks of a new time namespace, as its file has them.
+    """
+
+    __slots__ = ("joined", "maps", "new", "offsets")
+    joined: tuple[str, ...]
+    maps: WriteIdMaps | None
+    new: tuple[str, ...]
+    offsets: str
+
+    def describe(self) -> str:
+        steps = []
+        if self.joined:
+            steps.append(f"joins {', '.join(self.joined)}")
+        if self.new:
+            steps.append(f"makes {', '.join(self.new)}")
+        if self.maps is not None:
+            steps.append(f"has its IDs mapped ({self.maps.describe()})")
+        if self.offsets:
+            steps.append(f"moves the clocks ({self.offsets.strip()})".replace("\n", ", "))
+        return f"make the container's process by a scout that {'; '.join(steps)}"
+
+    def make(self, site: Site) -> Child | Channel:
+        ours, theirs = open_channel()
+        here, there = open_channel()
+        sibling = bool(site.found.get("sibling"))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        scout = clone3(_PIDFD | (_PARENT if sibling else 0), exit_signal=0 if sibling else _SIGCHLD)
+        if scout.pid == 0:
+            here.close()
+            ours.close()
+            return self._scout(site, there, theirs)
+        there.close()
+        theirs.close()
+        assert scout.pidfd is not None
+        helper = Child(scout.pid, scout.pidfd, here, is_ours=not sibling)
+        try:
+            cloned = self._await(helper)
+        except BaseException:
+            helper.kill()
+            raise
+        finally:
+            here.close()
+            if helper.is_ours:
+                helper.end()
+            os.close(scout.pidfd)
+        return Child(cloned.pid, cloned.pidfd or -1, ours, is_ours=not sibling, helpers=(scout.pid,) if sibling else ())
+
+    def _await(self, helper: Child) -> Cloned:
+        while True:
+            message = helper.channel.receive()
+            if message is None:
+                raise StartError("init", "scout", errno.ECHILD, f"pid {helper.pid}", f"the scout {helper.end()}")
+            if message.kind == "error":
+                raise error_of(message.values)
+            if message.kind == "born":
+                pid = message.values.get("pid")
+                if not isinstance(pid, int) or len(message.descriptors) != 1:
+                    raise ChannelError("the scout told of no process")
+                return Cloned(pid, message.descriptors[0])
+            assert self.maps is not None
+            self.maps.write(helper.pid)
+            helper.channel.send(message.number, "go")
+
+    def _scout(self, site: Site, way: Channel, theirs: Channel) -> Channel:
+        # Either returns in the container's process, or never.
+        try:
+            cloned = self._enter(site, way)
+            if cloned.pid == 0:
+                way.close()
+                keep_only(site, theirs)
+                return theirs
+            assert cloned.pidfd is not None
+            way.send(1, "born", {"pid": cloned.pid}, [cloned.pidfd])
+            os._exit(0)
+        except FAILURES as error:
+            with suppress(OSError):  # perhaps nobody listens any more
+                way.send(1, "error", failure(self, "init", error).as_record())
+            os._exit(1)
+
+    def _enter(self, site: Site, way: Channel) -> Cloned:
+        join_all(site, self.joined)
+        for kind in self.joined:
+            os.close(site.descriptors.pop(PREFIX + kind))
+        if "user" in self.new:
+            unshare(FLAGS["user"])
+            way.send(0, "maps")
+            if way.receive() is None:
+                os._exit(1)
+        if "user" in (*self.new, *self.joined):
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        if "time" in self.new:
+            unshare(FLAGS["time"])
+            if self.offsets:
+                fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+                os.write(fd, self.offsets.encode())
+                os.close(fd)
+        return clone(_PARENT | (FLAGS["pid"] if "pid" in self.new else 0), site)
+
+
+class MakeUndumpable(Operation):
+    """Hides the process's memory and descriptors from whoever else is in its namespaces, until its program runs.
+
+    Source: prctl(2), PR_SET_DUMPABLE.
+    """
+
+    __slots__ = ()
+    stage = "init"
+
+    def describe(self) -> str:
+        return "make the process undumpable"
+
+    def do(self, site: Site) -> None:
+        prctl(PR_SET_DUMPABLE, 0)

@@ -1,0 +1,120 @@
+"""How a created container learns that it is to start: it accepts a connection at a socket of its state directory.
+
+Whoever starts it, however long after its creator is gone, connects and is told over the same connection what comes of
+it; so an error of the last moment is seen by who asked for the start, and not lost. Nobody else can reach the socket:
+the state directory belongs to the runtime's user alone, and the container has it not.
+"""
+
+from __future__ import annotations
+
+import _socket  # socket makes enums of its constants when it is imported: 5 ms
+import contextlib
+import os
+
+from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
+from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, Message
+from kernelproof.impl.libcontainer.process.walking import Turn, error_of, wait_for_program
+
+NAME = "start"
+_KIND = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+
+
+def _address(directory: int) -> str:
+    # The directory's own path may be longer than an address can be.
+    return f"/proc/self/fd/{directory}/{NAME}"
+
+
+class OpenRendezvous(Operation):
+    """Makes the socket at which the created container waits."""
+
+    __slots__ = ()
+    stage = "host"
+
+    def describe(self) -> str:
+        return "make the socket at which the created container waits"
+
+    def do(self, site: Site) -> None:
+        directory = site.found["state"]
+        assert isinstance(directory, int)
+        listener = _socket.socket(_socket.AF_UNIX, _KIND)
+        try:
+            listener.bind(_address(directory))
+            listener.listen(1)
+        except OSError:
+            listener.close()
+            raise
+        site.descriptors["listener"] = listener.detach()
+
+    def undo(self, site: Site) -> None:
+        directory = site.found["state"]
+        assert isinstance(directory, int)
+        remove(directory)
+
+
+def remove(directory: int) -> None:
+    """Removes the socket: nobody can start the container any more."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(NAME, dir_fd=directory)
+
+
+def is_waiting(directory: int) -> bool:
+    """Whether the socket is there: the container was not started yet."""
+    try:
+        os.stat(NAME, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class AwaitStart(Turn):
+    """Waits for who starts the container."""
+
+    __slots__ = ()
+    stage = "final"
+
+    def describe(self) -> str:
+        return "wait for the start"
+
+    def take(self, site: Site, channel: Channel) -> Channel:
+        listener = _socket.socket(_socket.AF_UNIX, _KIND, 0, site.descriptors.pop("listener"))
+        channel.close()
+        while True:
+            fd, _ = listener._accept()
+            os.set_inheritable(fd, False)
+            connection = Channel(_socket.socket(_socket.AF_UNIX, _KIND, 0, fd))
+            message = connection.receive()
+            if message is not None and message.kind == "start":
+                listener.close()
+                return connection
+            connection.close()
+
+
+def start(directory: int) -> None:
+    """Starts the created container, and waits until its program runs.
+
+    Args:
+        directory: descriptor of the state directory.
+
+    Raises:
+        OSError: ENOENT: it was started already; ECONNREFUSED: its process is gone.
+        StartError: what failed instead.
+    """
+    connection = _socket.socket(_socket.AF_UNIX, _KIND)
+    channel = Channel(connection)
+    try:
+        connection.connect(_address(directory))
+        channel.send(0, "start")
+
+        def receive() -> Message:
+            message = channel.receive()
+            if message is None:
+                raise StartError("final", "process", 0, "", "the container's process ended before its program began")
+            if message.kind == "error":
+                raise error_of(message.values)
+            return message
+
+        wait_for_program(receive, channel)
+    except ChannelError as error:
+        raise StartError("final", "channel", 0, NAME, str(error)) from error
+    finally:
+        channel.close()

@@ -1,0 +1,90 @@
+"""Session, standard streams and controlling terminal of the container's process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import termios
+
+from kernelproof.impl.libcontainer.operations import Operation, Site
+
+STREAMS = ("stdin", "stdout", "stderr")
+
+
+class MakeSession(Operation):
+    """Makes the process the leader of a new session: signals of the caller's terminal don't reach it."""
+
+    __slots__ = ()
+    stage = "init"
+
+    def describe(self) -> str:
+        return "make a session"
+
+    def do(self, site: Site) -> None:
+        os.setsid()
+
+
+class TakeStreams(Operation):
+    """Makes descriptors that came with the request the standard streams."""
+
+    __slots__ = ()
+    stage = "init"
+
+    def describe(self) -> str:
+        return "take the standard streams of who asked"
+
+    def do(self, site: Site) -> None:
+        for fd, name in enumerate(STREAMS):
+            given = site.descriptors.pop(name, None)
+            if given is not None:
+                os.dup2(given, fd)
+                if given > 2:
+                    os.close(given)
+
+
+class UseTerminal(Operation):
+    """Makes the container's terminal its controlling terminal and its standard streams."""
+
+    __slots__ = ()
+    stage = "root"
+
+    def describe(self) -> str:
+        return "use the terminal: controlling, and for the standard streams"
+
+    def do(self, site: Site) -> None:
+        terminal = site.descriptors.pop("terminal")
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        for fd in range(3):
+            os.dup2(terminal, fd)
+        if terminal > 2:
+            os.close(terminal)
+
+
+class SendConsole(Operation):
+    """Sends the terminal's master to who listens at a socket of the host.
+
+    Source: docs/terminals.md of opencontainers/runc, "Detached".
+    """
+
+    __slots__ = ("path",)
+    stage = "host"
+    path: str
+
+    def describe(self) -> str:
+        return f"send the terminal's master to {self.path}"
+
+    def do(self, site: Site) -> None:
+        import socket
+
+        from kernelproof.impl.term.console import send_master
+
+        master = site.descriptors.pop("master")
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.connect(self.path)
+                send_master(connection, master, str(site.found.get("terminal") or "/dev/pts/0"))
+        except OSError as error:
+            error.add_note(f"console socket {self.path}")
+            raise
+        finally:
+            os.close(master)

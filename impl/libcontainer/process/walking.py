@@ -1,0 +1,305 @@
+"""A plan is walked by two: the runtime does the operations of stage `host`, the process that it makes does the others.
+
+Whoever comes to an operation of the other waits for it. Between them goes a message each time the turn changes, with
+the number of the operation that is next; any other number is an error, so nothing is taken for something else. An
+operation that fails is told as a StartError. When the other side ends without a word, the last number says where.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import select
+from contextlib import suppress
+
+from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
+from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, Message
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# What an operation may raise; whatever else it raises is told all the same, as it would be lost in a forked process.
+FAILURES = (OSError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError)
+FAILURES = (*FAILURES, TypeError, ValueError, StartError, ChannelError)
+_SIGKILL = 9
+_WAIT_SECONDS = 10.0
+
+
+class Turn(Operation):
+    """An operation at which the process changes with whom it speaks; `take` returns the new channel."""
+
+    __slots__ = ()
+
+    def take(self, site: Site, channel: Channel) -> Channel:
+        """Does it."""
+        raise NotImplementedError
+
+
+class Birth(Operation):
+    """The operation that makes the process; from it on there are two."""
+
+    __slots__ = ()
+    stage = "host"
+
+    def make(self, site: Site) -> Child | Channel:
+        """Makes it: in the runtime a Child, in the child its end of the channel."""
+        raise NotImplementedError
+
+
+class Child:
+    """The process, as the runtime sees it.
+
+    Attributes:
+        pid: in the runtime's PID namespace.
+        pidfd: its descriptor, closed by `close`.
+        channel: the runtime's end.
+        is_ours: whether it is a child of this process, which then waits for it.
+        helpers: processes that were needed on the way and have ended; whoever is their parent waits for them.
+    """
+
+    __slots__ = ("channel", "helpers", "is_ours", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, channel: Channel, *, is_ours: bool, helpers: tuple[int, ...] = ()) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+        self.is_ours = is_ours
+        self.helpers = helpers
+
+    def kill(self) -> None:
+        """Kills it and waits until it is dead."""
+        with suppress(ProcessLookupError):
+            # signal.pidfd_send_signal would need signal, whose enums cost 4 ms
+            os.kill(self.pid, _SIGKILL) if self.is_ours else _send_kill(self.pidfd)
+        self.end()
+
+    def end(self) -> str:
+        """Waits for its end, and says what it was: "exited with 1", "was killed by signal 9", or "ended"."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if not poll.poll(_WAIT_SECONDS * 1000):
+            return f"has not ended after {_WAIT_SECONDS:.0f} seconds"
+        if not self.is_ours:
+            return "ended"
+        _, status = os.waitpid(self.pid, 0)
+        self.is_ours = False
+        code = os.waitstatus_to_exitcode(status)
+        return f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+
+
+def _send_kill(pidfd: int) -> None:
+    from signal import pidfd_send_signal
+
+    pidfd_send_signal(pidfd, _SIGKILL)
+
+
+def failure(operation: Operation | None, stage: str, error: Exception) -> StartError:
+    """An exception as the record that goes over the wire."""
+    if isinstance(error, StartError):
+        return error
+    call = type(operation).__name__ if operation is not None else stage
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    path = ""
+    if isinstance(error, OSError):
+        names = [error.filename, error.filename2]
+        path = ", ".join(os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in names if name)
+        detail = "; ".join([_strerror(error), *notes])
+        return StartError(stage, call, error.errno or 0, path, detail)
+    kind = "" if isinstance(error, (ValueError, LookupError)) else f"{type(error).__name__}: "
+    return StartError(stage, call, 0, path, "; ".join([f"{kind}{error}", *notes]))
+
+
+def _strerror(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
+
+
+class HostWalk:
+    """The runtime's walk over a plan.
+
+    Args:
+        operations: the plan.
+        site: the runtime's; the process has a copy of it.
+    """
+
+    __slots__ = ("_done", "_operations", "child", "reached", "site")
+
+    def __init__(self, operations: Sequence[Operation], site: Site) -> None:
+        self._operations = tuple(operations)
+        self._done: list[Operation] = []
+        self.site = site
+        self.child: Child | None = None
+        self.reached = 0
+
+    def run(self) -> None:
+        """Does what is the runtime's to do, and returns after its last operation; the process goes on.
+
+        Raises:
+            StartError: an operation failed. What was done is undone in reverse, and the process is dead.
+        """
+        operation: Operation | None = None
+        mine = True
+        try:
+            for number, operation in enumerate(self._operations):
+                was_mine, mine = mine, operation.stage == "host"
+                if mine and not was_mine:
+                    self._wait(number)
+                elif was_mine and not mine:
+                    self._go(number)
+                if not mine:
+                    continue
+                if isinstance(operation, Birth):
+                    self._bear(number, operation)
+                else:
+                    operation.do(self.site)
+                self._done.append(operation)
+        except FAILURES as error:
+            told = failure(operation, operation.stage if operation is not None else "host", error)
+            self.undo()
+            raise told from error
+        except BaseException:  # interrupted: nothing may stay behind either
+            self.undo()
+            raise
+
+    def _bear(self, number: int, operation: Birth) -> None:
+        made = operation.make(self.site)
+        if isinstance(made, Channel):
+            walk_as_child(self._operations, number + 1, self.site, made)
+        self.child = made
+        self.site.found["pid"] = made.pid
+        self.site.descriptors["pidfd"] = made.pidfd
+
+    def _born(self) -> Child:
+        if self.child is None:
+            raise RuntimeError("the plan has an operation of the container's process before there is one")
+        return self.child
+
+    def _go(self, number: int) -> None:
+        try:
+            self._born().channel.send(number, "go")
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._lost() from None
+
+    def _wait(self, number: int) -> None:
+        message = self._receive()
+        if message.kind != "reached" or message.number != number:
+            raise ChannelError(f"{message.kind} {message.number} came where operation {number} was to be reached")
+        self.site.found.update(message.values)
+        names = message.values.get("descriptors", ())
+        if isinstance(names, list):
+            for name, fd in zip(names, message.descriptors, strict=False):
+                self.site.descriptors[str(name)] = fd
+
+    def _receive(self) -> Message:
+        message = self._born().channel.receive()
+        if message is None:
+            raise self._lost()
+        self.reached = message.number
+        if message.kind == "error":
+            raise error_of(message.values)
+        return message
+
+    def _lost(self) -> StartError:
+        child = self._born()
+        last = next((number for number in range(self.reached, len(self._operations)) if self._is_theirs(number)), 0)
+        stage = self._operations[last].stage
+        detail = f"the container's process {child.end()} in stage {stage} without a report"
+        return StartError(stage, "process", errno.ECHILD, f"pid {child.pid}", detail, "look at the kernel's log")
+
+    def _is_theirs(self, number: int) -> bool:
+        return self._operations[number].stage != "host"
+
+    def await_program(self) -> None:
+        """Waits until the process has become its program.
+
+        Raises:
+            StartError: it has not. What was done is undone in reverse.
+        """
+        try:
+            wait_for_program(self._receive, self._born().channel)
+        except FAILURES as error:
+            told = failure(None, "final", error)
+            self.undo()
+            raise told from error
+
+    def undo(self) -> None:
+        """Kills the process and takes back, in reverse, all that was done; errors of that are notes nobody reads."""
+        if self.child is not None:
+            self.child.kill()
+        while self._done:
+            try:
+                self._done.pop().undo(self.site)
+            except (OSError, RuntimeError):  # the first error is the one that is told
+                continue
+
+
+def wait_for_program(receive: object, channel: Channel) -> None:
+    """Reads messages until the one that the program is next, and then the end of the channel, which its exec closes.
+
+    Raises:
+        StartError: what failed instead.
+    """
+    assert callable(receive)
+    message = receive()
+    if message.kind != "program":
+        raise ChannelError(f"{message.kind} came where the program was to begin")
+    last = channel.receive()
+    if last is not None:
+        raise error_of(last.values)
+
+
+def error_of(values: dict[str, object]) -> StartError:
+    """The error that a message tells."""
+
+    def text(name: str) -> str:
+        return str(values.get(name, ""))
+
+    number = values.get("errno")
+    code = number if isinstance(number, int) else 0
+    return StartError(text("stage"), text("call"), code, text("path"), text("detail"), text("remedy"))
+
+
+def walk_as_child(operations: Sequence[Operation], start: int, site: Site, channel: Channel) -> None:
+    """The process's walk, from its birth to its program; it never returns."""
+    number = start
+    operation: Operation | None = None
+    mine = False
+    try:
+        gc.disable()  # nothing of the runtime's may be finalised here
+        site.found["channel"] = channel
+        for number in range(start, len(operations)):
+            operation = operations[number]
+            was_mine, mine = mine, operation.stage != "host"
+            if was_mine and not mine:
+                _reached(channel, number, site)
+            elif mine and not was_mine:
+                _await_go(channel, number)
+            if isinstance(operation, Turn):
+                channel = operation.take(site, channel)
+                site.found["channel"] = channel
+            elif mine:
+                operation.do(site)
+    except FAILURES as error:
+        told = failure(operation, operation.stage if operation is not None else "init", error)
+        with suppress(OSError):  # perhaps nobody listens any more
+            channel.send(number, "error", told.as_record())
+    finally:
+        os._exit(1)
+
+
+def _reached(channel: Channel, number: int, site: Site) -> None:
+    handed = tuple(name for name in site.handed if name in site.descriptors)
+    values = {**site.report, "descriptors": list(handed)}
+    channel.send(number, "reached", values, [site.descriptors[name] for name in handed])
+    for name in handed:
+        os.close(site.descriptors.pop(name))
+
+
+def _await_go(channel: Channel, number: int) -> None:
+    message = channel.receive()
+    if message is None:
+        os._exit(1)  # the runtime is gone; what it made is found by its state
+    if message.kind != "go" or message.number != number:
+        raise ChannelError(f"{message.kind} {message.number} came where operation {number} was to be allowed")
