@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from kernelproof.impl._syscalls.mount import UnmountFlag, mount, umount2
+from kernelproof.impl.cgroups import enabling
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.layout import Hierarchy
 
@@ -15,12 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_LOOP_SET_FD, _LOOP_CLR_FD, _LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82  # linux/loop.h
+
+
 class MountV1(Protocol):
     def __call__(self, data: str) -> Path: ...
 
 
+class MakeV1(Protocol):
+    def __call__(self, path: str, controllers: str = "none,name=tried") -> Directory: ...
+
+
 class Make(Protocol):
-    def __call__(self, path: str) -> Directory: ...
+    def __call__(self, path: str, controllers: str = "") -> Directory: ...
 
 
 class CgroupOf(Protocol):
@@ -47,13 +56,14 @@ def top(unified: Path) -> Iterator[Directory]:
 
 @pytest.fixture
 def make(top: Directory) -> Iterator[Make]:
-    """Make a cgroup of version 2, with those above it, and open it."""
+    """Make a cgroup of version 2, with those above it, give it controllers, and open it."""
     made: list[Directory] = []
 
-    def make_one(path: str) -> Directory:
+    def make_one(path: str, controllers: str = "") -> Directory:
         directory = top.duplicate()
         for part in path.split("/"):
             made.append(directory)
+            enabling.enable(directory, controllers.split())
             try:
                 directory = directory.make(part)
             except FileExistsError:
@@ -73,7 +83,7 @@ def mount_v1(tmp_path: Path) -> Iterator[MountV1]:
 
     def mount_one(data: str) -> Path:
         path = tmp_path / f"hierarchy-{len(mounted)}"
-        path.mkdir()
+        path.mkdir(exist_ok=True)  # of a mount that was refused
         mount("cgroup", path, "cgroup", 0, data)
         mounted.append(path)
         assert _type_of_mount(path) == "cgroup"
@@ -82,6 +92,44 @@ def mount_v1(tmp_path: Path) -> Iterator[MountV1]:
     yield mount_one
     for path in mounted:
         umount2(path, UnmountFlag.DETACH)
+
+
+@pytest.fixture
+def make_v1(mount_v1: MountV1) -> Iterator[MakeV1]:
+    """Make a cgroup of version 1, with those above it, and open it; "" is the root of the hierarchy."""
+    mounted: dict[str, Path] = {}
+    made: list[Directory] = []
+
+    def make_one(path: str, controllers: str = "none,name=tried") -> Directory:
+        if controllers not in mounted:
+            mounted[controllers] = mount_v1(controllers)
+        directory = Directory.open(Hierarchy(1, (), "", str(mounted[controllers]), "/", is_read_only=False))
+        for part in path.split("/") if path else ():
+            made.append(directory)
+            try:
+                directory = directory.make(part)
+            except FileExistsError:
+                directory = directory.child(part)
+        made.append(directory)
+        return directory
+
+    yield make_one
+    for directory in made:
+        directory.close()
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path) -> Iterator[Path]:
+    """A block device of 32 MiB whose blocks are in a file: what is read of it is clean page cache."""
+    content = tmp_path / "blocks"
+    with content.open("w+b") as file:
+        file.truncate(32 << 20)
+        with open("/dev/loop-control", "rb") as control:
+            path = Path(f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}")
+        with path.open("rb") as device:
+            fcntl.ioctl(device, _LOOP_SET_FD, file.fileno())
+            yield path
+            fcntl.ioctl(device, _LOOP_CLR_FD)
 
 
 def _type_of_mount(path: Path) -> str | None:

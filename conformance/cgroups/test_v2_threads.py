@@ -54,6 +54,15 @@ def test_siblings_below_the_root_stay(unified: Path, make: Make) -> None:
     assert types(unified, "child", "sibling") == ["threaded", "domain"]
 
 
+@behaviour("cgroup-v2.threads.invalid-spelling", subject="impl")
+def test_how_an_invalid_domain_is_called(unified: Path, make: Make, seen: Seen) -> None:
+    """With a word in parentheses."""
+    make("parent/sibling")
+    make("parent/child").write("cgroup.type", "threaded")
+    (found,) = types(unified, "parent/sibling")
+    assert seen(found) == "domain (invalid)"
+
+
 @behaviour("cgroup-v2.threads.one-way", subject="impl")
 def test_there_is_no_way_back(make: Make, seen: Seen) -> None:
     """domain can't be written."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from kernelproof.impl.cgroups import enabling, ending, freezing, stats, writes
+from kernelproof.impl.cgroups import birth, enabling, ending, freezing, stats, writes
+from kernelproof.impl.cgroups.birth import Born
 from kernelproof.impl.cgroups.controllers import hugetlb
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
 from kernelproof.impl.cgroups.errors import NoControllerError
@@ -201,6 +202,20 @@ class Cgroup:
                 _explain_add(error, pid, place, done)
                 raise
             done.append(place.hierarchy.mount_point)
+
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Born:
+        """Start a program that is born in it, on version 2; see `birth.spawn`."""
+        return birth.spawn(self.directory, argv, env)
+
+    def fileno(self) -> int:
+        """The descriptor of its directory, on version 2: what clone3(2) takes for CLONE_INTO_CGROUP.
+
+        Raises:
+            NoControllerError: version 1 has no such thing.
+        """
+        if self.version != 2:
+            raise NoControllerError(f"the cgroup {self.name} is of version 1: clone3(2) takes one of version 2 only")
+        return self.directory.fileno()
 
     def add_thread(self, tid: int) -> None:
         """Move one thread into it: version 1, or a threaded cgroup in the same threaded domain.
