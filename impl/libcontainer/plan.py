@@ -17,6 +17,7 @@ from kernelproof.impl.libcontainer.config.records import Config, Hooks, Process
 from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, cgroup_name
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.hooks import plan_hooks
+from kernelproof.impl.libcontainer.limiting import SetLimits
 from kernelproof.impl.libcontainer.namespaces import Division
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
@@ -139,6 +140,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *((UseTerminal(),) if process.terminal else ()),
         FindProgram(process.args[0], _path_of(process), process.user.uid),
         *((SendConsole(request.console_socket),) if request.console_socket else ()),
+        *((SetLimits(config.linux.resources),) if config.linux.resources is not None else ()),
         Recorded(),
         *((AwaitStart(),) if request.waits else ()),
         *hooked("startContainer"),

@@ -191,15 +191,16 @@ class MakeProcessByScout(Birth):
             way.send(0, "maps")
             if way.receive() is None:
                 os._exit(1)
-        if "user" in (*self.new, *self.joined):
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
         if "time" in self.new:
+            # Before the IDs change: after that the process's own files in /proc are root's of the host.
             unshare(FLAGS["time"])
             if self.offsets:
                 fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
                 os.write(fd, self.offsets.encode())
                 os.close(fd)
+        if "user" in (*self.new, *self.joined):
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
         return clone(_PARENT | (FLAGS["pid"] if "pid" in self.new else 0), site)
 
 

@@ -115,9 +115,9 @@ def find_program(name: str, path: str) -> str:
         return candidate
     if refused is not None:
         raise refused
-    error = FileNotFoundError(errno.ENOENT, "executable file not found in $PATH", name)
-    error.add_note(f"PATH={path}")
-    raise error
+    missing = FileNotFoundError(errno.ENOENT, "executable file not found in $PATH", name)
+    missing.add_note(f"PATH={path}")
+    raise missing
 
 
 def check_program(path: str) -> None:

@@ -79,7 +79,7 @@ class AwaitStart(Turn):
         listener = _socket.socket(_socket.AF_UNIX, _KIND, 0, site.descriptors.pop("listener"))
         channel.close()
         while True:
-            fd, _ = listener._accept()
+            fd, _ = listener._accept()  # type: ignore[attr-defined]
             os.set_inheritable(fd, False)
             connection = Channel(_socket.socket(_socket.AF_UNIX, _KIND, 0, fd))
             message = connection.receive()
