@@ -84,11 +84,28 @@ def _differences(left: object, right: object, path: str) -> Iterator[Difference]
             key = f".{name}" if name.isidentifier() else f"[{shorten(name)}]"
             yield from _differences(left.get(name), right.get(name), path + key)
     elif isinstance(left, list) and isinstance(right, list):
-        for index in range(max(len(left), len(right))):
-            here, there = [side[index] if index < len(side) else None for side in (left, right)]
-            yield from _differences(here, there, f"{path}[{index}]")
+        yield from _between_lists(left, right, path)
     elif left != right:
         yield Difference(path, _text(left), _text(right))
+
+
+def _between_lists(left: list[object], right: list[object], path: str) -> Iterator[Difference]:
+    """Past a common beginning and end: pair by pair if as many are left on both sides, else each by itself."""
+    start = 0
+    while start < min(len(left), len(right)) and left[start] == right[start]:
+        start += 1
+    end = 0
+    while end < min(len(left), len(right)) - start and left[-1 - end] == right[-1 - end]:
+        end += 1
+    here, there = left[start : len(left) - end], right[start : len(right) - end]
+    if len(here) == len(there):
+        for index, (one, other) in enumerate(zip(here, there, strict=True), start):
+            yield from _differences(one, other, f"{path}[{index}]")
+        return
+    for index, one in enumerate(here, start):
+        yield Difference(f"{path}[{index}]", _text(one), "")
+    for index, other in enumerate(there, start):
+        yield Difference(f"{path}[{index}]", "", _text(other))
 
 
 def _text(value: object) -> str:
