@@ -70,6 +70,7 @@ class Entry(NamedTuple):
         needs: What must be there.
         of: "kernel", "userland" or "runtime".
         deviations: What known kernels do instead.
+        since, note, suspected: For people; empty where there is none.
     """
 
     id: str
@@ -80,6 +81,9 @@ class Entry(NamedTuple):
     needs: tuple[Requirement, ...]
     of: str
     deviations: tuple[Deviation, ...]
+    since: str = ""
+    note: str = ""
+    suspected: str = ""
 
 
 class Catalogue(NamedTuple):
@@ -165,6 +169,9 @@ class _FileReader:
             needs=self._needs(name, place, table.get("needs", [])),
             of=texts.get("of", "kernel"),
             deviations=self._deviations(name, place, table.get("deviations", [])),
+            since=texts.get("since", ""),
+            note=texts.get("note", ""),
+            suspected=texts.get("suspected", ""),
         )
 
     def _check_texts(self, name: str, place: str, table: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def read_document(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LIMIT:
         raise ResultsError(f"{path}: more than {_LIMIT} bytes")
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path}: no JSON: {error}") from error
     if not isinstance(document, dict) or "schema" not in document:
@@ -46,7 +46,7 @@ def parse_results(document: Mapping[str, Any], path: Path) -> Results:
     try:
         rows = tuple(_parse_row(row) for row in _checked(document["results"], list))
         results = Results(
-            project=Project(**_checked(document["project"], dict)),
+            project=_parse_project(document["project"]),
             catalogue_digest=_checked(document["catalogue"]["digest"], str),
             kernel=_checked(document["kernel"], dict),
             guest=_checked(document["guest"], dict),
@@ -70,7 +70,27 @@ def _parse_row(data: Any) -> Row:
     row = Row(**_checked(data, dict))
     for text in (row.behaviour, row.node, row.profile, row.subject):
         _checked(text, str)
+    for optional in (row.clone, row.reason, row.log):
+        if optional is not None:
+            _checked(optional, str)
+    for number in (row.wall_seconds, row.guest_seconds):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+            raise TypeError(f"{number!r:.40} is no number of seconds")
     return row._replace(outcome=Outcome(row.outcome))
+
+
+def _parse_project(data: Any) -> Project:
+    project = Project(**_checked(data, dict))
+    for text in (project.version, project.commit):
+        if text is not None:
+            _checked(text, str)
+    if project.dirty is not None:
+        _checked(project.dirty, bool)
+    return project
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _checked(value: Any, kind: type) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from types import ModuleType
 
 COMMANDS = {
     "setup": "fetch and boot what machines with these kernels are made of, so that later runs need no network",
@@ -12,17 +13,28 @@ COMMANDS = {
     "enter": "open a prompt in a machine that was kept when a test failed in it",
     "conformance": "check a kernel against the documented statements that came with this package",
     "merge": "put results of several runs into one file",
+    "report": "make pages of results: documented statements by kernel, with search, filters and what changed",
+    "diff": "say what changed from one run to another, regressions first",
+    "bisect": "find between which two kernels a behaviour changed",
     "kernels": "list the kernels that can be chosen",
     "doctor": "look at this machine: what is there, what is missing, what to do about it",
     "clean": "remove what was fetched and made, and is not used any more; or all of it",
     "completion": "print what makes a shell complete this command's words",
 }
 
+# A module must not be called like one of Python's own.
+_MODULES = {"bisect": "kernel_bisect"}
+
+
+def load_command(name: str) -> ModuleType:
+    """The module of a sub-command: `add_arguments(parser)` and `run(arguments) -> exit status`."""
+    return importlib.import_module(f"kernelproof.cli.{_MODULES.get(name, name)}")
+
 
 def build_command(name: str) -> argparse.ArgumentParser:
     """The parser of one sub-command, alone."""
     parser = argparse.ArgumentParser(prog=f"kernelproof {name}", description=describe(name))
-    importlib.import_module(f"kernelproof.cli.{name}").add_arguments(parser)
+    load_command(name).add_arguments(parser)
     return parser
 
 

@@ -7,13 +7,12 @@ when it is asked for, since some of them load much.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from kernelproof import __version__
-from kernelproof.cli.commands import COMMANDS, describe
+from kernelproof.cli.commands import COMMANDS, describe, load_command
 from kernelproof.vm.errors import VmError
 
 __all__ = ["COMMANDS", "main"]
@@ -29,7 +28,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=describe(name))
         if name == chosen:
-            importlib.import_module(f"kernelproof.cli.{name}").add_arguments(own)
+            load_command(name).add_arguments(own)
     return parser
 
 
@@ -43,8 +42,7 @@ def run(words: Sequence[str]) -> int:
     """
     chosen = next((word for word in words if not word.startswith("-")), None)
     arguments = build_parser(chosen).parse_args(words)
-    module = importlib.import_module(f"kernelproof.cli.{arguments.command}")
-    status: int = module.run(arguments)
+    status: int = load_command(arguments.command).run(arguments)
     sys.stdout.flush()
     return status
 
