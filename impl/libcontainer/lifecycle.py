@@ -143,7 +143,11 @@ def _make(
             write_pid(pid_file, pid)
 
     site.found["record"] = record
-    walk.run()
+    try:
+        walk.run()
+    except BaseException:
+        site.close()
+        raise
     pidfd, master = site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1)
     cgroup = open_cgroup(site)
     if cgroup is not None and request.waits:

@@ -111,16 +111,17 @@ def execute(
         if prepare is not None:
             prepare(site)
         walk = HostWalk(operations, site)
-        walk.run()
-        walk.await_program()
-        opened = open_cgroup(site)
-        if opened is not None:
-            opened.close()
-        assert walk.child is not None
-        walk.child.channel.close()
-        pidfd, master = site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1)
-        site.close()
-        return Started(state, pidfd, master, walk)
+        try:
+            walk.run()
+            walk.await_program()
+            return Started(state, site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1), walk)
+        finally:
+            opened = open_cgroup(site)
+            if opened is not None:
+                opened.close()
+            if walk.child is not None:
+                walk.child.channel.close()
+            site.close()
 
 
 def _pid(site: Site) -> int:

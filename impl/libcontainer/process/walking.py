@@ -182,6 +182,7 @@ class HostWalk:
             walk_as_child(self._operations, number + 1, self.site, made)
         self.child = made
         self.site.found["pid"] = made.pid
+        self.site.found["helpers"] = made.helpers
         self.site.descriptors["pidfd"] = made.pidfd
 
     def _born(self) -> Child:

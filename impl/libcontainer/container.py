@@ -1,0 +1,425 @@
+"""Containers for Python programs: with threads, with asyncio, with a large heap; nothing is forked from them.
+
+    with Runtime() as runtime, runtime.create("web", config) as container:
+        container.start()
+        process = container.execute(["id"], stdout=PIPE)
+        print(process.read_output(), process.wait())
+        container.wait(timeout_seconds=10)
+
+A container that is made in a `with` is deleted at its end, whatever it does then. One that is to stay is made without.
+
+This is not for more than one program's view of the same container at a time: each operation takes the container's lock,
+but what a program remembers may be old; ask `status`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+from kernelproof.impl.libcontainer import lifecycle, running
+from kernelproof.impl.libcontainer.config.records import Config, Process
+from kernelproof.impl.libcontainer.config.writing import dump
+from kernelproof.impl.libcontainer.process.helper import Helpers, Made
+from kernelproof.impl.libcontainer.state import NoSuchContainerError, default_root, list_ids
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+PIPE = -1
+NOTHING = -2
+_SIGKILL, _SIGTERM = 9, 15
+
+
+class Running:
+    """A process of a container: a child of this program.
+
+    Attributes:
+        pid: in this program's PID namespace.
+        pidfd: readable when it has ended; closed by `close`.
+        stdin, stdout, stderr: our ends where PIPE was asked, else -1; the caller closes them.
+        master: of its terminal, or -1; the caller closes it.
+    """
+
+    __slots__ = ("_code", "master", "pid", "pidfd", "stderr", "stdin", "stdout")
+
+    def __init__(self, made: Made, streams: _Streams) -> None:
+        self.pid = made.pid
+        self.pidfd = made.pidfd
+        self.master = made.master
+        self.stdin, self.stdout, self.stderr = streams.ours
+        self._code: int | None = None
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status, 128 + N if signal N killed it; None while it runs or was not waited for."""
+        return self._code
+
+    def wait(self, timeout_seconds: float | None = None) -> int:
+        """Waits for its end.
+
+        Returns:
+            The exit status, 128 + N if signal N killed it.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+            ChildProcessError: somebody else in this program waited for it.
+        """
+        if self._code is None:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            if not poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
+                raise TimeoutError(f"process {self.pid} has not ended after {timeout_seconds} s")
+            self._code = self._reap()
+        return self._code
+
+    def _reap(self) -> int:
+        found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        assert found is not None
+        return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
+
+    async def wait_async(self) -> int:
+        """Waits for its end, as `wait`, without keeping the event loop."""
+        import asyncio  # only programs that have it loaded already come here
+
+        loop = asyncio.get_running_loop()
+        if self._code is None:
+            ended: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(self.pidfd, _once, ended)
+            try:
+                await ended
+            finally:
+                loop.remove_reader(self.pidfd)
+            if self._code is None:
+                self._code = self._reap()
+        return self._code
+
+    def read_output(self, timeout_seconds: float | None = None) -> bytes:
+        """All that comes from its standard output, until nobody has it open any more.
+
+        Raises:
+            TimeoutError: somebody has it open after that time.
+            ValueError: it is no pipe of ours.
+        """
+        if self.stdout < 0:
+            raise ValueError("the standard output is no pipe: ask for PIPE")
+        poll = select.poll()
+        poll.register(self.stdout, select.POLLIN)
+        parts: list[bytes] = []
+        while True:
+            if not poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
+                raise TimeoutError(f"process {self.pid} has said nothing for {timeout_seconds} s")
+            data = os.read(self.stdout, 1 << 16)
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+
+    def kill(self, number: int = _SIGTERM) -> None:
+        """Sends a signal to it; one that has ended is no error.
+
+        Raises:
+            OSError: EINVAL, EPERM.
+        """
+        lifecycle.send_signal(self.pidfd, number)
+
+    def close(self) -> None:
+        """Closes the descriptors; the process goes on."""
+        for name in ("pidfd", "stdin", "stdout", "stderr", "master"):
+            fd = getattr(self, name)
+            if fd >= 0:
+                os.close(fd)
+                setattr(self, name, -1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _once(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+class _Streams:
+    """Standard streams of a process that is to be made: what it gets, and our ends of pipes."""
+
+    __slots__ = ("given", "opened", "ours")
+
+    def __init__(self, wanted: tuple[int | None, int | None, int | None]) -> None:
+        self.opened: list[int] = []
+        self.ours = [-1, -1, -1]
+        try:
+            self.given = [self._one(place, fd) for place, fd in enumerate(wanted)]
+        except OSError:
+            self.close(ours=True)
+            raise
+
+    def _one(self, place: int, fd: int | None) -> int:
+        if fd is None:
+            return place
+        if fd == NOTHING:
+            given = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        elif fd == PIPE:
+            read, write = os.pipe2(os.O_CLOEXEC)
+            given, self.ours[place] = (read, write) if place == 0 else (write, read)
+        else:
+            return fd
+        self.opened.append(given)
+        return given
+
+    def close(self, *, ours: bool = False) -> None:
+        for fd in (*self.opened, *(self.ours if ours else ())):
+            if fd >= 0:
+                os.close(fd)
+        self.opened.clear()
+
+
+class Container:
+    """A container that this program made, or found by its name.
+
+    Attributes:
+        id: its name.
+        process: its first process, if this program made it.
+    """
+
+    __slots__ = ("_owned", "_root", "_runtime", "id", "process")
+
+    def __init__(self, runtime: Runtime, identifier: str, process: Running | None = None) -> None:
+        self._runtime = runtime
+        self._owned: Runtime | None = None
+        self._root = runtime.root
+        self.id = identifier
+        self.process = process
+
+    @classmethod
+    def create(
+        cls,
+        config: Config,
+        identifier: str,
+        *,
+        root: str | os.PathLike[str] = "",
+        bundle: str | os.PathLike[str] = "/",
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> Container:
+        """Makes a container by a runtime of its own, which ends when it is deleted; as Runtime.create."""
+        runtime = Runtime(root, keep=1)
+        try:
+            made = runtime.create(identifier, config, bundle=bundle, stdin=stdin, stdout=stdout, stderr=stderr)
+        except BaseException:
+            runtime.close()
+            raise
+        made._owned = runtime
+        return made
+
+    @property
+    def status(self) -> str:
+        """What it is now: creating, created, running, paused, stopped.
+
+        Raises:
+            NoSuchContainerError: it was deleted.
+        """
+        return str(self.state()["status"])
+
+    def state(self) -> dict[str, object]:
+        """Its state, as the specification has it; errors as lifecycle.read_state."""
+        return lifecycle.read_state(self._root, self.id)
+
+    def start(self) -> None:
+        """Lets its program begin; errors as lifecycle.start."""
+        lifecycle.start(self._root, self.id)
+
+    def execute(
+        self,
+        process: Process | Sequence[str],
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        ignore_paused: bool = False,
+    ) -> Running:
+        """Starts a further process in it.
+
+        Args:
+            process: in full, or arguments alone: then all else is as of the container's own process.
+            stdin, stdout, stderr: a descriptor, PIPE, NOTHING; None is this program's own.
+            ignore_paused: as running.execute.
+
+        Raises:
+            StartError: an operation failed.
+            WrongStatusError, NoSuchContainerError, OSError: as running.execute.
+        """
+        if not isinstance(process, Process):
+            own = running.stored_config(self._root, self.id).process
+            assert own is not None
+            process = own.replace(args=tuple(process), terminal=False, console_size=None)
+        values: dict[str, object] = {"root": self._root, "id": self.id, "ignore_paused": ignore_paused}
+        return self._runtime.ask("execute", values, dump(process, None), (stdin, stdout, stderr))
+
+    exec = execute
+
+    def kill(self, number: int = _SIGTERM, *, everything: bool = False) -> None:
+        """Sends a signal to it; errors as lifecycle.kill."""
+        lifecycle.kill(self._root, self.id, number, everything=everything)
+
+    def pause(self) -> None:
+        """Freezes it; errors as lifecycle.pause."""
+        lifecycle.pause(self._root, self.id)
+
+    def resume(self) -> None:
+        """Lets it go on; errors as lifecycle.resume."""
+        lifecycle.resume(self._root, self.id)
+
+    def wait(self, timeout_seconds: float | None = None) -> int:
+        """Waits for the end of its first process; errors as Running.wait.
+
+        Raises:
+            LookupError: another program made it.
+        """
+        return self._first().wait(timeout_seconds)
+
+    async def wait_async(self) -> int:
+        """Waits for the end of its first process; errors as `wait`."""
+        return await self._first().wait_async()
+
+    def _first(self) -> Running:
+        if self.process is None:
+            raise LookupError(f"container {self.id!r} was made by another program, which waits for it")
+        return self.process
+
+    def delete(self, *, force: bool = False) -> None:
+        """Removes it with all that was made for it; errors as lifecycle.delete."""
+        lifecycle.delete(self._root, self.id, force=force, tell=_warn)
+        if self.process is not None:
+            if self.process.exit_status is None:
+                self.process.wait()
+            self.process.close()
+        if self._owned is not None:
+            self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.delete(force=True)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+class Runtime:
+    """Makes containers, by helper processes that it keeps warm.
+
+    Args:
+        root: directory of all states; by default as the command line has it.
+        keep: how many helpers are kept when nobody needs them.
+        interpreter: what helpers run, in place of this program's interpreter.
+    """
+
+    __slots__ = ("_helpers", "root")
+
+    def __init__(self, root: str | os.PathLike[str] = "", *, keep: int = 2, interpreter: str = "") -> None:
+        self.root = os.fspath(root) or default_root()
+        self._helpers = Helpers(keep, interpreter)
+
+    def warm(self, count: int = 1) -> None:
+        """Spawns helpers before they are needed.
+
+        Raises:
+            OSError: they can't be spawned.
+        """
+        self._helpers.warm(count)
+
+    def create(
+        self,
+        identifier: str,
+        config: Config,
+        *,
+        bundle: str | os.PathLike[str] = "/",
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        console_socket: str = "",
+    ) -> Container:
+        """Makes a container; its program begins with `start`.
+
+        Args:
+            identifier: its name.
+            config: what it is; paths in it count from the bundle.
+            bundle: the directory of the bundle.
+            stdin, stdout, stderr: a descriptor, PIPE, NOTHING; None is this program's own.
+            console_socket: path of the socket that gets its terminal's master; else that is `process.master`.
+
+        Raises:
+            ContainerExistsError, InvalidIdError: the name is taken, or can't be one.
+            StartError: an operation failed; everything is as before.
+            ValueError: the configuration is wrong.
+            OSError: the state can't be written; a helper can't be spawned.
+        """
+        values: dict[str, object] = {
+            "root": self.root,
+            "id": identifier,
+            "bundle": os.path.abspath(bundle),
+            "console_socket": console_socket,
+        }
+        process = self.ask("create", values, dump(config, None, own=True), (stdin, stdout, stderr))
+        return Container(self, identifier, process)
+
+    def ask(
+        self, kind: str, values: dict[str, object], text: str, streams: tuple[int | None, int | None, int | None]
+    ) -> Running:
+        """Has a helper make a process; errors as `create`."""
+        opened = _Streams(streams)
+        file = os.memfd_create("configuration", os.MFD_CLOEXEC)
+        try:
+            os.write(file, text.encode())
+            made = self._helpers.ask(kind, values, [file, *opened.given])
+        except BaseException:
+            opened.close(ours=True)
+            raise
+        finally:
+            opened.close()
+            os.close(file)
+        return Running(made, opened)
+
+    async def create_async(self, identifier: str, config: Config, **options: object) -> Container:
+        """As `create`, without keeping the event loop."""
+        import asyncio  # only programs that have it loaded already come here
+
+        return await asyncio.to_thread(self.create, identifier, config, **options)  # type: ignore[arg-type]
+
+    def find(self, identifier: str) -> Container:
+        """A container by its name, whoever made it.
+
+        Raises:
+            NoSuchContainerError: there is none.
+        """
+        lifecycle.read_state(self.root, identifier)
+        return Container(self, identifier)
+
+    def list(self) -> Iterator[dict[str, object]]:
+        """The states of all containers; one that is deleted meanwhile, or whose making was cut off, is left out."""
+        for identifier in list_ids(self.root):
+            try:
+                yield lifecycle.read_state(self.root, identifier)
+            except (NoSuchContainerError, ValueError):
+                continue
+
+    def close(self) -> None:
+        """Ends the helpers; containers go on."""
+        self._helpers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
