@@ -22,9 +22,19 @@ from typing import NamedTuple
 
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, StatmountMask, UnmountFlag, mount, umount2
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
-from kernelproof.impl.mount import Mount, MountTable, Propagation, find_mount, is_mount_point, mount_of, parse_mountinfo
+from kernelproof.impl.mount import (
+    Mount,
+    MountTable,
+    Propagation,
+    find_mount,
+    is_mount_point,
+    mount_by_id,
+    mount_of,
+    parse_mountinfo,
+)
 from kernelproof.impl.mount.lookup import attributes_of
 from kernelproof.impl.mount.statmounts import read_by_statmount
+from kernelproof.impl.mount.table import read_mountinfo
 
 Work = Callable[[], object]
 _WORD_BITS = {
@@ -136,11 +146,16 @@ def list_figures(last: Path, count: int) -> list[Figure]:
     """Return what is measured."""
     content = Path("/proc/self/mountinfo").read_bytes()
     missing = last / "etc/hosts"
+    ids = [mount.id for mount in MountTable.read()]
     figures = [
         Figure("whole table to records / bare loop that builds the same", MountTable.read, bare_loop, 1.3),
         Figure("whole table to records / loop that splits into tuples", MountTable.read, plainest_loop, None),
         Figure("whole table to records / findmnt -l", MountTable.read, run("findmnt", "-l"), 1.0),
         Figure("find(path) in the text of the table / bare loop", lambda: find_mount(missing), bare_loop, None),
+        # The kernel writes a line when it is read: what lies further on costs nothing. This is find_mount before 6.13.
+        Figure("mount in the middle by its ID / bare loop", lambda: mount_by_id(ids[count // 2]), bare_loop, 0.2),
+        Figure("last mount by its ID / bare loop", lambda: mount_by_id(ids[-1]), bare_loop, None),
+        Figure("the table's text read, nothing else / bare loop", read_mountinfo, bare_loop, None),
         Figure("text to records, seconds", lambda: parse_mountinfo(content), None, count / 150_000),
         Figure("is_mount_point, seconds", lambda: is_mount_point(last), None, 15e-6, 500),
     ]

@@ -10,6 +10,7 @@ Paths are compared as text: links are not followed. `mount_of` asks the kernel a
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import select
@@ -195,15 +196,46 @@ def read_mountinfo(pid: int | str = "thread-self", *, proc: Path = "/proc") -> t
     Raises:
         OSError: as MountTable.read.
     """
-    with open(os.path.join(proc, str(pid), "mountinfo"), "rb", buffering=0) as file:
+    with open_mountinfo(pid, proc=proc) as readings:
+        content = b""
+        for pieces in readings:
+            content = b"".join(pieces)
+        return content, readings.is_settled
+
+
+class _Readings:
+    """Readings of one mountinfo file from its beginning, again while it changes meanwhile."""
+
+    __slots__ = ("file", "is_settled")
+
+    def __init__(self, file: io.FileIO) -> None:
+        self.file = file
+        self.is_settled = False
+
+    def __enter__(self) -> _Readings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __iter__(self) -> Iterator[Iterator[bytes]]:
         watcher = select.poll()
-        watcher.register(file, select.POLLPRI)
+        watcher.register(self.file, select.POLLPRI)
         for _ in range(_READINGS):
-            content = b"".join(iter(lambda: file.read(_CHUNK_BYTES), b""))
+            yield iter(lambda: self.file.read(_CHUNK_BYTES), b"")
             if not any(event & select.POLLPRI for _, event in watcher.poll(0)):
-                return content, True
-            file.seek(0)
-    return content, False
+                self.is_settled = True
+                return
+            self.file.seek(0)
+
+
+def open_mountinfo(pid: int | str = "thread-self", *, proc: Path = "/proc") -> _Readings:
+    """Open the mountinfo file of a process: its text in pieces, and again from the beginning if it changed meanwhile.
+
+    Raises:
+        OSError: as MountTable.read.
+    """
+    return _Readings(open(os.path.join(proc, str(pid), "mountinfo"), "rb", buffering=0))
 
 
 def find_in_text(content: bytes, path: Path) -> Mount:
