@@ -22,8 +22,9 @@ from kernelproof.conformance.cgroups.acting import (
     wait_for_change,
 )
 from kernelproof.impl.cgroups import enabling
-from kernelproof.impl.cgroups.events import CgroupEvents, read_oom
+from kernelproof.impl.cgroups.events import CgroupEvents
 from kernelproof.impl.cgroups.limits import Limits
+from kernelproof.impl.cgroups.oom import read_oom
 
 if TYPE_CHECKING:
     from kernelproof.conformance.cgroups.conftest import Make

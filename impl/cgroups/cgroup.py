@@ -18,9 +18,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from kernelproof.impl.cgroups import birth, enabling, ending, freezing, stats, writes
+from kernelproof.impl.cgroups import applying, birth, enabling, ending, entering, freezing, stats
+from kernelproof.impl.cgroups.applying import Applied as Applied
 from kernelproof.impl.cgroups.birth import Born
 from kernelproof.impl.cgroups.controllers import hugetlb
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
@@ -31,25 +32,14 @@ from kernelproof.impl.cgroups.placing import (
     Place,
     choose_hierarchies,
     make_place,
+    open_chain,
     open_place,
     open_places,
     wanted_hierarchies,
 )
 from kernelproof.impl.cgroups.planning import Step, plan_v1, plan_v2
 from kernelproof.impl.cgroups.stats import Stats
-from kernelproof.impl.cgroups.writes import Reader, Write
-
-
-class Applied(NamedTuple):
-    """One write, and what the kernel made of it.
-
-    Attributes:
-        write: what was written.
-        effective: what the file says after; None where it can't be read.
-    """
-
-    write: Write
-    effective: str | None
+from kernelproof.impl.cgroups.writes import Reader
 
 
 class Cgroup:
@@ -160,6 +150,13 @@ class Cgroup:
                 return place.directory
         raise NoControllerError(f"the cgroup {self.name} is in no hierarchy that has {controller}")
 
+    @contextmanager
+    def chain(self, controller: str = "memory") -> Iterator[tuple[Directory, ...]]:
+        """Its directory and those above it up to the mounted root, for the block of a `with`."""
+        place = next(place for place in self._places if place.directory is self.directory_of(controller))
+        with open_chain(place) as directories:
+            yield directories
+
     def exists(self) -> bool:
         """Whether it was not removed."""
         return self.directory.exists()
@@ -183,25 +180,19 @@ class Cgroup:
         """Thread IDs, likewise."""
         return self.directory.threads()
 
-    def add(self, pid: int) -> None:
-        """Move a process into it, with all of its threads, in every hierarchy; 0 is the caller.
+    def add(self, pid: int, timeout_seconds: float = entering.TIMEOUT_SECONDS) -> None:
+        """Move a process into it, with all of its threads, in every hierarchy; see `entering.enter`.
+
+        Args:
+            pid: 0 is the caller.
+            timeout_seconds: how long a task that is just being made may be refused.
 
         Raises:
             ValueError: a negative number.
-            OSError: ESRCH: no such process; EACCES: not allowed, with a note of which directory; EBUSY: version 2,
-                and the cgroup gives controllers on; EAGAIN; EOPNOTSUPP: an invalid domain. Hierarchies that took it
-                already keep it, as the process was in one of them anyway: a note names them.
+            OSError: ESRCH: no such process; EACCES; EBUSY; EAGAIN; EOPNOTSUPP. Hierarchies that took it already keep
+                it, as the process was in one of them anyway: a note names them.
         """
-        if pid < 0:
-            raise ValueError(f"process ID {pid} is negative")
-        done: list[str] = []
-        for place in self._places:
-            try:
-                place.directory.write("cgroup.procs", str(pid))
-            except OSError as error:
-                _explain_add(error, pid, place, done)
-                raise
-            done.append(place.hierarchy.mount_point)
+        entering.enter(self._places, pid, timeout_seconds)
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Born:
         """Start a program that is born in it, on version 2; see `birth.spawn`."""
@@ -273,17 +264,13 @@ class Cgroup:
             check_usage: refuse a memory limit below what is in use.
 
         Returns:
-            What was written, and what the kernel made of it: it cuts and rounds.
+            What was asked for, what was written, what the kernel made of it, and why that is something else.
 
         Raises:
             LimitError, NoControllerError, BelowUsageError: nothing was written.
             OSError: a write was refused, and those before it are undone; notes name file, value and limit.
         """
-        steps = self.plan(limits, check_usage=check_usage)
-        writes.apply(_Owned(self, steps), [write for _, write in steps])
-        return tuple(
-            Applied(write, self._owner(step).read_or_none(write.file)) for step in steps for write in [step.write]
-        )
+        return applying.apply_steps(self.plan(limits, check_usage=check_usage), limits, self._owner)
 
     def _owner(self, step: Step) -> Directory:
         return self.directory if not step.controller else self.directory_of(step.controller)
@@ -330,9 +317,9 @@ class Cgroup:
         freezing.thaw(self._freezer(), timeout_seconds)
 
     @contextmanager
-    def frozen(self, timeout_seconds: float = 10.0) -> Iterator[None]:
-        """Freeze it for the block of a `with`."""
-        with freezing.frozen(self._freezer(), timeout_seconds):
+    def frozen(self, timeout_seconds: float = 10.0, *, survives: bool = False) -> Iterator[None]:
+        """Freeze it for the block of a `with`; see `freezing.frozen`."""
+        with freezing.frozen(self._freezer(), timeout_seconds, survives=survives):
             yield
 
     def kill(self, timeout_seconds: float = 10.0) -> None:
@@ -373,28 +360,3 @@ class Cgroup:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}, version {self.version}>"
-
-
-class _Owned:
-    # Interface files of a cgroup whose controllers have directories of their own.
-    def __init__(self, cgroup: Cgroup, steps: Iterable[Step]) -> None:
-        self._owners = {step.write.file: cgroup._owner(step) for step in steps}
-
-    def read(self, file: str) -> str:
-        return self._owners[file].read(file)
-
-    def write(self, file: str, value: str) -> None:
-        self._owners[file].write(file, value)
-
-
-def _explain_add(error: OSError, pid: int, place: Place, done: list[str]) -> None:
-    error.add_note(f"moving process {pid} into {place.directory.path}")
-    if error.errno == errno.EBUSY and place.hierarchy.version == 2:
-        given = ", ".join(enabling.enabled(place.directory))
-        error.add_note(f"the cgroup gives {given} to those below it, so it may hold no processes: use one below it")
-    elif error.errno == errno.ENOSPC:
-        error.add_note("its cpuset.cpus or cpuset.mems is empty: write them first")
-    elif error.errno == errno.EOPNOTSUPP:
-        error.add_note("the cgroup is in a threaded subtree: only threads of its domain's processes can enter")
-    if done:
-        error.add_note(f"the process is in the cgroup already in {', '.join(done)}")

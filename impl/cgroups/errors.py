@@ -5,6 +5,7 @@
     ├── LimitError (ValueError)          a limit that no kernel takes; says the range
     ├── NoControllerError (LookupError)  a controller, hierarchy or interface file is not there, and why
     ├── BelowUsageError (RuntimeError)   a limit below what is in use was not written
+    ├── SystemdError (RuntimeError)      systemd refuses, or its job failed
     └── StillBusyError (OSError)         EBUSY until the deadline; `holders` says by which processes
 
 Everything else that the kernel refuses is a plain OSError with notes: the file, the value, and what helps.
@@ -63,6 +64,22 @@ class BelowUsageError(CgroupError, RuntimeError):
         self.limit = limit
         self.asked = asked
         self.usage = usage
+
+
+class SystemdError(CgroupError, RuntimeError):
+    """systemd refuses, or its job failed.
+
+    Attributes:
+        call: the method.
+        name: of the error as D-Bus has it, or the job's result: "failed", "timeout", "canceled", "dependency".
+        text: what systemd says.
+    """
+
+    def __init__(self, call: str, name: str, text: str) -> None:
+        super().__init__(f"{call}: {name}: {text}")
+        self.call = call
+        self.name = name
+        self.text = text
 
 
 class StillBusyError(CgroupError, OSError):

@@ -23,7 +23,7 @@ from typing import NamedTuple, Self
 
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import NoControllerError
-from kernelproof.impl.cgroups.formats import MAX, parse_flat, parse_value
+from kernelproof.impl.cgroups.formats import parse_flat
 from kernelproof.impl.cgroups.readiness import wait_for_event_async
 
 FILES = ("cgroup.events", "memory.events", "memory.events.local", "memory.swap.events", "pids.events")
@@ -46,24 +46,6 @@ class Event(NamedTuple):
     name: str
     value: int
     growth: int
-
-
-class OomReport(NamedTuple):
-    """Whose limit made the kernel kill.
-
-    Attributes:
-        kills: processes that were killed in this cgroup and below.
-        local_kills: of them its own; the rest are of cgroups below.
-        limit_cgroup: path of the nearest cgroup at or above it whose own limit was hit, None if none was.
-        limit_bytes: that limit.
-        oom_group_kills: times that a whole cgroup was killed; None before Linux 5.17.
-    """
-
-    kills: int
-    local_kills: int | None
-    limit_cgroup: str | None
-    limit_bytes: int | None
-    oom_group_kills: int | None
 
 
 class CgroupEvents:
@@ -174,38 +156,6 @@ class CgroupEvents:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def read_oom(chain: tuple[Directory, ...]) -> OomReport:
-    """Whose limit made the kernel kill in a cgroup.
-
-    Args:
-        chain: the cgroup, its parent, and so on up to the root; of version 2, with the memory controller.
-
-    Raises:
-        NoControllerError: the cgroup has no memory.events.
-        FormatError: a file that can't be read.
-    """
-    text = chain[0].read_or_none("memory.events")
-    if text is None:
-        raise NoControllerError(f"{chain[0].path} has no memory.events")
-    events = parse_flat(text, "memory.events")
-    local = chain[0].read_or_none("memory.events.local")
-    limit_cgroup, limit = None, None
-    for directory in chain:
-        own = directory.read_or_none("memory.events.local")
-        if own is not None and parse_flat(own, "memory.events.local").get("oom", 0):
-            limit_cgroup = directory.path
-            most = directory.read_or_none("memory.max")
-            limit = MAX if most is None else parse_value(most, "memory.max")
-            break
-    return OomReport(
-        kills=events.get("oom_kill", 0),
-        local_kills=None if local is None else parse_flat(local, "memory.events.local").get("oom_kill", 0),
-        limit_cgroup=limit_cgroup,
-        limit_bytes=limit,
-        oom_group_kills=events.get("oom_group_kill"),
-    )
 
 
 def watch_memory_v1(directory: Directory, control_file: str, argument: str = "") -> int:

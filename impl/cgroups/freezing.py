@@ -13,9 +13,10 @@ import os
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from kernelproof.impl.cgroups.directory import Directory
+from kernelproof.impl.cgroups.thawing import thawed_at_death
 from kernelproof.impl.cgroups.waiting import wait_until_event
 
 FROZEN, FREEZING, THAWED = "FROZEN", "FREEZING", "THAWED"
@@ -78,17 +79,24 @@ def thaw(directory: Directory, timeout_seconds: float = 10.0) -> None:
 
 
 @contextmanager
-def frozen(directory: Directory, timeout_seconds: float = 10.0) -> Iterator[None]:
+def frozen(directory: Directory, timeout_seconds: float = 10.0, *, survives: bool = False) -> Iterator[None]:
     """Freeze for the block of a `with`; whatever happens in it, the cgroup is thawed after.
 
+    Args:
+        directory: of version 2, or of the freezer hierarchy.
+        timeout_seconds: for freezing, and again for thawing.
+        survives: it is thawed too should this process be killed in the block: a small process of its own sees to it,
+            which takes some 20 ms to start.
+
     Raises:
-        OSError: as `freeze` and `thaw`.
+        OSError: as `freeze` and `thaw`, and what `thawing.thawed_at_death` needs.
     """
-    freeze(directory, timeout_seconds)
-    try:
-        yield
-    finally:
-        thaw(directory, timeout_seconds)
+    with thawed_at_death(directory) if survives else nullcontext():
+        freeze(directory, timeout_seconds)
+        try:
+            yield
+        finally:
+            thaw(directory, timeout_seconds)
 
 
 def _freeze_v2(directory: Directory, deadline: float) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from kernelproof.impl.cgroups import enabling, ending
@@ -48,6 +48,23 @@ def wanted_hierarchies(hierarchies: tuple[Hierarchy, ...], controllers: Iterable
 def open_place(hierarchy: Hierarchy, name: Path) -> Place:
     """Open a cgroup in one hierarchy; errors as `Directory.open`."""
     return Place(hierarchy, Directory.open(hierarchy, name), "/" + "/".join(split_name(name)))
+
+
+@contextmanager
+def open_chain(place: Place) -> Iterator[tuple[Directory, ...]]:
+    """The cgroup of a place, its parent, and so on up to the mounted root, for the block of a `with`.
+
+    Raises:
+        OSError: ENOENT: one of them was removed.
+    """
+    parts = split_name(place.name)
+    with ExitStack() as opened:
+        directory = opened.enter_context(Directory.open(place.hierarchy))
+        chain = [directory]
+        for part in parts:
+            directory = opened.enter_context(directory.child(part))
+            chain.append(directory)
+        yield tuple(reversed(chain))
 
 
 def open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: bool) -> list[Place]:

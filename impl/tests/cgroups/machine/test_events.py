@@ -13,7 +13,8 @@ import pytest
 
 from kernelproof.impl.cgroups import Cgroup, LimitError, Limits, read_layout
 from kernelproof.impl.cgroups.delegation import delegate, explain_migration, read_delegated_files, report_withheld
-from kernelproof.impl.cgroups.events import CgroupEvents, Event, read_oom, watch_memory_v1
+from kernelproof.impl.cgroups.events import CgroupEvents, Event, watch_memory_v1
+from kernelproof.impl.cgroups.oom import read_oom
 from kernelproof.impl.cgroups.pressure import PressureTrigger
 
 pytestmark = pytest.mark.machine

@@ -1,0 +1,158 @@
+"""Names of units and limits as properties of systemd's, without a systemd."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernelproof.impl.cgroups.devices.rules import DeviceRule
+from kernelproof.impl.cgroups.errors import LimitError
+from kernelproof.impl.cgroups.formats import parse_list
+from kernelproof.impl.cgroups.limits import IoLimit, IoWeight, Limits
+from kernelproof.impl.cgroups.systemd import names, properties
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("hallo", "hallo"),
+        ("a/b", "a-b"),
+        ("a-b", "a\\x2db"),
+        (".hidden", "\\x2ehidden"),
+        ("a.b", "a.b"),
+        ("ä", "\\xc3\\xa4"),
+        ("a b@c", "a\\x20b\\x40c"),
+        ("", ""),
+    ],
+    ids=["plain", "slash", "dash", "dot-first", "dot", "umlaut", "space-at", "empty"],
+)
+def test_escaped_text(text: str, escaped: str) -> None:
+    """What systemd-escape(1) gives."""
+    assert names.escape(text) == escaped
+    assert names.unescape(escaped) == text
+
+
+@given(st.text(st.characters(exclude_characters="\0"), max_size=40))
+def test_escaping_can_be_turned_back(text: str) -> None:
+    """Every text comes back, and the escaped one is a part of a unit's name."""
+    escaped = names.escape(text)
+    assert names.unescape(escaped) == text
+    assert set(escaped) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\-")
+
+
+def test_escaped_paths() -> None:
+    """Slashes at the ends and doubled ones are gone, the root is a dash, .. is refused."""
+    assert [names.escape_path(path) for path in ("/srv//web/", "/", "", "a/./b")] == ["srv-web", "-", "-", "a-b"]
+    with pytest.raises(LimitError):
+        names.escape_path("/srv/../etc")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("-.slice", "/"),
+        ("a.slice", "/a.slice"),
+        ("a-b.slice", "/a.slice/a-b.slice"),
+        ("a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice"),
+        ("a\\x2db.slice", "/a\\x2db.slice"),
+    ],
+    ids=["root", "one", "two", "three", "escaped"],
+)
+def test_expanded_slices(name: str, path: str) -> None:
+    """Each dash is a level; and back."""
+    assert names.expand_slice(name) == path
+    assert names.slice_of(path) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a.scope", "-a.slice", "a-.slice", "a--b.slice", "a/b.slice", ".slice", "ä.slice"]
+)
+def test_what_is_no_slice(name: str) -> None:
+    """It is refused, before anything is asked of systemd."""
+    with pytest.raises(LimitError):
+        names.expand_slice(name)
+
+
+def test_a_path_that_is_no_slice() -> None:
+    """A slice lies where its name says."""
+    with pytest.raises(LimitError):
+        names.slice_of("/b.slice/a-b.slice")
+    with pytest.raises(LimitError):
+        names.check_unit("x" * 250 + ".scope", "scope")
+
+
+def test_limits_as_properties() -> None:
+    """Each limit is the property that systemd.resource-control(5) names, in its unit and type."""
+    limits = Limits(
+        memory_max_bytes=64 << 20,
+        memory_high_bytes=-1,
+        swap_max_bytes=0,
+        cpu_weight=50,
+        cpu_quota_microseconds=20_000,
+        cpu_period_microseconds=50_000,
+        cpuset_cpus="0,9",
+        pids_max=-1,
+        io_weight=300,
+        io_weights=(IoWeight(8, 0, 7),),
+        io=(IoLimit(8, 0, read_bytes=1000, write_operations=-1),),
+        memory_oom_group=True,
+    )
+    found = {one.name: (one.signature, one.value) for one in properties.plan_properties(limits)}
+    assert found == {
+        "MemoryMax": ("t", 64 << 20),
+        "MemoryHigh": ("t", properties.INFINITY),
+        "MemorySwapMax": ("t", 0),
+        "CPUWeight": ("t", 50),
+        "CPUQuotaPeriodUSec": ("t", 50_000),
+        "CPUQuotaPerSecUSec": ("t", 400_000),
+        "AllowedCPUs": ("ay", b"\x01\x02"),
+        "TasksMax": ("t", properties.INFINITY),
+        "IOWeight": ("t", 300),
+        "IODeviceWeight": ("a(st)", [("/dev/block/8:0", 7)]),
+        "IOReadBandwidthMax": ("a(st)", [("/dev/block/8:0", 1000)]),
+        "IOWriteIOPSMax": ("a(st)", [("/dev/block/8:0", properties.INFINITY)]),
+        "OOMPolicy": ("s", "kill"),
+    }
+    assert properties.plan_properties(Limits(cpu_idle=True)) == (properties.Property("CPUWeight", "t", 0),)
+    assert properties.plan_properties(Limits()) == ()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(pids_max=0),
+        Limits(hugetlb_bytes={"2MB": 0}),
+        Limits(unified={"memory.max": "1"}),
+        Limits(cpu_burst_microseconds=1),
+        Limits(cpu_weight=0),
+        Limits(io_weight=10_001),
+        Limits(memory_max_bytes=-2),
+        Limits(cpu_idle=True, cpu_weight=1),
+    ],
+    ids=["pids", "hugetlb", "unified", "burst", "weight", "io-weight", "memory", "idle"],
+)
+def test_limits_that_systemd_can_not_keep(limits: Limits) -> None:
+    """They are refused with a reason, not left out."""
+    with pytest.raises(LimitError):
+        properties.plan_properties(limits)
+
+
+@given(st.sets(st.integers(0, 3000), max_size=20))
+def test_masks_of_cpus(numbers: set[int]) -> None:
+    """Every CPU is its bit, beyond 1024 too."""
+    mask = properties.mask_of(sorted(numbers))
+    assert {bit for bit in range(len(mask) * 8) if mask[bit // 8] >> bit % 8 & 1} == numbers
+    assert properties.mask_of(parse_list("2047")) == b"\0" * 255 + b"\x80"
+
+
+def test_devices_as_properties() -> None:
+    """What is allowed is listed by node or driver number; what is refused can't be said."""
+    rules = [DeviceRule.parse(text) for text in ("c 1:3 rwm", "b 8:* r", "c *:* m")]
+    policy, allowed = properties.plan_devices(rules)
+    assert policy.value == "strict"
+    assert allowed.value == [("/dev/char/1:3", "rwm"), ("block-8", "r"), ("char-*", "m")]
+    assert [one.value for one in properties.plan_devices([DeviceRule()])] == ["auto", []]
+    for rule in (DeviceRule("c", 1, 3, "r", allow=False), DeviceRule("c", None, 3)):
+        with pytest.raises(LimitError):
+            properties.plan_devices([rule])
