@@ -29,7 +29,15 @@ _kernelproof() {
 compdef _kernelproof kernelproof
 """,
     "fish": """\
-complete -c kernelproof -a '(kernelproof completion words -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+function __kernelproof_words
+    set -l found (kernelproof completion words -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+    if set -q found[1]
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c kernelproof -f -a '(__kernelproof_words)'
 """,
 }
 
