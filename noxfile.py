@@ -137,12 +137,28 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="virtualenv")
+def docs(session: nox.Session) -> None:
+    """The documentation site in build/docs, warnings as errors; the CI files of its example against their schemas."""
+    session.install("--only-binary=:all:", "--require-hashes", "-r", "docs/requirements.lock")
+    session.run("python", "-m", "sphinx", "-q", "-b", "html", "-W", "--keep-going", "docs", "build/docs")
+    for schema, name in (("github-workflows", ".github/workflows/kernels.yml"), ("gitlab-ci", ".gitlab-ci.yml")):
+        transform = ("--data-transform", "gitlab-ci") if schema == "gitlab-ci" else ()
+        path = f"docs/example/{name}"
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *transform, path)
+    plugins = ("-p", "kernelproof.vm.plugin", "-p", "kernelproof.conformance.plugin")  # not installed there
+    session.run("python", "-m", "pytest", *plugins, "tests/test_doc_commands.py", "-k", "ci_files", "-q")
+    session.log("open build/docs/index.html")
+
+
+@nox.session(venv_backend="virtualenv")
 def lock(session: nox.Session) -> None:
-    """Resolve the dependencies of pyproject.toml anew into requirements.lock, with hashes (asks the package index)."""
+    """Resolve the dependencies anew into requirements.lock and docs/requirements.lock, with hashes (asks the index)."""
     session.install("uv==0.13.9")
-    session.run(
-        *("uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--quiet"),
-        *("--all-extras", "--group", "development", "--only-binary", ":all:", "--generate-hashes", "--upgrade"),
-        *("--no-annotate", "--no-emit-index-url", "--output-file", "requirements.lock", *session.posargs),
-        env={"UV_CUSTOM_COMPILE_COMMAND": "python3 start.py lock"},
+    resolve = (
+        *("uv", "pip", "compile", "--universal", "--python-version", "3.11", "--quiet", "--only-binary", ":all:"),
+        *("--generate-hashes", "--upgrade", "--no-annotate", "--no-emit-index-url", *session.posargs),
     )
+    development = ("pyproject.toml", "--all-extras", "--group", "development", "--output-file", "requirements.lock")
+    site = ("docs/requirements.in", "--output-file", "docs/requirements.lock")
+    for what in (development, site):
+        session.run(*resolve, *what, env={"UV_CUSTOM_COMPILE_COMMAND": "python3 start.py lock"})
