@@ -172,6 +172,9 @@ class BecomeProgram(Operation):
         assert isinstance(channel, Channel)
         reset_signals()
         channel.send(0, "program")
+        load = site.found.get("filter")
+        if callable(load):
+            load()  # as the last thing: it may forbid all of the above
         try:
             os.execve(program, self.args, env)
         except OSError as error:
