@@ -77,6 +77,13 @@ def parse_config(data: bytes | str, source: str = FILE, *, own: bool = False) ->
     return _read(data, source, Config, own, _whole)[0]
 
 
+def parse_config_with_warnings(
+    data: bytes | str, source: str = FILE, *, own: bool = False
+) -> tuple[Config, tuple[Problem, ...]]:
+    """As `parse_config`, with what is odd beside it."""
+    return _read(data, source, Config, own, _whole)
+
+
 def load_process(path: str | os.PathLike[str]) -> Process:
     """Reads and checks a file with a `process` object, as exec takes it.
 

@@ -1,0 +1,148 @@
+"""The entry of nsinit: global options, then the subcommand; errors become records and an exit status.
+
+Exit status: 0; 1 if it failed, 255 for exec, so that it can't be taken for the program's; 2 for words that are not
+understood; that of the program for `run` and `exec`, 128 + N if signal N killed it; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kernelproof.impl.libcontainer.nsinit.commands import GLOBAL, HELP, PROGRAM, load, module_of
+from kernelproof.impl.libcontainer.nsinit.logs import Log
+from kernelproof.impl.libcontainer.nsinit.options import Command, Given, UsageError
+from kernelproof.impl.libcontainer.nsinit.parsing import parse, parse_front
+
+USAGE, INTERRUPTED = 2, 130
+
+
+class Context:
+    """What holds for any subcommand.
+
+    Attributes:
+        root: directory of the containers' states.
+        log: where records go.
+        cgroup_manager: cgroupfs, systemd or disabled.
+        rootless: whether the caller says that it has no rights; None if it is to be found out.
+    """
+
+    __slots__ = ("cgroup_manager", "log", "root", "rootless")
+
+    def __init__(self, root: str, log: Log, cgroup_manager: str = "cgroupfs", rootless: bool | None = None) -> None:
+        self.root = root
+        self.log = log
+        self.cgroup_manager = cgroup_manager
+        self.rootless = rootless
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one call of nsinit.
+
+    Args:
+        words: the command line without the program's name; by default that of this process.
+
+    Returns:
+        The exit status.
+    """
+    words = sys.argv[1:] if words is None else words
+    try:
+        given, rest = parse_front(GLOBAL, words)
+        log = Log(given.text("log"), given.text("log-format", "text"), debugging=given.flag("debug"))
+    except UsageError as error:
+        return _refuse(Log(), str(error), f"{PROGRAM} --help")
+    except OSError as error:
+        Log().error(f"--log {error.filename}: {error.strerror}")
+        return 1
+    try:
+        return _dispatch(given, rest, log)
+    except UsageError as error:
+        known = rest and module_of(rest[0])
+        return _refuse(log, str(error), f"{PROGRAM} {rest[0]} --help" if known else f"{PROGRAM} --help")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered has nowhere to go
+        return 1
+
+
+def _refuse(log: Log, text: str, hint: str) -> int:
+    log.error(f"{text} (see {hint})")
+    return USAGE
+
+
+def _dispatch(given: Given, rest: list[str], log: Log) -> int:
+    if given.flag("version"):
+        sys.stdout.write(version_text())
+        return 0
+    if given.flag("help") or not rest or rest[0] == "help":
+        return _help(rest[1:])
+    try:
+        command = load(rest[0])
+    except LookupError:
+        raise UsageError(f"unknown command {rest[0]!r}") from None
+    if asks_for_help(command, rest[1:]):
+        return _help(rest[:1])
+    asked = parse(command, rest[1:])
+    return _run(command, make_context(given, log), asked)
+
+
+def make_context(given: Given, log: Log) -> Context:
+    """What holds for the subcommand, from the global options.
+
+    Raises:
+        UsageError: the two ways to name the manager of cgroups contradict each other.
+    """
+    manager = given.text("cgroup-manager", "systemd" if given.flag("systemd-cgroup") else "cgroupfs")
+    if given.flag("systemd-cgroup") and manager != "systemd":
+        raise UsageError(f"--systemd-cgroup and --cgroup-manager {manager} contradict each other")
+    rootless = {"true": True, "false": False}.get(given.text("rootless", "auto"))
+    return Context(given.text("root"), log, manager, rootless)
+
+
+def asks_for_help(command: Command, words: list[str]) -> bool:
+    """Whether --help or -h stands where an option of nsinit can stand, and is no option's value."""
+    front = words[: words.index("--")] if "--" in words else words
+    if not any(word in HELP.names for word in front):
+        return False
+    extended = Command(command.summary, (*command.options, HELP), ("[X...]",), in_order=command.in_order)
+    try:
+        return parse(extended, words).flag("help")
+    except UsageError:
+        return not command.in_order
+
+
+def _run(command: Command, context: Context, given: Given) -> int:
+    from kernelproof.impl.libcontainer.nsinit.failures import FAILURES, tell  # measured: --version needs none of it
+
+    assert command.run is not None
+    try:
+        return command.run(context, given)
+    except BrokenPipeError:
+        raise
+    except FAILURES as error:
+        context.log.error(tell(error))
+        return command.failure
+
+
+def _help(names: list[str]) -> int:
+    from kernelproof.impl.libcontainer.nsinit.texts import command_help, program_help  # measured: only for help
+
+    if not names:
+        sys.stdout.write(program_help())
+        return 0
+    try:
+        command = load(names[0])
+    except LookupError:
+        raise UsageError(f"unknown command {names[0]!r}") from None
+    sys.stdout.write(command_help(names[0], command))
+    return 0
+
+
+def version_text() -> str:
+    """What --version prints: engines show it as it is."""
+    from kernelproof import __version__
+    from kernelproof.impl.libcontainer.config.templates import VERSION  # measured: only for --version
+
+    python = ".".join([str(number) for number in sys.version_info[:3]])
+    return f"{PROGRAM} version {__version__}\nspec: {VERSION}\npython: {python}\n"

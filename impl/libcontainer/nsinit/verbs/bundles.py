@@ -1,0 +1,114 @@
+"""What create and run share: options, the bundle's configuration, the request."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kernelproof.impl.libcontainer.config.reading import Loaded, load_config
+from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, TEXT, Given, Option, UsageError
+from kernelproof.impl.libcontainer.plan import Request
+from kernelproof.impl.libcontainer.state import ContainerError, check_id, default_root
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from kernelproof.impl.libcontainer.nsinit.main import Context
+
+BUNDLE = Option("--bundle -b", TEXT, "directory with config.json; by default the current one", "DIR")
+OPTIONS = (
+    BUNDLE,
+    Option("--console-socket", TEXT, "unix socket that gets the master of the terminal", "PATH"),
+    Option("--pidfd-socket", TEXT, "unix socket that gets a pidfd of the process", "PATH"),
+    Option("--pid-file", TEXT, "file for the pid of the process", "PATH"),
+    Option("--no-pivot", FLAG, "move the root instead of pivot_root(2), for roots on a ramdisk"),
+    Option("--no-new-keyring", FLAG, "keep the session keyring of the caller"),
+    Option("--preserve-fds", NUMBER, "pass so many more descriptors, from 3 on", "N"),
+)
+
+
+def load(context: Context, given: Given) -> Loaded:
+    """Reads the bundle's configuration; what is odd in it is recorded."""
+    loaded = load_config(given.text("bundle", "."))
+    for warning in loaded.warnings:
+        context.log.warning(f"config.json: {warning}")
+    return loaded
+
+
+def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool, foreground: bool = False) -> Request:
+    """How the container is to be started.
+
+    Raises:
+        InvalidIdError: see state.check_id.
+        UsageError: the options can't go together with the configuration.
+        ContainerError: the option is for something that is not here.
+    """
+    identifier = check_id(given.operands[0])
+    process = loaded.config.process
+    check_terminal(given, bool(process and process.terminal), foreground=foreground)
+    if context.cgroup_manager == "systemd":
+        raise ContainerError("--systemd-cgroup: cgroups are made without systemd here; leave the option out")
+    preserved = given.number("preserve-fds")
+    if preserved < 0:
+        raise UsageError(f"--preserve-fds {preserved}: at least 0")
+    return Request(
+        identifier,
+        loaded.bundle,
+        waits=waits,
+        console_socket=os.path.abspath(given.text("console-socket")) if given.text("console-socket") else "",
+        no_pivot=given.flag("no-pivot"),
+        no_new_keyring=given.flag("no-new-keyring"),
+        preserved=preserved,
+    )
+
+
+def check_terminal(given: Given, terminal: bool, *, foreground: bool) -> None:
+    """Refuses a terminal that nobody gets, and a socket that gets none.
+
+    Raises:
+        ContainerError: see the text.
+
+    Source: docs/terminals.md of opencontainers/runc.
+    """
+    socket = given.text("console-socket")
+    if terminal and not foreground and not socket:
+        raise ContainerError("the process has a terminal: --console-socket has to say who gets it")
+    if socket and foreground:
+        raise ContainerError("--console-socket is for detached processes: in the foreground the terminal is this one")
+    if socket and not terminal:
+        raise ContainerError("--console-socket: the process has no terminal")
+
+
+def send_pidfd(path: str, pidfd: int) -> None:
+    """Sends a pidfd to a unix socket, and closes it here.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    try:
+        if path:
+            import socket  # measured: 3 ms, and few ask for it
+
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.connect(path)
+                socket.send_fds(connection, [b"pidfd"], [pidfd])
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(pidfd)
+
+
+def root_of(context: Context) -> str:
+    """The directory of the containers' states."""
+    return context.root or default_root()
+
+
+def copy_of(loaded: Loaded) -> bytes:
+    """The configuration as it is kept with the state."""
+    return loaded.data
+
+
+def flush() -> None:
+    """Writes out what is buffered, before a process is cloned that has the same buffers."""
+    sys.stdout.flush()
+    sys.stderr.flush()
