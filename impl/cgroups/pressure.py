@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 from kernelproof.impl.cgroups.controllers.pressure import KINDS, parse_pressure
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import LimitError
-from kernelproof.impl.cgroups.readiness import wait_for_event
+from kernelproof.impl.cgroups.readiness import wait_for_event, wait_for_event_async
 
 LEAST_WINDOW_MICROSECONDS, MOST_WINDOW_MICROSECONDS = 500_000, 10_000_000  # kernel/sched/psi.c
 
@@ -118,12 +118,18 @@ class PressureTrigger:
                 return
             yield event
 
-    async def events_async(self) -> AsyncIterator[Stalled]:
-        """Yield each time that it fires, in an event loop."""
-        from kernelproof.impl.cgroups.readiness import wait_for_event_async  # asyncio costs 40 ms to import
+    async def events_async(self, timeout_seconds: float | None = None) -> AsyncIterator[Stalled]:
+        """Yield each time that it fires, in an event loop, until the time has passed."""
+        # asyncio costs 40 ms to import, which nobody pays who has no event loop.
+        import asyncio
 
+        deadline = None if timeout_seconds is None else asyncio.get_running_loop().time() + timeout_seconds
         while True:
-            await wait_for_event_async(self._fd)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await wait_for_event_async(self._fd)
+            except TimeoutError:
+                return
             yield self._read()
 
     def _read(self) -> Stalled:

@@ -20,7 +20,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 _NAME, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
-_MANAGER = "org.freedesktop.systemd1.Manager"
+MANAGER = "org.freedesktop.systemd1.Manager"
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 Signals = deque[Any]
@@ -56,7 +56,7 @@ class Bus:
 
     def call(
         self, member: str, signature: str, *values: object, timeout_seconds: float, path: str = _PATH,
-        interface: str = _MANAGER,
+        interface: str = MANAGER,
     ) -> tuple[Any, ...]:  # fmt: skip
         """Call a method and return what it answers.
 
@@ -79,11 +79,11 @@ class Bus:
     @contextmanager
     def signals(self, member: str, timeout_seconds: float) -> Iterator[Signals]:
         """Collect a signal of the manager for the block of a `with`; nothing that comes after its begin is lost."""
-        rule = jeepney.MatchRule(type="signal", sender=_NAME, interface=_MANAGER, member=member, path=_PATH)
+        rule = jeepney.MatchRule(type="signal", sender=_NAME, interface=MANAGER, member=member, path=_PATH)
         self._ask(jeepney.message_bus.AddMatch(rule), "AddMatch", timeout_seconds)
         queue: Signals = deque()
         # The sender of a signal is a number, not the name: the bus has looked at that.
-        heard = jeepney.MatchRule(type="signal", interface=_MANAGER, member=member, path=_PATH)
+        heard = jeepney.MatchRule(type="signal", interface=MANAGER, member=member, path=_PATH)
         with self._connection.filter(heard, queue=queue):
             yield queue
         self._ask(jeepney.message_bus.RemoveMatch(rule), "RemoveMatch", timeout_seconds)

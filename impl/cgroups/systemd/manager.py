@@ -21,9 +21,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from kernelproof.impl.cgroups.devices.rules import DeviceRule
-from kernelproof.impl.cgroups.errors import SystemdError
+from kernelproof.impl.cgroups.directory import Directory
+from kernelproof.impl.cgroups.errors import NoControllerError, SystemdError
+from kernelproof.impl.cgroups.layout import read_layout
 from kernelproof.impl.cgroups.limits import Limits
-from kernelproof.impl.cgroups.systemd.bus import Bus
+from kernelproof.impl.cgroups.planning import wanted_controllers
+from kernelproof.impl.cgroups.systemd.bus import MANAGER, Bus
 from kernelproof.impl.cgroups.systemd.names import check_unit
 from kernelproof.impl.cgroups.systemd.properties import Property, plan_devices, plan_properties
 
@@ -45,6 +48,16 @@ def is_booted(directory: str | os.PathLike[str] = BOOTED) -> bool:
     return os.path.isdir(directory)
 
 
+def check_given(limits: Limits, own: Directory) -> None:
+    """Raises: NoControllerError: the manager whose cgroup this is was not given the controller of a limit."""
+    missing = [name for name in wanted_controllers(limits) if name not in own.controllers()]
+    if missing:
+        raise NoControllerError(
+            f"the manager at {own.path} has no {', '.join(missing)}, so the limits would mean nothing: give it by "
+            "Delegate= of user@.service"
+        )
+
+
 class Manager:
     """systemd's system or user manager. Use it in a `with`, or close it.
 
@@ -53,9 +66,10 @@ class Manager:
         timeout_seconds: for each call, its job included.
     """
 
-    def __init__(self, bus: Bus, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, bus: Bus, timeout_seconds: float = 30.0, *, is_user: bool = False) -> None:
         self._bus = bus
         self._timeout = timeout_seconds
+        self._is_user = is_user
 
     @classmethod
     def open(cls, *, user: bool = False, timeout_seconds: float = 30.0) -> Manager:
@@ -75,7 +89,7 @@ class Manager:
         except BaseException:
             bus.close()
             raise
-        return cls(bus, timeout_seconds)
+        return cls(bus, timeout_seconds, is_user=user)
 
     def start_scope(
         self,
@@ -101,9 +115,11 @@ class Manager:
 
         Raises:
             LimitError: a name that is none, or a limit that systemd can't keep.
+            NoControllerError: a user's manager was not given the controller of a limit.
             SystemdError: refused, or the job failed: nothing is left.
             TimeoutError: the job did not end in time; the unit is stopped.
         """
+        self._check_given(limits)
         given = [Property("PIDs", "au", list(pids))]
         if not given[0].value:
             raise ValueError("a scope is made of processes that are there: no process ID is given")
@@ -116,6 +132,7 @@ class Manager:
 
     def start_slice(self, name: str, limits: Limits | None = None) -> Unit:
         """Make a slice, or find the one that is there; arguments and errors as `start_scope`."""
+        self._check_given(limits)
         return self._start(check_unit(name, "slice"), plan_properties(limits) if limits is not None else ())
 
     def _start(self, name: str, properties: Iterable[Property]) -> Unit:
@@ -137,8 +154,10 @@ class Manager:
 
         Raises:
             LimitError: one that systemd can't keep.
+            NoControllerError: a user's manager was not given the controller of a limit.
             SystemdError: refused; the limits are as they were.
         """
+        self._check_given(limits)
         self.set_properties(name, plan_properties(limits), persistent=persistent)
 
     def set_properties(self, name: str, properties: Iterable[Property], *, persistent: bool = False) -> None:
@@ -203,6 +222,16 @@ class Manager:
             "Get", "ss", kind, member, path=path, interface=_PROPERTIES, timeout_seconds=self._timeout
         )
         return value[1]
+
+    def _check_given(self, limits: Limits | None) -> None:
+        # A user's manager takes limits of controllers that it has not, and nothing comes of them.
+        if not self._is_user or limits is None or (hierarchy := read_layout().unified) is None:
+            return
+        (value,) = self._bus.call(
+            "Get", "ss", MANAGER, "ControlGroup", interface=_PROPERTIES, timeout_seconds=self._timeout
+        )
+        with Directory.open(hierarchy, value[1]) as own:
+            check_given(limits, own)
 
     def _call(self, member: str, signature: str, *values: object) -> tuple[Any, ...]:
         return self._bus.call(member, signature, *values, timeout_seconds=self._timeout)
