@@ -11,6 +11,7 @@ program that fails or is killed.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kernelproof.impl._syscalls.mount import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 _AT_FDCWD = -100
 _ATIME = MountAttribute(MOUNT_ATTRIBUTE_ATIME)
-_ATIME_VALUES = MountAttribute.NOATIME | MountAttribute.STRICTATIME
 _NOTHING = MountAttribute(0)
 _NO_FLAGS = MountFlag(0)
 
@@ -207,11 +207,15 @@ def change_attributes(
             dir_fd, path, flags, attr_set=set, attr_clr=clear, propagation=propagation, userns_fd=userns_fd or 0
         )
     except PermissionError as error:
-        present = attributes_of(path if os.fspath(path) else dir_fd)
-        locked = (present & clear & ~_ATIME) | (present & clear & _ATIME_VALUES)
-        if locked:
-            error.add_note(
-                f"the mount has {locked!r}, which was to be cleared: it is locked if the mount came from a mount "
-                f"namespace of another user namespace"
-            )
+        # Of a mount that is attached nowhere older kernels do not tell the attributes (before Linux 6.8).
+        with suppress(LookupError, OSError):
+            _note_locked(error, attributes_of(path if os.fspath(path) else dir_fd) & clear)
         raise
+
+
+def _note_locked(error: PermissionError, locked: MountAttribute) -> None:
+    if locked:
+        error.add_note(
+            f"the mount has {locked!r}, which was to be cleared: it is locked if the mount came from a mount "
+            f"namespace of another user namespace"
+        )

@@ -17,7 +17,7 @@ from errno import ENODATA, ENOTSUP, EOPNOTSUPP, EPERM
 from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl.mount.context import FsContext
 from kernelproof.impl.mount.detached import DetachedMount
-from kernelproof.impl.mount.options import parse_options
+from kernelproof.impl.mount.options import Options, parse_options
 from kernelproof.impl.mount.table import Path
 
 _CHUNK_BYTES = 1 << 20
@@ -25,24 +25,26 @@ _NO_XATTR = (ENOTSUP, EOPNOTSUPP, ENODATA, EPERM)
 
 
 def mount_tmpfs(
-    options: str | Iterable[str] = "", *, source: str = "tmpfs", attributes: MountAttribute | None = None
+    options: str | Iterable[str] | Options = "", *, source: str = "tmpfs", attributes: MountAttribute | None = None
 ) -> DetachedMount:
     """Return a tmpfs that is attached nowhere.
 
     Args:
-        options: as for `mount -o`.
+        options: as for `mount -o`, or parsed already.
         source: a word for the table.
         attributes: per-mount attributes beside those of the options.
 
     Raises:
         FsContextError: EINVAL an option; OSError: EPERM; ENOSYS before Linux 5.2.
     """
-    wanted = parse_options(options)
+    wanted = options if isinstance(options, Options) else parse_options(options)
     with FsContext("tmpfs", source=source) as context:
         return context.set_options(wanted).create().mount(wanted.attributes_set | (attributes or MountAttribute(0)))
 
 
-def tmpfs_copy_up(target: Path | int, options: str | Iterable[str] = "", *, source: str = "tmpfs") -> DetachedMount:
+def tmpfs_copy_up(
+    target: Path | int, options: str | Iterable[str] | Options = "", *, source: str = "tmpfs"
+) -> DetachedMount:
     """Return a tmpfs with a copy of a directory in it, attached nowhere.
 
     Copied are directories, files, links, FIFOs and device nodes, each with owner, mode, times and extended
@@ -57,13 +59,13 @@ def tmpfs_copy_up(target: Path | int, options: str | Iterable[str] = "", *, sour
         OSError: ENOTDIR; ENOENT; ENOSPC it does not fit the size; EPERM device nodes in a user namespace.
         FsContextError: as mount_tmpfs.
     """
-    words = parse_options(options)
+    words = options if isinstance(options, Options) else parse_options(options)
     keys = {word.partition("=")[0] for word in words.data_words}
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=target) if isinstance(target, int) else (
         os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     )  # fmt: skip
     try:
-        made = mount_tmpfs(options, source=source)
+        made = mount_tmpfs(words, source=source)
         try:
             root = made.open(".", os.O_RDONLY | os.O_DIRECTORY)
             try:

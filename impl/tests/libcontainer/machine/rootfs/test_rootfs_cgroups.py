@@ -1,0 +1,94 @@
+"""Mounts of cgroups: version 2 and the tree of version 1, in a cgroup namespace and without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from kernelproof.impl import cgroups, mount
+from kernelproof.impl.libcontainer.config.records import Mount
+
+pytestmark = pytest.mark.machine
+
+PROC = Mount("/proc", "proc", "proc", ())
+CGROUP = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro"))
+
+
+class Host(NamedTuple):
+    """Facts of the host."""
+
+    hierarchies: tuple[cgroups.Hierarchy, ...]
+    is_rootless: bool = False
+
+
+def read_mountinfo() -> str:
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return file.read()
+
+
+def table_of(text: object) -> mount.MountTable:
+    assert isinstance(text, str), text
+    return mount.MountTable(mount.parse_mountinfo(text).mounts)
+
+
+@pytest.fixture
+def old(hierarchy: Callable[..., Path]) -> tuple[cgroups.Hierarchy, ...]:
+    """Hierarchies of version 1: one of two controllers, one of one, and one with a name only."""
+    hierarchy("v1", "cpu", "cpuacct")
+    hierarchy("v1", "freezer")
+    hierarchy("v1", "name=own")
+    return tuple(each for each in cgroups.read_layout().hierarchies if each.version == 1)
+
+
+@pytest.fixture
+def new(hierarchy: Callable[..., Path]) -> cgroups.Hierarchy:
+    """The hierarchy of version 2."""
+    hierarchy("v2")
+    found = cgroups.read_layout().unified
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kinds", [("mount", "cgroup"), ("mount",)], ids=["namespace", "bound"])
+def test_version_2(container: Any, new: cgroups.Hierarchy, kinds: tuple[str, ...]) -> None:
+    """The unified hierarchy is there, read-only, and no other container can be reached through it."""
+
+    def look() -> list[object]:
+        return [read_mountinfo(), os.path.exists("/sys/fs/cgroup/cgroup.procs"), os.access("/sys/fs/cgroup", os.W_OK)]
+
+    seen: Any = container.run(container.config([PROC, CGROUP], kinds=kinds), look, host=Host((new,)))
+    assert isinstance(seen, list), seen
+    found = table_of(seen[0]).find("/sys/fs/cgroup")
+    assert (found.fstype, found.opts) == ("cgroup2", "ro,nosuid,nodev,noexec,relatime")
+    assert seen[1:] == [True, False]
+
+
+@pytest.mark.parametrize("kinds", [("mount", "cgroup"), ("mount",)], ids=["namespace", "bound"])
+@pytest.mark.parametrize("word", ["ro", "rw"])
+def test_version_1(container: Any, old: tuple[cgroups.Hierarchy, ...], kinds: tuple[str, ...], word: str) -> None:
+    """Each hierarchy is in a directory, its controllers are links to it; all is read-only unless asked otherwise."""
+    wanted = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", word))
+
+    def look() -> list[object]:
+        names = os.listdir("/sys/fs/cgroup")
+        links = {
+            name: os.readlink(f"/sys/fs/cgroup/{name}") for name in names if os.path.islink(f"/sys/fs/cgroup/{name}")
+        }
+        full = [name for name in names if os.path.exists(f"/sys/fs/cgroup/{name}/cgroup.procs")]
+        return [read_mountinfo(), sorted(names), links, sorted(full)]
+
+    seen: Any = container.run(container.config([PROC, wanted], kinds=kinds), look, host=Host(old))
+    assert isinstance(seen, list), seen
+    directories = {each.name or ",".join(each.controllers) for each in old}
+    links = {name: ",".join(each.controllers) for each in old for name in each.controllers if len(each.controllers) > 1}
+    assert seen[1] == sorted(directories | set(links))
+    assert seen[2] == links
+    assert seen[3] == sorted(directories | set(links))
+    table = table_of(seen[0])
+    for path in ("/sys/fs/cgroup", *(f"/sys/fs/cgroup/{name}" for name in directories)):
+        assert table.find(path).opts == f"{word},nosuid,nodev,noexec,relatime"
+        assert table.find(path).fstype == ("tmpfs" if path == "/sys/fs/cgroup" else "cgroup")
