@@ -358,11 +358,10 @@ def test_what_covers_the_procfs_that_everybody_sees_is_noticed(container: Any, k
     assert (refused.operation, refused.kind, refused.errno) == ("WriteSysctl", "UnsafePathError", errno.EXDEV)
 
 
-def test_directory_that_is_carried_out_takes_nothing_with_it(container: Any) -> None:
+def test_directory_that_is_carried_out_takes_nothing_with_it(container: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the host moves a directory out of the root while it is mounted on, the start fails and nothing is left."""
     (container.image / "a/b").mkdir(parents=True)
     moved = container.image.parent / "moved"
-    original = mounting.mount_tmpfs
     held: list[int] = []
 
     def hold(operation: Operation) -> None:
@@ -371,12 +370,9 @@ def test_directory_that_is_carried_out_takes_nothing_with_it(container: Any) -> 
 
     def move_it_first(*values: Any, **named: Any) -> Any:
         os.rename("a", "moved", src_dir_fd=held[0], dst_dir_fd=held[1])
-        return original(*values, **named)
+        return mount.mount_tmpfs(*values, **named)
 
-    mounting.mount_tmpfs = move_it_first
-    try:
-        refused = container.run(container.config([PROC, Mount("/a/b", "tmpfs", "x")]), before=hold)
-    finally:
-        mounting.mount_tmpfs = original
+    monkeypatch.setattr(mounting, "mount_tmpfs", move_it_first)
+    refused = container.run(container.config([PROC, Mount("/a/b", "tmpfs", "x")]), before=hold)
     assert (refused.operation, refused.kind, refused.errno) == ("MountTmpfs", "UnsafePathError", errno.EXDEV)
     assert os.listdir(moved / "b") == []
