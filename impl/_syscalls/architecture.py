@@ -64,6 +64,8 @@ _NUMBERS = {
 }
 
 SIXTY_FOUR_BITS = sys.maxsize > 2**32
+# Read once: personality(2) changes what uname(2) says, and not what calls this process makes.
+_MACHINE = os.uname().machine if hasattr(os, "uname") else ""
 
 
 class UnsupportedPlatformError(NotImplementedError):
@@ -83,7 +85,7 @@ def system_call_number(name: str, machine: str | None = None, *, sixty_four_bits
         UnsupportedPlatformError: the machine is unknown, or the process has 32-bit pointers.
         LookupError: the table has no such call.
     """
-    machine = os.uname().machine if machine is None else machine
+    machine = _MACHINE if machine is None else machine
     column = _COLUMNS.get(machine)
     if column is None or not sixty_four_bits:
         bits = 64 if sixty_four_bits else 32

@@ -29,6 +29,7 @@ from kernelproof.impl.libcontainer.process.program import (
 from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
 from kernelproof.impl.libcontainer.rootfs.console import OpenTerminal
 from kernelproof.impl.libcontainer.rootfs.entering import EnterChroot
+from kernelproof.impl.libcontainer.security.planning import Container, plan_security
 
 _OUTER = ("user", "pid", "time")
 
@@ -132,6 +133,9 @@ def plan_exec(
     cgroup: str = "",
     console_socket: str = "",
     streams: bool = False,
+    identifier: str = "",
+    bundle: str = "",
+    preserved: int = 0,
 ) -> tuple[Operation, ...]:
     """The operations that start a process in a container.
 
@@ -144,11 +148,14 @@ def plan_exec(
         cgroup: name of the cgroup that is entered; empty for none.
         console_socket: gets the terminal's master.
         streams: whether standard streams come with the request.
+        identifier, bundle: the container's, for its keyring and its seccomp agent.
+        preserved: how many descriptors, from 3 on, the program gets.
     """
     outer = tuple(kind for kind in kinds if kind in _OUTER)
     inner = tuple(kind for kind in kinds if kind not in outer)
-    security = plan_process_security(config, process, host)
+    security = plan_process_security(config, process, host, identifier, bundle, preserved)
     return (
+        *(operation for operation in security if operation.stage == "host"),
         OpenContainer(target.inode, kinds, target.pid, target.start_time),
         *((OpenCgroup(cgroup),) if cgroup else ()),
         MakeProcessByScout(outer, None, (), "") if outer else MakeProcess(()),
@@ -156,6 +163,7 @@ def plan_exec(
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
         MakeUndumpable(),
+        *(operation for operation in security if operation.stage == "init"),
         *((BecomeRoot(False),) if "user" in kinds else ()),
         *((JoinNamespaces(inner),) if inner else ()),
         *((EnterChroot(),) if "mount" not in kinds else ()),
@@ -178,6 +186,12 @@ def _terminal(process: Process) -> tuple[Operation, ...]:
     return (OpenTerminal(process.user.uid, size.height if size else 0, size.width if size else 0), UseTerminal())
 
 
-def plan_process_security(config: Config, process: Process, host: Host) -> tuple[Operation, ...]:
-    """What a process of the container may do, as for the first one."""
-    return ()
+def plan_process_security(
+    config: Config, process: Process, host: Host, identifier: str = "", bundle: str = "", preserved: int = 0
+) -> tuple[Operation, ...]:
+    """What a process of the container may do, as for the first one.
+
+    The execution domain and the memory policy are its own, and who shares the container's filter shares its agent.
+    """
+    container = Container(identifier, bundle, preserved=preserved, is_exec=True)
+    return plan_security(config.replace(process=process), host, container)

@@ -33,6 +33,7 @@ from kernelproof.impl.libcontainer.process.program import (
 from kernelproof.impl.libcontainer.process.rendezvous import AwaitStart, OpenRendezvous
 from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
 from kernelproof.impl.libcontainer.rootfs.planning import plan_rootfs
+from kernelproof.impl.libcontainer.security.planning import Container, plan_security
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -228,7 +229,10 @@ def plan_rooms(config: Config, host: Host, request: Request) -> tuple[Operation,
     """What the root filesystem, the network and security ask for, each in its order."""
     if request.no_pivot:
         config = config.replace(no_pivot_root=True)
-    return plan_rootfs(config, host, request.bundle)
+    container = Container(
+        request.id, request.bundle, new_keyring=not request.no_new_keyring, preserved=request.preserved
+    )
+    return (*plan_rootfs(config, host, request.bundle), *plan_security(config, host, container))
 
 
 def describe(operations: tuple[Operation, ...]) -> list[str]:

@@ -104,6 +104,9 @@ def execute(
             cgroup=cgroup,
             console_socket=console_socket,
             streams=streams,
+            identifier=identifier,
+            bundle=state.bundle,
+            preserved=preserved,
         )
         site = Site()
         site.found["preserved"] = preserved
