@@ -89,9 +89,10 @@ class Cgroup:
                 made and enabled is undone.
         """
         found = choose_hierarchies(read_layout() if layout is None else layout)
-        with ExitStack() as undo:
+        with ExitStack() as opened, ExitStack() as undo:
             places = [
-                make_place(hierarchy, name, controllers, undo) for hierarchy in wanted_hierarchies(found, controllers)
+                make_place(hierarchy, name, controllers, undo, opened)
+                for hierarchy in wanted_hierarchies(found, controllers)
             ]
             undo.pop_all()
         return cls(places)

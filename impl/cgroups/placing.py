@@ -85,20 +85,25 @@ def open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: boo
     return places
 
 
-def make_place(hierarchy: Hierarchy, name: Path, controllers: Iterable[str] | None, undo: ExitStack) -> Place:
-    """Make a cgroup and those above it in one hierarchy; `undo` takes back what was made and enabled."""
+def make_place(
+    hierarchy: Hierarchy, name: Path, controllers: Iterable[str] | None, undo: ExitStack, opened: ExitStack
+) -> Place:
+    """Make a cgroup and those above it in one hierarchy.
+
+    `undo` takes back what was made and enabled; `opened` closes what is open for that, needed or not.
+    """
     parts = split_name(name)
     directory = Directory.open(hierarchy)
     for depth, part in enumerate(parts):
         with directory:
             if hierarchy.version == 2:
-                _enable(directory, controllers, undo)
-            directory = _make_child(directory, part, parts[:depth], hierarchy, undo)
+                _enable(directory, controllers, undo, opened)
+            directory = _make_child(directory, part, parts[:depth], hierarchy, undo, opened)
     undo.callback(directory.close)
     return Place(hierarchy, directory, "/" + "/".join(parts))
 
 
-def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack) -> None:
+def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack, opened: ExitStack) -> None:
     wanted = tuple(controllers) if controllers is not None else directory.controllers()
     try:
         new = enabling.enable(directory, wanted)
@@ -108,12 +113,12 @@ def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitS
         raise
     if new:
         again = directory.duplicate()
-        undo.callback(again.close)
+        opened.callback(again.close)
         undo.callback(enabling.disable, again, new)
 
 
 def _make_child(
-    directory: Directory, part: str, above: tuple[str, ...], hierarchy: Hierarchy, undo: ExitStack
+    directory: Directory, part: str, above: tuple[str, ...], hierarchy: Hierarchy, undo: ExitStack, opened: ExitStack
 ) -> Directory:
     try:
         child = directory.make(part)
@@ -121,7 +126,7 @@ def _make_child(
         child = directory.child(part)
     else:
         again = directory.duplicate()
-        undo.callback(again.close)
+        opened.callback(again.close)
         undo.callback(ending.remove, again, part, 0.0)
     if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
         for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
