@@ -56,24 +56,36 @@ class Files:
         self._root = root
 
     def user(self, name: str) -> User | None:
+        """Return the user of a name: the first line of passwd that has it, or None.
+
+        Raises:
+            ParseError: that line can't be used.
+            OSError: the file can't be read; one that is missing has no lines.
+        """
         return find_name(PASSWD, self._text(self._passwd), name, os.fspath(self._passwd))
 
     def user_by_uid(self, uid: int) -> User | None:
+        """Return the user of a uid; as `user`."""
         return find_id(PASSWD, self._text(self._passwd), uid, os.fspath(self._passwd))
 
     def users(self) -> tuple[User, ...]:
+        """Return the users of passwd, in the order of its lines; a line that can't be used is left out."""
         return parse_passwd(self._text(self._passwd)).entries
 
     def group(self, name: str) -> Group | None:
+        """Return the group of a name: the first line of the file that has it, or None; errors as for `user`."""
         return find_name(GROUP, self._text(self._group), name, os.fspath(self._group))
 
     def group_by_gid(self, gid: int) -> Group | None:
+        """Return the group of a gid; as `group`."""
         return find_id(GROUP, self._text(self._group), gid, os.fspath(self._group))
 
     def groups(self) -> tuple[Group, ...]:
+        """Return the groups, in the order of the file's lines; a line that can't be used is left out."""
         return parse_group(self._text(self._group)).entries
 
     def groups_of(self, user: str) -> tuple[int, ...]:
+        """Return the gids of the groups that list a user, in the order of lines, without the user's primary one."""
         listing = groups_listing(self._text(self._group), user, os.fspath(self._group))
         return tuple(dict.fromkeys(group.gid for group in listing))
 
@@ -116,28 +128,40 @@ class Records:
         self._made = (_ROOT, _NOBODY) if synthesize else ()
 
     def user(self, name: str) -> User | None:
+        """Return the user of a name, or None.
+
+        Raises:
+            RecordError: the record of that name can't be used.
+            OSError: the source can't be asked.
+        """
         record = self._source.user(name)
         return record.user if record else next((user for user, _ in self._made if user.name == name), None)
 
     def user_by_uid(self, uid: int) -> User | None:
+        """Return the user of a uid; as `user`."""
         record = self._source.user_by_uid(check_id(uid, "uid"))
         return record.user if record else next((user for user, _ in self._made if user.uid == uid), None)
 
     def users(self) -> tuple[User, ...]:
+        """Return the users of the source, without those that are made up; errors as for `user`."""
         return tuple(record.user for record in self._source.users())
 
     def group(self, name: str) -> Group | None:
+        """Return the group of a name, or None; errors as for `user`."""
         record = self._source.group(name)
         return record.group if record else next((group for _, group in self._made if group.name == name), None)
 
     def group_by_gid(self, gid: int) -> Group | None:
+        """Return the group of a gid; as `group`."""
         record = self._source.group_by_gid(check_id(gid, "gid"))
         return record.group if record else next((group for _, group in self._made if group.gid == gid), None)
 
     def groups(self) -> tuple[Group, ...]:
+        """Return the groups of the source, without those that are made up; errors as for `user`."""
         return tuple(record.group for record in self._source.groups())
 
     def groups_of(self, user: str) -> tuple[int, ...]:
+        """Return the gids of the groups that list a user, that its record lists, or that a membership says."""
         record = self._source.user(user)
         listed = [group.group.gid for group in self._source.groups() if user in group.group.members]
         names = [name for member, name in self._source.memberships() if member == user]
@@ -201,26 +225,37 @@ class Nss:
         return Group(found[0], found[1], found[2], found[3])
 
     def user(self, name: str) -> User | None:
+        """Return the user of a name, or None.
+
+        Raises:
+            UserDatabaseError: NSS belongs to another root or mount namespace.
+        """
         return self._user("getpwnam", name)
 
     def user_by_uid(self, uid: int) -> User | None:
+        """Return the user of a uid; as `user`."""
         return self._user("getpwuid", check_id(uid, "uid"))
 
     def users(self) -> tuple[User, ...]:
+        """Return the users that NSS lists; there may be more that it only finds by name. Errors as for `user`."""
         self._check()
         return tuple(User(*each) for each in self._pwd.getpwall())
 
     def group(self, name: str) -> Group | None:
+        """Return the group of a name, or None; errors as for `user`."""
         return self._group("getgrnam", name)
 
     def group_by_gid(self, gid: int) -> Group | None:
+        """Return the group of a gid; as `group`."""
         return self._group("getgrgid", check_id(gid, "gid"))
 
     def groups(self) -> tuple[Group, ...]:
+        """Return the groups that NSS lists; as `users`."""
         self._check()
         return tuple(Group(each[0], each[1], each[2], each[3]) for each in self._grp.getgrall())
 
     def groups_of(self, user: str) -> tuple[int, ...]:
+        """Return the gids of the listed groups that have a user as member, without the user's primary one."""
         return tuple(dict.fromkeys(group.gid for group in self.groups() if user in group.members))
 
 
