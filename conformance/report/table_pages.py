@@ -117,21 +117,28 @@ def _matrix_cell(counts: Counter[State], address: str) -> Markup:
     total = sum(counts[state] for state in JUDGED)
     if not total:
         return element("td", element("span", "not run", class_="none"))
-    alarms = [
-        element("span", state.glyph, counts[state], class_=f"tag s-{state.value}", title=state.words)
-        for state in (State.FAIL, State.BROKEN, State.DEVIATION)
-        if counts[state]
-    ]
-    spoken = ", ".join(f"{counts[state]} {state.words}" for state in JUDGED if counts[state])
+    tags = [_format_tag(state, counts[state]) for state in (State.FAIL, State.BROKEN, State.DEVIATION) if counts[state]]
+    unseen = counts[State.NOT_APPLICABLE]
+    if unseen:  # told to who listens; the bar shows it to who looks
+        tags.append(element("span", f", {unseen} {State.NOT_APPLICABLE.words}", class_="unseen"))
+    passed = (
+        element("b", counts[State.PASS]),
+        element("small", f"/{total}"),
+        element("span", " pass", class_="unseen"),
+    )
     link = element(
         "a",
-        element("span", *alarms, class_="tags"),
-        element("span", element("b", counts[State.PASS]), element("small", f"/{total}"), class_="passed"),
+        element("span", *passed, class_="passed"),
         _format_bar(counts, total),
+        element("span", *tags, class_="tags") if tags else None,
         href=address,
-        aria_label=f"{spoken}, of {total}",
     )
     return element("td", link, class_="alarm" if any(counts[state] for state in ALARMS) else None)
+
+
+def _format_tag(state: State, number: int) -> Markup:
+    glyph = element("span", state.glyph, aria_hidden="true")
+    return element("span", glyph, number, element("span", f" {state.words}", class_="unseen"), class_=f"tag s-{state}")
 
 
 def _format_bar(counts: Counter[State], total: int) -> Markup:

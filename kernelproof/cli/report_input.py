@@ -16,8 +16,8 @@ from kernelproof.conformance.report.reading import ResultsError
 from kernelproof.conformance.report.statements import KnownDeviation, Statement, SuiteTest
 from kernelproof.conformance.report.suite_sources import read_tests
 from kernelproof.vm.errors import VmError
-from kernelproof.vm.project_copy import find_root
 
+_MARKS = ("pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", ".git")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")  # a page is called by it
 
 
@@ -39,13 +39,21 @@ class SuiteRead(NamedTuple):
     tests: dict[str, tuple[SuiteTest, ...]]
 
 
+def find_project(folder: Path) -> Path:
+    """The project that a folder lies in, as pytest would find it; else the folder above it."""
+    for place in (folder, *folder.parents):
+        if any((place / name).exists() for name in _MARKS):
+            return place
+    return folder.parent
+
+
 def find_suite(named: Path | None) -> Path:
     """The folder of the catalogue: the one that is named, else this project's, else the one that is installed.
 
     Raises:
         VmError: none has a `*.toml`.
     """
-    root = find_root(Path.cwd())
+    root = find_project(Path.cwd())
     own = Path(__file__).parent.parent / "conformance" / "behaviours"
     places = [named] if named else [root / "behaviours", root / "conformance" / "behaviours", own]
     for place in places:
@@ -64,8 +72,8 @@ def read_suite(named: Path | None) -> SuiteRead:
     folder = find_suite(named)
     try:
         catalogue = read_catalogue([folder])
-        root = find_root(folder.absolute())
-        tests = read_tests(folder.absolute().parent, root)
+        root = find_project(folder.resolve().parent)
+        tests = read_tests(folder.resolve().parent, root)
     except CatalogueError as error:
         problem = f"{error.problems[0]} ({len(error.problems)} problems)"
         raise VmError("read catalogue", str(folder), problem, "correct it there") from error
@@ -137,7 +145,7 @@ def make_statements(suite: SuiteRead, kernels: Iterable[str]) -> list[Statement]
 
 
 def _make_deviation(suite: SuiteRead, one: Deviation, names: Sequence[str]) -> KnownDeviation:
-    path = one.witness.absolute()
+    path = one.witness.resolve()
     witness = path.relative_to(suite.root) if path.is_relative_to(suite.root) else path
     on = tuple(name for name in names if _holds(one.kernels, name))
     return KnownDeviation(one.kernels.text, on, one.seen, one.reason, str(witness), one.source)
