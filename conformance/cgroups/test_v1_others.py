@@ -89,20 +89,21 @@ def test_two_rates(make_v1: MakeV1) -> None:
     set_limits_v1(group, limit(read_bytes=MIB, read_operations=16))
     large = seconds_to_read(group, 3 * MIB, MIB)
     small = seconds_to_read(group, 48 * 4096, 4096)
-    assert 1.9 <= large <= 4.5
-    assert 1.9 <= small <= 4.5
+    assert 1.9 <= large <= 6.0
+    assert 1.9 <= small <= 6.0
 
 
 @behaviour("cgroup-v1.blkio.reset-stats", subject="impl")
-def test_figures_are_forgotten(make_v1: MakeV1) -> None:
+def test_figures_are_forgotten(make_v1: MakeV1, seen: Seen) -> None:
     """A number that is written makes them 0; the package reads them before."""
     group = make_v1("group", "blkio")
+    set_limits_v1(group, limit(read_bytes=1 << 30))  # without a rule some kernels count nothing
     seconds_to_read(group, MIB)
     (before,) = (entry for entry in io.read_v1(group.read_or_none) or () if entry[:2] == numbers())
     group.write("blkio.reset_stats", "1")
-    lines = [line.split() for line in text(group, "blkio.throttle.io_service_bytes").splitlines()]
+    lines = text(group, "blkio.throttle.io_service_bytes").splitlines()
     assert before.read_bytes == MIB
-    assert {words[-1] for words in lines} == {"0"}
+    assert seen(sum(int(line.split()[-1]) for line in lines if " Read " in line)) == 0
 
 
 @behaviour("cgroup-v1.net-cls.default-zero", subject="impl")

@@ -8,7 +8,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from kernelproof import behaviour
+from kernelproof.impl.cgroups.threads import domain_of, make_threaded
 
 if TYPE_CHECKING:
     from kernelproof.conformance.cgroups.conftest import Make
@@ -34,7 +37,9 @@ def test_a_new_cgroup_is_a_domain(unified: Path, make: Make) -> None:
 @behaviour("cgroup-v2.threads.parent-becomes-threaded-domain", subject="impl")
 def test_the_parent_becomes_the_root_of_threads(unified: Path, make: Make) -> None:
     """A threaded child makes its parent a threaded domain."""
-    make("parent/child").write("cgroup.type", "threaded")
+    child, parent = make("parent/child"), make("parent")
+    make_threaded(child, parent)
+    assert domain_of((child, parent)) is parent
     assert types(unified, "parent", "parent/child") == ["domain threaded", "threaded"]
 
 
@@ -92,7 +97,11 @@ def test_below_an_invalid_domain(make: Make, seen: Seen) -> None:
 def test_a_populated_sibling_is_in_the_way(make: Make, bystander: Bystander, seen: Seen) -> None:
     """While a domain beside it has a process, a cgroup does not become threaded."""
     make("parent/busy").write("cgroup.procs", str(bystander()))
-    assert seen.errno_of(make("parent/child").write, "cgroup.type", "threaded") == NOT_SUPPORTED
+    child, parent = make("parent/child"), make("parent")
+    assert seen.errno_of(child.write, "cgroup.type", "threaded") == NOT_SUPPORTED
+    with pytest.raises(OSError, match="not supported") as refused:
+        make_threaded(child, parent)
+    assert any("is a domain with processes" in note for note in refused.value.__notes__)
 
 
 @behaviour("cgroup-v2.threads.domain-controller-refused", subject="impl")
@@ -100,7 +109,11 @@ def test_a_domain_controller_is_in_the_way(top: Directory, make: Make, seen: See
     """While the parent gives memory on, a cgroup does not become threaded."""
     top.write("cgroup.subtree_control", "+memory")
     make("parent").write("cgroup.subtree_control", "+memory")
-    assert seen.errno_of(make("parent/child").write, "cgroup.type", "threaded") == NOT_SUPPORTED
+    child, parent = make("parent/child"), make("parent")
+    assert seen.errno_of(child.write, "cgroup.type", "threaded") == NOT_SUPPORTED
+    with pytest.raises(OSError, match="not supported") as refused:
+        make_threaded(child, parent)
+    assert any("gives memory" in note for note in refused.value.__notes__)
 
 
 @behaviour("cgroup-v2.threads.procs-read-eopnotsupp", subject="impl")

@@ -10,9 +10,9 @@ with tempfile.TemporaryDirectory() as root:
     if libc.mount(b"cgroup", root.encode(), b"cgroup", 0, b"cpuset"):
         raise OSError(ctypes.get_errno(), "mount")
     try:
-        os.mkdir(f"{root}/{'n' * 256}")
+        os.mkdir(f"{root}/{'w' * 256}")
         print("no error")
-        os.rmdir(f"{root}/{'n' * 256}")
+        os.rmdir(f"{root}/{'w' * 256}")
     except OSError as error:
         print(errno.errorcode[error.errno])
     finally:

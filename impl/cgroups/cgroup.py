@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from kernelproof.impl.cgroups import applying, birth, enabling, ending, entering, freezing, stats
+from kernelproof.impl.cgroups import applying, birth, enabling, ending, entering, freezing, stats, threads
 from kernelproof.impl.cgroups.applying import Applied as Applied
 from kernelproof.impl.cgroups.birth import Born
 from kernelproof.impl.cgroups.controllers import hugetlb
@@ -208,6 +208,11 @@ class Cgroup:
         if self.version != 2:
             raise NoControllerError(f"the cgroup {self.name} is of version 1: clone3(2) takes one of version 2 only")
         return self.directory.fileno()
+
+    def make_threaded(self) -> None:
+        """Make it threaded, on version 2; see `threads.make_threaded`."""
+        with open_chain(self._places[0]) as (own, parent, *_):
+            threads.make_threaded(own, parent)
 
     def add_thread(self, tid: int) -> None:
         """Move one thread into it: version 1, or a threaded cgroup in the same threaded domain.

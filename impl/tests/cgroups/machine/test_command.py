@@ -7,18 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernelproof.impl._syscalls.inotify import Event, inotify_add_watch, inotify_init1
 from kernelproof.impl.cgroups import Cgroup
 
 pytestmark = pytest.mark.machine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def run() -> Run:
 
     def run_one(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "kernelproof.impl.cgroups", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tempfile.gettempdir())
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
     return run_one
 
@@ -95,18 +96,18 @@ def test_errors_are_told(top: Path, sleeper: subprocess.Popen[bytes], run: Run) 
 def test_events_until_interrupted(top: Path, sleeper: subprocess.Popen[bytes]) -> None:
     """Events come as they happen; Ctrl-C ends quietly with status 130."""
     command = [sys.executable, "-m", "kernelproof.impl.cgroups", "events", "/web/worker", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    watch = inotify_init1()
+    inotify_add_watch(watch, top / "web/worker/cgroup.events", Event.ACCESS)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        while not any(os.readlink(f"/proc/{process.pid}/fd/{fd}").endswith("cgroup.events") for fd in fds(process.pid)):
-            os.sched_yield()
+        os.read(watch, 4096)  # it has read the file: what changes now is an event
+        os.close(watch)
         (top / "web/worker/cgroup.freeze").write_text("1")
         assert json.loads(process.stdout.readline())["name"] == "frozen"
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == ""
         assert process.wait() == 130
     (top / "web/worker/cgroup.freeze").write_text("0")
-
-
-def fds(pid: int) -> list[str]:
-    return os.listdir(f"/proc/{pid}/fd")

@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +113,10 @@ def test_a_killed_freezer_leaves_nothing_frozen(top: Path) -> None:
     ):
         box.add(sleeper.pid)
         done = subprocess.run(
-            [sys.executable, "-c", _FREEZER], capture_output=True, check=False, cwd=tempfile.gettempdir()
+            [sys.executable, "-c", _FREEZER],
+            capture_output=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"frozen\n")
         assert becomes(top / "box/cgroup.events", "frozen 0")

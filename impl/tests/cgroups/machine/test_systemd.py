@@ -158,7 +158,8 @@ def test_the_users_own_manager(
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/0")
     with pytest.raises(NoControllerError, match="/run/user/0/bus"):
         Manager.open(user=True)
-    Path("/etc/pam.d/systemd-user").write_text(PAM)
+    for name in ("systemd-user", "other"):
+        Path("/etc/pam.d", name).write_text(PAM)
     subprocess.run(["systemctl", "start", "user@0.service"], check=True)
     with Manager.open(user=True) as own:
         unit = own.start_scope("tried.scope", [sleeper.pid], limits=Limits(pids_max=20))
