@@ -19,6 +19,8 @@ def parse(command: Command, words: list[str]) -> Given:
         UsageError: they are not what it takes.
     """
     given = _split(command, words, command.in_order)
+    if command.in_order and given.operands[1:2] == ["--"]:
+        del given.operands[1]
     _count(command, given.operands)
     return given
 
@@ -48,8 +50,7 @@ def _split(command: Command, words: list[str], in_order: bool) -> Given:
             continue
         given.operands.append(word)
         if in_order:
-            rest = words[position:]
-            given.operands += rest[1:] if rest[:1] == ["--"] else rest
+            given.operands += words[position:]
             break
     return given
 

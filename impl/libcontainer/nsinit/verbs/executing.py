@@ -23,7 +23,7 @@ def run(context: Context, given: Given) -> int:
     identifier, *args = given.operands
     detached = given.flag("detach")
     root = root_of(context)
-    check_words(given, args)
+    sub_cgroup = check_words(given, args)
     if given.has("process"):
         process = load_process(given.text("process"))
     else:
@@ -36,7 +36,7 @@ def run(context: Context, given: Given) -> int:
         process,
         console_socket=os.path.abspath(given.text("console-socket")) if given.text("console-socket") else "",
         pid_file=given.text("pid-file"),
-        sub_cgroup=parse_cgroup(given.text("cgroup")),
+        sub_cgroup=sub_cgroup,
         ignore_paused=given.flag("ignore-paused"),
         preserved=given.number("preserve-fds"),
     )
@@ -46,8 +46,8 @@ def run(context: Context, given: Given) -> int:
     return attend(started, given) or 0
 
 
-def check_words(given: Given, args: list[str]) -> None:
-    """Refuses a command line that names no program, or two.
+def check_words(given: Given, args: list[str]) -> str:
+    """Refuses what can't be meant, before any container is looked at; returns the name below its cgroup.
 
     Raises:
         UsageError: see the text.
@@ -58,6 +58,8 @@ def check_words(given: Given, args: list[str]) -> None:
         raise UsageError("COMMAND is missing")
     if given.number("preserve-fds") < 0:
         raise UsageError("--preserve-fds: at least 0")
+    plan_process(Process("/"), given, tuple(args))
+    return parse_cgroup(given.text("cgroup"))
 
 
 def plan_process(own: Process, given: Given, args: tuple[str, ...]) -> Process:
