@@ -11,7 +11,7 @@ Each acts on the mount namespace of the calling thread, and on the root of all i
 from __future__ import annotations
 
 import os
-from errno import EINVAL
+from errno import EINVAL, EPERM
 
 from kernelproof.impl._syscalls.mount import MountFlag, UnmountFlag, mount, pivot_root, umount2
 from kernelproof.impl.mount.errors import OptionError
@@ -21,11 +21,12 @@ from kernelproof.impl.mount.table import MountTable, Path
 MANNERS = ("dot", "put_old", "move")
 
 
-def change_root(new_root: Path, manner: str = "auto", *, keep_old: str | None = None) -> str:
+def change_root(new_root: Path | int, manner: str = "auto", *, keep_old: str | None = None) -> str:
     """Make a mount the root of the caller's mount namespace, and enter it.
 
     Args:
-        new_root: a mount point; with manner "dot" and "put_old" its parent must not be shared.
+        new_root: a mount point, or with manner "dot" and "move" a descriptor of a mount's root; with "dot" and
+            "put_old" its parent must not be shared.
         manner: one of MANNERS, or "auto": "put_old" if the old root is kept, "move" on the initial ramfs, else "dot".
         keep_old: name below the new root where the old one stays mounted; only with "put_old".
 
@@ -46,10 +47,12 @@ def change_root(new_root: Path, manner: str = "auto", *, keep_old: str | None = 
         raise OptionError(f"the old root can be kept with manner 'put_old' only, not with {chosen!r}")
     if chosen == "dot":
         pivot_in_place(new_root)
-    elif chosen == "put_old":
-        pivot_to_directory(new_root, keep_old)
-    else:
+    elif chosen == "move":
         move_root(new_root)
+    elif isinstance(new_root, int):
+        raise OptionError("manner 'put_old' takes the new root by its path")
+    else:
+        pivot_to_directory(new_root, keep_old)
     return chosen
 
 
@@ -69,7 +72,7 @@ def is_initial_ramfs() -> bool:
     return root.parent_id == root.id
 
 
-def pivot_in_place(new_root: Path) -> None:
+def pivot_in_place(new_root: Path | int) -> None:
     """pivot_root(".", "."), and the old root detached.
 
     Raises:
@@ -115,33 +118,44 @@ def pivot_to_directory(new_root: Path, keep_old: str | None) -> None:
             os.rmdir(inside)
 
 
-def move_root(new_root: Path) -> None:
+def move_root(new_root: Path | int) -> None:
     """Move a mount onto "/" and enter it by chroot(2).
 
     What is mounted elsewhere in the old root stays there, out of sight; procfs and sysfs are detached first, as a
-    process in a user namespace could mount fresh ones else.
+    process in a user namespace could mount fresh ones else. Where they are locked, a tmpfs hides them.
 
     Raises:
         OSError: EINVAL new_root is no mount point, or on a shared mount.
     """
+    path = os.readlink(f"/proc/thread-self/fd/{new_root}") if isinstance(new_root, int) else os.path.realpath(new_root)
+    inside = os.path.join(path, "")
     for each in reversed(MountTable.read().by_fstype("proc", "sysfs")):
-        inside = os.path.join(os.path.realpath(new_root), "")
         if not (each.mount_point + "/").startswith(inside):
-            mount(None, each.mount_point, None, MountFlag.SLAVE | MountFlag.REC)
-            umount2(each.mount_point, UnmountFlag.DETACH)
+            _take_away(each.mount_point)
     os.chdir(new_root)
     mount(".", "/", None, MountFlag.MOVE)
     os.chroot(".")
     os.chdir("/")
 
 
-def _pivot(new_root: Path, put_old: Path, shown: Path) -> None:
+def _take_away(mount_point: str) -> None:
+    mount(None, mount_point, None, MountFlag.SLAVE | MountFlag.REC)
+    try:
+        umount2(mount_point, UnmountFlag.DETACH)
+    except OSError as error:
+        # Locked: it came from the mount namespace of another user namespace.
+        if error.errno not in (EINVAL, EPERM):
+            raise
+        mount("tmpfs", mount_point, "tmpfs")
+
+
+def _pivot(new_root: Path, put_old: Path, shown: Path | int) -> None:
     try:
         pivot_root(new_root, put_old)
     except OSError as error:
         if error.errno == EINVAL:
             error.add_note(
-                f"{os.fspath(shown)!r} must be a mount point, neither it nor the mounts that it and the root are on "
+                f"{shown!r} must be a mount point, neither it nor the mounts that it and the root are on "
                 f"may be shared, and the root must not be the initial ramfs"
             )
         raise

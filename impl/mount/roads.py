@@ -225,12 +225,34 @@ def _mount_inside(root: Root, place: int, source: Path | int | None, fstype: str
         made.attach(place)
         if late:
             finish_by_remount(made, wanted)
-        try:
-            ensure_in_root(root.fd, made.fd)
-        except BaseException:
-            detach(made.fd)
-            raise
+        _stay_in_root(root.fd, made)
         return _road(made, wanted, late)
+
+
+def attach_in_root(root: Root | int, place: int, made: DetachedMount) -> None:
+    """Attach a mount to an open directory or file inside a root; one that is carried out with it is taken off.
+
+    Args:
+        root: a Root, or an open directory.
+        place: a descriptor of where, inside the root.
+        made: the mount.
+
+    Raises:
+        UnsafePathError: EXDEV the place is not inside the root, or not any more.
+        OSError: as DetachedMount.attach.
+    """
+    with borrow_root(root) as inside:
+        ensure_in_root(inside.fd, place)
+        made.attach(place)
+        _stay_in_root(inside.fd, made)
+
+
+def _stay_in_root(root: int, made: DetachedMount) -> None:
+    try:
+        ensure_in_root(root, made.fd)
+    except BaseException:
+        detach(made.fd)
+        raise
 
 
 def _is_file(source: Path | int) -> bool:
