@@ -19,13 +19,15 @@ from kernelproof.impl.libcontainer.nsinit.verbs.bundles import BUNDLE
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kernelproof.impl.libcontainer.nsinit.main import Context
 
 
 def run(context: Context, given: Given) -> int:
     """Prints the configuration, or the differences; 1 if there are differences."""
     path = find_file(given.operands[0] if given.operands else given.text("bundle", "."))
-    config, warnings = load_either(path)
+    config, warnings = load_either(path, given.operands[1:])
     for warning in warnings:
         context.log.warning(f"{path}: {warning}")
     if given.has("compare"):
@@ -48,8 +50,8 @@ def find_file(path: str) -> str:
     return legacy if os.path.exists(legacy) and not os.path.exists(current) else current
 
 
-def load_either(path: str) -> tuple[Config, list[Problem]]:
-    """Reads a configuration of the specification, or of 2014; what is odd in it comes beside it.
+def load_either(path: str, args: Sequence[str] = ()) -> tuple[Config, list[Problem]]:
+    """Reads a configuration of the specification, or of 2014, for a program; what is odd in it comes beside it.
 
     Raises:
         OSError: it can't be read.
@@ -62,11 +64,16 @@ def load_either(path: str) -> tuple[Config, list[Problem]]:
         raise ConfigError(path, [Problem("$", "", str(error))]) from None
     if not is_legacy(value):
         config, warnings = parse_config_with_warnings(data, path, own=True)
+        if args and config.process is not None:
+            config = config.replace(process=config.process.replace(args=tuple(args)))
         return config, list(warnings)
-    config, problems, warnings_of_2014 = convert_legacy(value)
+    config, problems, odd = convert_legacy(value, args)
     if problems:
         raise ConfigError(path, problems)
-    return config, warnings_of_2014
+    if not args:
+        remedy = "Name it behind the path"
+        odd.append(Problem("$", "", "the file names no program, and config.json needs one", remedy))
+    return config, odd
 
 
 COMMAND = Command(
@@ -77,9 +84,11 @@ COMMAND = Command(
         Option("--compare", TEXT, "print instead where another file differs; exit status 1 if it does", "PATH"),
         Option("--format -f", TEXT, "of differences: text or json", "FORMAT", choices=("text", "json")),
     ),
-    ("[PATH]",),
+    ("[PATH]", "[COMMAND...]"),
     run=run,
+    in_order=True,
     details="PATH is a file or a bundle. A container.json of 2014 is told by its keys; of its five generations the "
-    "first is refused, as its capabilities meant the opposite. Keys that only this runtime has are written too.",
-    examples=("nsinit config /srv/web", "nsinit config --to oci container.json > config.json"),
+    "first is refused, as its capabilities meant the opposite. It names no program: COMMAND does. Keys that only "
+    "this runtime has are written too.",
+    examples=("nsinit config /srv/web", "nsinit config --to oci container.json httpd -f > config.json"),
 )
