@@ -417,7 +417,19 @@ def take_back(state: State) -> None:
             undo(value)
 
 
-UNDO: dict[str, Callable[[object], None]] = {}
+def _remove_link(name: object) -> None:
+    from kernelproof.impl.libcontainer.network.ends import remove_link  # netlink: 40 modules that few need
+
+    remove_link(name)
+
+
+def _remove_bridge(name: object) -> None:
+    from kernelproof.impl.libcontainer.network.ends import remove_bridge  # netlink: 40 modules that few need
+
+    remove_bridge(name)
+
+
+UNDO: dict[str, Callable[[object], None]] = {"link": _remove_link, "bridge": _remove_bridge}
 
 
 def _run_poststop(directory: StateDirectory, state: State, tell: Callable[[str], None]) -> None:

@@ -19,12 +19,14 @@ from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.hooks import plan_hooks
 from kernelproof.impl.libcontainer.limiting import SetLimits
 from kernelproof.impl.libcontainer.namespaces import Division
+from kernelproof.impl.libcontainer.network.planning import plan_network
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
 from kernelproof.impl.libcontainer.process.joining import BecomeRoot, JoinNamespaces, MakeNamespaces, OpenNamespaces
 from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
 from kernelproof.impl.libcontainer.process.program import (
     DEFAULT_PATH,
+    Announce,
     BecomeProgram,
     EnterDirectory,
     FindProgram,
@@ -33,6 +35,7 @@ from kernelproof.impl.libcontainer.process.program import (
 from kernelproof.impl.libcontainer.process.rendezvous import AwaitStart, OpenRendezvous
 from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
 from kernelproof.impl.libcontainer.rootfs.planning import plan_rootfs
+from kernelproof.impl.libcontainer.security.descriptors import CloseOnExec
 from kernelproof.impl.libcontainer.security.planning import Container, plan_security
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -144,9 +147,9 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *((SetLimits(config.linux.resources),) if config.linux.resources is not None else ()),
         Recorded(),
         *((AwaitStart(),) if request.waits else ()),
-        *hooked("startContainer"),
         EnterDirectory(process.cwd),
-        *(operation for operation in rooms if operation.stage == "final"),
+        *plan_end(rooms),
+        *hooked("startContainer"),
         BecomeProgram(process.args, process.env),
     )
 
@@ -157,6 +160,13 @@ _HOOK_FIELDS = {
     "createContainer": "create_container",
     "startContainer": "start_container",
 }
+
+
+def plan_end(rooms: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """The operations of the last stage; the program is announced before a filter is loaded that may forbid it."""
+    final = [operation for operation in rooms if operation.stage == "final"]
+    place = next((number for number, one in enumerate(final) if isinstance(one, CloseOnExec)), len(final) - 1)
+    return (*final[: place + 1], Announce(), *final[place + 1 :])
 
 
 def _path_of(process: Process) -> str:
@@ -232,7 +242,11 @@ def plan_rooms(config: Config, host: Host, request: Request) -> tuple[Operation,
     container = Container(
         request.id, request.bundle, new_keyring=not request.no_new_keyring, preserved=request.preserved
     )
-    return (*plan_rootfs(config, host, request.bundle), *plan_security(config, host, container))
+    return (
+        *plan_network(config, host),
+        *plan_rootfs(config, host, request.bundle),
+        *plan_security(config, host, container),
+    )
 
 
 def describe(operations: tuple[Operation, ...]) -> list[str]:
