@@ -16,6 +16,7 @@ from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import FILES
 from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.plan import plan_end
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
 from kernelproof.impl.libcontainer.process.identity import Identity, open_process
 from kernelproof.impl.libcontainer.process.joining import PREFIX, BecomeRoot, JoinNamespaces
@@ -174,7 +175,7 @@ def plan_exec(
         *((SendConsole(console_socket),) if console_socket else ()),
         Told(),
         EnterDirectory(process.cwd),
-        *(operation for operation in security if operation.stage == "final"),
+        *plan_end(security),
         BecomeProgram(process.args, process.env),
     )
 

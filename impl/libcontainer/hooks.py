@@ -46,9 +46,9 @@ class HookError(RuntimeError):
 
 
 class RunHook(Operation):
-    """Runs one hook. `document` is the state without pid, as pairs."""
+    """Runs one hook. `document` is the state without pid, as pairs; subclasses say where, and have the fields."""
 
-    __slots__ = ("document", "hook", "kind")
+    __slots__ = ()
     document: tuple[tuple[str, object], ...]
     hook: Hook
     kind: str
@@ -67,21 +67,21 @@ class RunHook(Operation):
 class RunHostHook(RunHook):
     """Runs a hook in the runtime's namespaces."""
 
-    __slots__ = ()
+    __slots__ = ("document", "hook", "kind")
     stage = "host"
 
 
 class RunInnerHook(RunHook):
     """Runs a createContainer hook: in the container's namespaces, by its path on the host."""
 
-    __slots__ = ()
+    __slots__ = ("document", "hook", "kind")
     stage = "init"
 
 
 class RunFinalHook(RunHook):
     """Runs a startContainer hook: in the container, just before its program."""
 
-    __slots__ = ()
+    __slots__ = ("document", "hook", "kind")
     stage = "final"
 
 

@@ -148,8 +148,31 @@ def read_home(uid: int, passwd: str = "/etc/passwd") -> str:
     return "/"
 
 
+class Announce(Operation):
+    """Says that all is done but the program itself: afterwards a filter may forbid to say anything.
+
+    Signals are as a new process has them from here on, and a working directory that only the process's user may enter
+    is entered.
+    """
+
+    __slots__ = ()
+    stage = "final"
+
+    def describe(self) -> str:
+        return "reset signals, and announce the program"
+
+    def do(self, site: Site) -> None:
+        directory, channel = site.found.get("directory"), site.found["channel"]
+        if isinstance(directory, str):
+            os.chdir(directory)
+            check_directory(directory)
+        reset_signals()
+        assert isinstance(channel, Channel)
+        channel.send(0, "program")
+
+
 class BecomeProgram(Operation):
-    """Executes the program: signals as a new process has them, nothing open but what it is to have."""
+    """Executes the program."""
 
     __slots__ = ("args", "env")
     stage = "final"
@@ -160,18 +183,11 @@ class BecomeProgram(Operation):
         return f"execute {' '.join(self.args)}"
 
     def do(self, site: Site) -> None:
-        program, home, directory = (site.found.get(name) for name in ("program", "home", "directory"))
+        program, home = site.found["program"], site.found.get("home")
         assert isinstance(program, str)
-        if isinstance(directory, str):
-            os.chdir(directory)
-            check_directory(directory)
         env = environment(self.env)
         if not env.get("HOME"):
             env["HOME"] = str(home or "/")
-        channel = site.found["channel"]
-        assert isinstance(channel, Channel)
-        reset_signals()
-        channel.send(0, "program")
         load = site.found.get("filter")
         if callable(load):
             load()  # as the last thing: it may forbid all of the above

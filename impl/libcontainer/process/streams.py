@@ -74,10 +74,9 @@ class SendConsole(Operation):
         return f"send the terminal's master to {self.path}"
 
     def do(self, site: Site) -> None:
-        # Measured: 5 ms, and most containers have no terminal.
-        import socket
+        import socket  # measured: 5 ms, and most containers have no terminal
 
-        from kernelproof.impl.term.console import send_master
+        from kernelproof.impl.term.console import send_master  # likewise
 
         master = site.descriptors.pop("master")
         try:

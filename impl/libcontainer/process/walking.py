@@ -242,6 +242,7 @@ class HostWalk:
         """Kills the process and takes back, in reverse, all that was done; errors of that are notes nobody reads."""
         if self.child is not None:
             self.child.kill()
+            self.child.channel.close()
         while self._done:
             try:
                 self._done.pop().undo(self.site)

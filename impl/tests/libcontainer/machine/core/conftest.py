@@ -1,0 +1,114 @@
+"""A bundle with busybox, hierarchies of cgroups, and a directory of states, for whole containers in a machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from kernelproof.impl.libcontainer.config.records import Config, IdMapping, Linux, Mount, Namespace, Process, Root
+from kernelproof.impl.libcontainer.config.writing import dump
+
+APPLETS = ("true", "false", "sh", "id", "ls", "cat", "sleep", "readlink", "ps", "kill", "stat", "echo", "touch", "env")
+KINDS = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+PROC = Mount("/proc", "proc", "proc")
+FIRST_ID, MAPPED = 100_000, 65_536
+MAPS = (IdMapping(0, FIRST_ID, MAPPED),)
+
+
+class Bundle:
+    """A bundle, and what becomes of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rootfs = path / "rootfs"
+        self.states = path / "states"
+
+    def config(
+        self, *args: str, kinds: Sequence[str] = KINDS, mounts: Sequence[Mount] = (PROC,), **linux: object
+    ) -> Config:
+        """A configuration with namespaces of some kinds."""
+        namespaces = tuple(Namespace(kind) for kind in kinds)
+        if "user" in kinds:
+            linux = {"uid_mappings": MAPS, "gid_mappings": MAPS, **linux}
+        return Config(
+            "1.0.2",
+            Root("rootfs"),
+            Process("/", args, ("PATH=/bin",)),
+            mounts=tuple(mounts),
+            linux=Linux(namespaces, **linux),  # type: ignore[arg-type]
+        )
+
+    def write(self, config: Config) -> None:
+        """Writes config.json."""
+        (self.path / "config.json").write_text(dump(config, own=True), encoding="utf-8")
+
+    def belongings(self) -> dict[str, object]:
+        """What containers could leave behind on the host."""
+        return {
+            "states": sorted(os.listdir(self.states)) if self.states.exists() else [],
+            "mounts": Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
+            "cgroups": sorted(
+                str(path) for path in Path("/sys/fs/cgroup").rglob("*") if path.is_dir() and not path.is_symlink()
+            ),
+            "links": sorted(os.listdir("/sys/class/net")),
+            "descriptors": sorted(read_link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")),
+            "children": Path("/proc/thread-self/children").read_text(encoding="ascii"),
+        }
+
+
+def read_link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return "the directory itself"
+
+
+def find_busybox() -> str:
+    found = shutil.which("busybox")
+    assert found is not None, "the profile `runtimes` has busybox"
+    return found
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A bundle whose root holds busybox."""
+    made = Bundle(tmp_path)
+    for name in ("bin", "proc", "etc", "tmp"):
+        (made.rootfs / name).mkdir(parents=True)
+    shutil.copy(find_busybox(), made.rootfs / "bin/busybox")
+    for name in APPLETS:
+        (made.rootfs / "bin" / name).symlink_to("busybox")
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o111)  # users of a mapped container pass through
+    return made
+
+
+@pytest.fixture(params=["v2", "v1"])
+def cgroups(request: pytest.FixtureRequest, hierarchy: Callable[..., Path]) -> str:
+    """Hierarchies of one version."""
+    if request.param == "v2":
+        hierarchy("v2")
+    else:
+        for controller in ("cpu", "memory", "pids", "freezer", "devices", "blkio"):
+            hierarchy("v1", controller)
+    return str(request.param)
+
+
+@pytest.fixture
+def cgroup2(hierarchy: Callable[..., Path]) -> Path:
+    """The hierarchy of version 2."""
+    return hierarchy("v2")
+
+
+@pytest.fixture
+def nothing_left(bundle: Bundle) -> Iterator[None]:
+    """The host is after the test as it was before."""
+    before = bundle.belongings()
+    yield
+    assert bundle.belongings() == before
