@@ -309,7 +309,7 @@ def test_page_cache_is_taken_back(make_v1: MakeV1, loop_device: Path) -> None:
 @behaviour("cgroup-v1.memory.stat-hierarchical-limit", subject="impl")
 def test_the_smallest_limit_above(make_v1: MakeV1) -> None:
     """It is what memory.stat says."""
-    small(make_v1, "parent")
+    small(make_v1, "parent").write("memory.use_hierarchy", "1")  # not from the beginning before Linux 5.11
     child = make_v1("parent/child", "memory")
     found = []
     for limit in (64 * MIB, 8 * MIB):
@@ -321,7 +321,9 @@ def test_the_smallest_limit_above(make_v1: MakeV1) -> None:
 @behaviour("cgroup-v1.memory.stat-total", subject="impl")
 def test_totals_have_the_children(make_v1: MakeV1) -> None:
     """total_rss of the parent has what its child uses, rss has not."""
-    parent, child = make_v1("parent", "memory"), make_v1("parent/child", "memory")
+    parent = make_v1("parent", "memory")
+    parent.write("memory.use_hierarchy", "1")  # not from the beginning before Linux 5.11
+    child = make_v1("parent/child", "memory")
     pid = holder(child, 16 * MIB)
     found = table(Path(parent.path, "memory.stat"))
     end_by_kill(pid)

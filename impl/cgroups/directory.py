@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,8 @@ Path = str | os.PathLike[str]
 CGROUP2_MAGIC = 0x63677270  # linux/magic.h
 CGROUP1_MAGIC = 0x27E0EB
 _READ_BYTES = 65536
+_PAGE_BYTES = 4096
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _BENEATH = ResolveFlag.BENEATH | ResolveFlag.NO_SYMLINKS | ResolveFlag.NO_XDEV | ResolveFlag.NO_MAGICLINKS
 
 
@@ -162,29 +164,31 @@ class Directory:
                 switched off, or of a threaded cgroup.
         """
         try:
-            fd = os.open(check_name(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fileno())
+            return self._read(check_name(file))
         except OSError as error:
             raise _named(error, os.path.join(self.path, file), "read") from None
+
+    def _read(self, name: str) -> str:
+        fd = os.open(name, _READ_FLAGS, dir_fd=self.fileno())
         try:
-            chunks = []
+            chunk = os.read(fd, _READ_BYTES)
+            if len(chunk) < _PAGE_BYTES:  # kernfs gives a short file whole: a second read would only say so
+                return chunk.decode("utf-8", "surrogateescape")
+            chunks = [chunk]
             while chunk := os.read(fd, _READ_BYTES):
                 chunks.append(chunk)
-                if len(chunk) < _READ_BYTES and len(chunks) == 1 and len(chunk) < 4096:
-                    break  # kernfs gives a short file whole: a second read would only say so
             return b"".join(chunks).decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise _named(error, os.path.join(self.path, file), "read") from None
         finally:
             os.close(fd)
 
     def read_or_none(self, file: str) -> str | None:
         """Read an interface file; None if there is none, or if its controller says that it does not apply here."""
         try:
-            return self.read(file)
+            return self._read(check_name(file))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
                 return None
-            raise
+            raise _named(error, os.path.join(self.path, file), "read") from None
 
     def write(self, file: str, value: str) -> None:
         """Write an interface file, in one write(2).
@@ -269,6 +273,7 @@ def split_name(name: Path) -> tuple[str, ...]:
     return parts
 
 
+@lru_cache(maxsize=256)  # names of files are few, and asked for in every read
 def check_name(name: str) -> str:
     """The name of one file or cgroup, as it is.
 
