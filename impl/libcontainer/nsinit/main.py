@@ -15,6 +15,7 @@ from kernelproof.impl.libcontainer.nsinit.options import Command, Given, UsageEr
 from kernelproof.impl.libcontainer.nsinit.parsing import parse, parse_front
 
 USAGE, INTERRUPTED = 2, 130
+ENTERING = ("create", "run", "exec")  # what makes processes that enter a container
 
 
 class Context:
@@ -45,6 +46,7 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    is_command = words is None
     words = sys.argv[1:] if words is None else words
     try:
         given, rest = parse_front(GLOBAL, words)
@@ -55,7 +57,7 @@ def main(words: list[str] | None = None) -> int:
         Log().error(f"--log {error.filename}: {error.strerror}")
         return 1
     try:
-        return _dispatch(given, rest, log)
+        return _dispatch(given, rest, log, is_command=is_command)
     except UsageError as error:
         known = rest and module_of(rest[0])
         return _refuse(log, str(error), f"{PROGRAM} {rest[0]} --help" if known else f"{PROGRAM} --help")
@@ -71,12 +73,24 @@ def _refuse(log: Log, text: str, hint: str) -> int:
     return USAGE
 
 
-def _dispatch(given: Given, rest: list[str], log: Log) -> int:
+def _seal(log: Log) -> None:
+    # What enters a container runs from a copy of the interpreter that nobody can overwrite: CVE-2019-5736.
+    from kernelproof.impl.libcontainer.process.sealing import run_sealed  # measured: three subcommands need it
+
+    try:
+        run_sealed(sys.orig_argv[1:])
+    except OSError as error:
+        log.warning(f"the interpreter can't be run from a sealed copy: {error}")
+
+
+def _dispatch(given: Given, rest: list[str], log: Log, *, is_command: bool = False) -> int:
     if given.flag("version"):
         sys.stdout.write(version_text())
         return 0
     if given.flag("help") or not rest or rest[0] == "help":
         return _help(rest[1:])
+    if is_command and rest[0] in ENTERING:
+        _seal(log)
     try:
         command = load(rest[0])
     except LookupError:
