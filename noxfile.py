@@ -116,6 +116,17 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def report(session: nox.Session) -> None:
+    """The report's pages in a real browser, with axe, and its figures; fetches Chromium and axe-core if need be."""
+    set_up(session)
+    told = session.run(".venv/bin/python", "tests/report/fetch_browser.py", external=True, silent=True)
+    lines = [line.partition("=") for line in str(told).splitlines() if line.startswith("KERNELPROOF_")]
+    session.env.update({name: value for name, _, value in lines})
+    run(session, "python", "-m", "pytest", "tests/report", *session.posargs)
+    run(session, "python", "benchmarks/report_figures.py")
+
+
+@nox.session
 def fresh(session: nox.Session) -> None:
     """The README's commands in a minimal root, as root and as a user, and without network (needs root)."""
     set_up(session)

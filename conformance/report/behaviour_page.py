@@ -154,7 +154,6 @@ def _format_deviation(statement: Statement, one: KnownDeviation) -> Markup:
             ("Why", one.reason),
         ]
     )
-    command = f"kernelproof run --kernel {one.on[0] if one.on else 'all'} -- python3 {one.witness}"
     witness = element(
         "details",
         element("summary", "Witness: ", element("code", witness_path(one).rpartition("/")[2])),
@@ -163,7 +162,7 @@ def _format_deviation(statement: Statement, one: KnownDeviation) -> Markup:
             element("a", "This file", href=f"../{witness_path(one)}", download=True),
             " prints what is seen; it needs nothing but Python:",
         ),
-        element("pre", command, class_="command"),
+        element("pre", one.command, class_="command"),
         element("pre", element("code", one.source)),
     )
     title = element("h2", "A known deviation", id="deviation")

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 _PLACE = re.compile(r"[a-z_0-9]+\(\)(?:(?:,? and [a-z_0-9]+\(\))? in [\w.-]+(?:/[\w.-]+)+\.[chS])?")
 _FILE = re.compile(r"\b(?:[\w.-]+/)+[\w.-]+\.[chS]\b")
 _COMMIT = re.compile(r"\b(?:commit )?([0-9a-f]{12,40})\b")
-_RELEASE = re.compile(r"\bLinux ([0-9]+\.[0-9]+)\b")
 
 
 class KnownDeviation(NamedTuple):
@@ -24,6 +23,8 @@ class KnownDeviation(NamedTuple):
         reason: Why, where known.
         witness: The reproducer's path, for people and for `kernelproof run`.
         source: The reproducer's text.
+        since: Since when, and until when if it is over, in words.
+        profile: The kind of machine that it needs.
     """
 
     kernels: str
@@ -32,6 +33,14 @@ class KnownDeviation(NamedTuple):
     reason: str
     witness: str
     source: str
+    since: str
+    profile: str = "plain"
+
+    @property
+    def command(self) -> str:
+        """What runs the witness, on the first kernel that does otherwise."""
+        profile = "" if self.profile == "plain" else f" --profile {self.profile}"
+        return f"kernelproof run --kernel {self.on[0] if self.on else 'all'}{profile} -- python3 {self.witness}"
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -39,18 +48,6 @@ class KnownDeviation(NamedTuple):
         found = [match[0] for match in _PLACE.finditer(self.reason)]
         found += [path for path in _FILE.findall(self.reason) if not any(path in place for place in found)]
         return (*dict.fromkeys(found), *(f"commit {commit}" for commit in _COMMIT.findall(self.reason)))
-
-    @property
-    def since(self) -> str:
-        """Since when, in words: the release that the reason names, else the bound of the range."""
-        release = _RELEASE.search(self.reason)
-        if release is not None:
-            return f"Linux {release[1]}"
-        bound = re.match(r">=\s*([0-9.]+)|([0-9.]+)", self.kernels)
-        if bound is None:
-            return "not known"
-        first = bound[1] or bound[2]
-        return f"{first} or before" if first == "5.10" else f"{first}, or after the kernel tried before it"
 
 
 class SuiteTest(NamedTuple):

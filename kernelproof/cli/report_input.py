@@ -15,9 +15,12 @@ from kernelproof.conformance.report.merging import Run, read_runs
 from kernelproof.conformance.report.reading import ResultsError
 from kernelproof.conformance.report.statements import KnownDeviation, Statement, SuiteTest
 from kernelproof.conformance.report.suite_sources import read_tests
+from kernelproof.conformance.requirements import profile_for
 from kernelproof.vm.errors import VmError
+from kernelproof.vm.kernel_select import read_rows
 
 _MARKS = ("pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", ".git")
+_RELEASE = re.compile(r"\bLinux ([0-9]+\.[0-9]+)\b")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")  # a page is called by it
 
 
@@ -137,18 +140,40 @@ def make_statements(suite: SuiteRead, kernels: Iterable[str]) -> list[Statement]
             since=entry.since or None,
             note=entry.note or None,
             suspected=entry.suspected or None,
-            deviations=tuple(_make_deviation(suite, one, names) for one in entry.deviations),
+            deviations=tuple(_make_deviation(suite, one, names, profile_for(entry.needs)) for one in entry.deviations),
             tests=suite.tests.get(entry.id, ()),
         )
         for entry in suite.entries
     ]
 
 
-def _make_deviation(suite: SuiteRead, one: Deviation, names: Sequence[str]) -> KnownDeviation:
+def _make_deviation(suite: SuiteRead, one: Deviation, names: Sequence[str], profile: str) -> KnownDeviation:
     path = one.witness.resolve()
     witness = path.relative_to(suite.root) if path.is_relative_to(suite.root) else path
     on = tuple(name for name in names if _holds(one.kernels, name))
-    return KnownDeviation(one.kernels.text, on, one.seen, one.reason, str(witness), one.source)
+    since = describe_since(one, [row.series for row in read_rows().rows])
+    return KnownDeviation(one.kernels.text, on, one.seen, one.reason, str(witness), one.source, since, profile)
+
+
+def describe_since(one: Deviation, tried: Sequence[str]) -> str:
+    """Since when kernels deviate: the release that the reason names, else what is known of the kernels tried. Pure.
+
+    Args:
+        one: The deviation.
+        tried: Series that the suite runs on, oldest first.
+    """
+    places = [place for place, name in enumerate(tried) if _holds(one.kernels, name)]
+    if not places:
+        return "not known"
+    first, last = places[0], places[-1]
+    release = _RELEASE.search(one.reason)
+    if release is not None:
+        text = f"Linux {release[1]}"
+    elif first:
+        text = f"after {tried[first - 1]}, by {tried[first]}"
+    else:
+        text = f"{tried[0]} or before"
+    return text if last == len(tried) - 1 else f"{text}; {tried[last + 1]} keeps the document's word"
 
 
 def _holds(kernels: KernelRange | None, name: str) -> bool:

@@ -44,6 +44,15 @@ def find_browser() -> str | None:
     return named or next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
+def library_environment(program: str) -> dict[str, str]:
+    """What a program needs to find its libraries and fonts: nothing if it is installed, else its own root's."""
+    root = Path(program).parents[3] if program.endswith("/usr/lib/chromium/chromium") else Path("/")
+    if root == Path("/"):
+        return {}
+    libraries = [root / "usr/lib/x86_64-linux-gnu", root / "usr/lib/chromium"]
+    return {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "FONTCONFIG_SYSROOT": str(root)}
+
+
 class Browser:
     """A browser without a window, with a profile of its own that goes with it.
 
@@ -71,7 +80,7 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": self._profile.name},
+            env={**os.environ, "HOME": self._profile.name, **library_environment(self._program)},
         )
         os.close(commands_read)
         os.close(answers_write)

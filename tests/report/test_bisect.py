@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernelproof.cli import kernel_bisect, main
+from kernelproof.cli.report_input import read_suite
 from kernelproof.conformance.report.bisecting import bisect
 from kernelproof.conformance.report.comparison import Answer
 from kernelproof.conformance.report.outcomes import Outcome
@@ -143,7 +144,7 @@ def test_folders_of_images(tmp_path: Path) -> None:
 
 def test_a_run_without_an_answer_says_why(suite: Suite) -> None:
     """When pytest comes to no result for a kernel, its last line is the reason."""
-    read = kernel_bisect.read_suite(Path("suite/behaviours"))
+    read = read_suite(Path("suite/behaviours"))
     place = kernel_bisect.Place("6.12", ("--no-such-option",))
     answer, why = kernel_bisect.run_behaviour(read, "link.name.up", ["suite/test_all.py::test_up"], place)
     assert answer is None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernelproof.cli import main
-from kernelproof.conformance.report import site_files
 from kernelproof.conformance.report.site_files import ForeignFilesError, write_site
 
 if TYPE_CHECKING:
@@ -284,7 +283,7 @@ def test_a_failed_move_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(old, new)
 
-    monkeypatch.setattr(site_files.os, "rename", second_fails)
+    monkeypatch.setattr(os, "rename", second_fails)
     with pytest.raises(OSError, match="Input/output"):
         write_site(site, [("index.html", "new")], refuse)
     assert (site / "index.html").read_text() == "<p>one"
