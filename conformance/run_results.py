@@ -25,6 +25,8 @@ from kernelproof.conformance.suite import BEHAVIOUR_PROPERTY, account_of
 MACHINE_PROPERTY = "kernelproof"
 TEXT_LIMIT = 64 * 1024  # characters of a reason or a log in a row
 
+USERLAND = "userland"  # statements on packages, not on the kernel: they have a file, and a column, of their own
+
 _KERNEL_FACTS = ("name", "series", "release", "package", "build", "config_digest")
 _GUEST_FACTS = ("root_digest", "python", "observers")
 _MACHINE_FACTS = ("qemu", "accelerator", "time", "cpus")
@@ -35,6 +37,7 @@ class ItemRecord:
 
     def __init__(self, known: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
         self.kernel = str(machine["kernel"])
+        self.file = USERLAND if known["of"] == USERLAND else self.kernel
         self._known = known
         self._machine = machine
         self._outcomes: list[Outcome] = []
@@ -161,10 +164,10 @@ class RunResults:
         suite = self._config.pluginmanager.get_plugin("kernelproof-conformance-suite")
         if suite is not None:
             self._accounts.append(account_of(suite))
-        rows: dict[str, list[Row]] = {}
+        rows: dict[tuple[str, str], list[Row]] = {}
         for record in self._items.values():
             if (row := record.row()) is not None:
-                rows.setdefault(record.kernel, []).append(row)
+                rows.setdefault((record.file, record.kernel), []).append(row)
         if rows:
             self._write(rows, self._is_complete(exitstatus))
         if self._unwritten and session.exitstatus == pytest.ExitCode.OK:
@@ -176,7 +179,7 @@ class RunResults:
         expected = {node for account in self._accounts for node in account["nodes"]}
         return ended and bool(expected) and expected <= self._seen_nodes
 
-    def _write(self, rows: dict[str, list[Row]], complete: bool) -> None:
+    def _write(self, rows: dict[tuple[str, str], list[Row]], complete: bool) -> None:
         catalogue = self._read_catalogue()
         deselected = any(account["deselected"] for account in self._accounts)
         selection = find_selection(self._config, {folder.parent for folder in self._folders}, deselected=deselected)
@@ -184,19 +187,20 @@ class RunResults:
         given = self._config.getoption("--results-dir")
         folder = self._config.invocation_params.dir / given if given else self._config.rootpath / "results"
         subsystems = {entry.id: entry.subsystem for entry in catalogue.entries.values()}
-        for kernel in sorted(rows):
+        for name, kernel in sorted(rows):
             facts = self._facts.get(kernel, {})
             results = Results(
                 project=project,
                 catalogue_digest=catalogue.digest,
-                kernel={**_only(facts, "kernel", _KERNEL_FACTS), "name": kernel},
+                kernel={**_only(facts, "kernel", _KERNEL_FACTS), "name": name},
                 guest=_only(facts, "guest", _GUEST_FACTS),
                 machine=_only(facts, "machine", _MACHINE_FACTS),
                 selection=selection,
                 complete=complete,
-                rows=tuple(rows[kernel]),
+                rows=tuple(rows[name, kernel]),
             )
-            self._lines += [f"kernel {kernel}", *format_table(results.rows, subsystems), self._save(folder, results)]
+            title = f"user land, on kernel {kernel}" if name == USERLAND else f"kernel {kernel}"
+            self._lines += [title, *format_table(results.rows, subsystems), self._save(folder, results)]
         self._lines += self._counts(catalogue, whole=not selection and complete)
 
     def _read_catalogue(self) -> Catalogue:

@@ -138,10 +138,12 @@ class Suite:
     # --- what the machine's plugin asks ---
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_kernelproof_select(self, config: pytest.Config, items: list[pytest.Item], series: str) -> None:
-        """Take out the statements that are not meant for a kernel."""
+    def pytest_kernelproof_select(
+        self, config: pytest.Config, items: list[pytest.Item], series: str, home: bool
+    ) -> None:
+        """Take out the statements that are not meant for a kernel; those on user land are tried once, at home."""
         behaviours = [(item, self._entry(item)) for item in items]
-        outside = [item for item, entry in behaviours if entry is not None and not _is_meant_for(entry, series)]
+        outside = [item for item, entry in behaviours if entry is not None and not _is_meant_for(entry, series, home)]
         for item, entry in behaviours:
             if entry is not None and item not in outside:
                 self.bound[item.nodeid] = Bound(entry, read_marker(item).subject, series)
@@ -199,6 +201,7 @@ class Suite:
         known = {
             "behaviour": bound.entry.id,
             "subject": bound.subject,
+            "of": bound.entry.of,
             "node": plain_node(report.nodeid, bound.series),
             "deviates": deviation is not None,
             "folders": [str(folder) for folder in self.folders],
@@ -262,7 +265,9 @@ def _machine_marker(entry: Entry) -> pytest.MarkDecorator:
     return pytest.mark.machine(profile=profile, time=time_for(profile))
 
 
-def _is_meant_for(entry: Entry, series: str) -> bool:
+def _is_meant_for(entry: Entry, series: str, home: bool) -> bool:
+    if entry.of == "userland" and not home:
+        return False
     return entry.kernels is None or entry.kernels.holds(parse_series(series))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.hookspec
-def pytest_kernelproof_select(config: pytest.Config, items: list[pytest.Item], series: str) -> None:
+def pytest_kernelproof_select(config: pytest.Config, items: list[pytest.Item], series: str, home: bool) -> None:
     """Remove from `items`, in place, what is not for this kernel.
 
     Called once a chosen kernel, at the end of the collection. What was removed is to be told to
@@ -21,6 +21,7 @@ def pytest_kernelproof_select(config: pytest.Config, items: list[pytest.Item], s
         config: The session's configuration.
         items: The items that run in a machine; one copy of each where several kernels are chosen.
         series: The kernel: "6.12", or "image-RELEASE" for an image of the user's own.
+        home: Whether what does not depend on the kernel belongs here: to one of the chosen, the default if it is there.
     """
 
 

@@ -32,7 +32,7 @@ from kernelproof.vm.selection import (
     take_first_files,
 )
 from kernelproof.vm.sessions import MachineProvider, OpenSession, SessionPlan, open_session, plan_for
-from kernelproof.vm.telling import choose_kernels, open_progress_of, tell_debugging, tell_machine
+from kernelproof.vm.telling import choose_kernels, home_of, open_progress_of, tell_debugging, tell_machine
 from kernelproof.vm.turns import Turn, Turns, first_properties
 from kernelproof.vm.variation import Variation, draw_variation
 
@@ -71,9 +71,13 @@ class Host:
         Raises:
             UsageError: an unknown kernel, a wrong marker, an option that machines can't serve.
         """
-        by_kernel = assign_items(items, choose_kernels(self._config, self._provider), self._options)
+        kernels = choose_kernels(self._config, self._provider)
+        by_kernel = assign_items(items, kernels, self._options)
+        home = home_of(kernels)
         for series, chosen in by_kernel.items():
-            self._config.hook.pytest_kernelproof_select(config=self._config, items=chosen, series=series)
+            self._config.hook.pytest_kernelproof_select(
+                config=self._config, items=chosen, series=series, home=series == home
+            )
         items[:] = merge_items(items, by_kernel)
         if self._borrower is None and self._options.scope != "session":
             take_first_files(items)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from kernelproof.vm.errors import VmError
+from kernelproof.vm.kernel_select import select_kernels
 from kernelproof.vm.plugin import chosen_kernels
 from kernelproof.vm.provision_progress import SilentProgress, open_progress
 from kernelproof.vm.provision_types import Progress
@@ -32,6 +33,12 @@ def choose_kernels(config: pytest.Config, provider: MachineProvider) -> Sequence
             reporter.ensure_newline()
             reporter.write_line(f"kernelproof: kernel {name} is left out: {reason}")
     return chosen
+
+
+def home_of(kernels: Sequence[str]) -> str | None:
+    """Where what does not depend on the kernel is tried once: on the default kernel, or on the first that is chosen."""
+    default = select_kernels("default")
+    return next((series for series in kernels if series in default), next(iter(kernels), None))
 
 
 def open_progress_of(config: pytest.Config) -> AbstractContextManager[Progress]:

@@ -87,8 +87,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --kernel."""
+    """Add --kernel, and --fake-abroad: the kernel is not where statements on user land are tried."""
     parser.addoption("--kernel", default="6.12")
+    parser.addoption("--fake-abroad", action="store_true")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -120,7 +121,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is not for the kernel."""
     machine_items = [item for item in items if item.get_closest_marker("machine")]
     others = [item for item in items if not item.get_closest_marker("machine")]
-    config.hook.pytest_kernelproof_select(config=config, items=machine_items, series=config.getoption("--kernel"))
+    series, home = config.getoption("--kernel"), not config.getoption("--fake-abroad")
+    config.hook.pytest_kernelproof_select(config=config, items=machine_items, series=series, home=home)
     items[:] = machine_items + others
 
 

@@ -150,6 +150,31 @@ def test_outside_kernels_is_no_selection(project: Project) -> None:
     assert project.row("5.10.json")["behaviour"] == "a.b.c"
 
 
+def test_user_land_has_a_file_of_its_own(project: Project) -> None:
+    """Statements on packages go into `userland.json`, whole as the run is, and say on which kernel they were tried."""
+    project.entry("a.b.c", 'of = "userland"')
+    project.entry("a.b.d")
+    project.tests(TWO)
+    result = project.run()
+    result.assert_outcomes(passed=2)
+    assert project.row()["behaviour"] == "a.b.d"
+    data = project.results("userland.json")
+    check(data)
+    assert (data["kernel"]["name"], data["kernel"]["release"]) == ("userland", "6.12.9-fake")
+    assert [row["behaviour"] for row in data["results"]] == ["a.b.c"]
+    result.stdout.fnmatch_lines(["kernel 6.12", "*", "user land, on kernel 6.12", "*/results/userland.json"])
+
+
+def test_user_land_is_tried_once(project: Project) -> None:
+    """On the other kernels of a run there is no row on user land, and the run is whole all the same."""
+    project.entry("a.b.c", 'of = "userland"')
+    project.entry("a.b.d")
+    project.tests(TWO)
+    project.run("--kernel", "5.10", "--fake-abroad").assert_outcomes(passed=1, deselected=1)
+    assert project.row("5.10.json")["behaviour"] == "a.b.d"
+    assert not (project.path / "results/userland.json").exists()
+
+
 @pytest.mark.parametrize(
     ("nodeid", "plain"),
     [

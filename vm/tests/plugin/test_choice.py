@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kernelproof.vm.telling import home_of
 from kernelproof.vm.tests.plugin.conftest import Run
 from kernelproof.vm.tests.plugin.local_machines import LocalPlugin
 
@@ -207,6 +208,31 @@ def test_hooks(pytester: pytest.Pytester, local: LocalPlugin, run: Run) -> None:
     )
     run(kernel="5.10,6.12").assert_outcomes(passed=1, deselected=1)
     assert [key.series for key in local.provider.opened] == ["6.12"]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "home"),
+    [(("5.10", "6.12"), "6.12"), (("5.10", "6.1"), "5.10"), (("image-6.13.1",), "image-6.13.1"), ((), None)],
+    ids=["default", "first", "own", "none"],
+)
+def test_home(kernels: tuple[str, ...], home: str | None) -> None:
+    """What does not depend on the kernel is tried on the default one if it is among the chosen, else on the first."""
+    assert home_of(kernels) == home
+
+
+def test_home_is_told(pytester: pytest.Pytester, run: Run) -> None:
+    """Plugins learn which of the chosen kernels is the one where such things are tried."""
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(optionalhook=True)
+        def pytest_kernelproof_select(config, items, series, home):
+            print(series, "is home:", home)
+        """
+    )
+    pytester.makepyfile(TEST)
+    run("-s", "--collect-only", kernel="5.10,6.12").stdout.fnmatch_lines(["5.10 is home: False", "6.12 is home: True"])
 
 
 def test_marked_late(pytester: pytest.Pytester, run: Run) -> None:
