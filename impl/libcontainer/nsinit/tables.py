@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from kernelproof.impl.libcontainer.config.jsontext import format_value
+
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +37,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> object:
     """A table for rich to draw."""
-    from rich import box
-    from rich.table import Table  # measured: as above
+    from rich import box  # measured: as above
+    from rich.table import Table
     from rich.text import Text
 
     table = Table(*header, box=box.SIMPLE_HEAD, header_style="bold")
@@ -52,6 +54,4 @@ def plain(text: str) -> str:
 
 def print_json(value: object, indent: int | None = 2) -> None:
     """Prints a value as JSON."""
-    from kernelproof.impl.libcontainer.config.jsontext import format_value
-
     sys.stdout.write(format_value(value, indent) + "\n")
