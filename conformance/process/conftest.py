@@ -1,0 +1,46 @@
+"""Programs of a test: one that only waits, and the text of one that is run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from kernelproof.impl._syscalls.execution import execve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SLEEP = "/bin/sleep"
+
+
+class Sleeper(Protocol):
+    def __call__(self, prepare: Callable[[], Any] | None = None, program: str | Path = SLEEP) -> int: ...
+
+
+@pytest.fixture
+def sleeper() -> Sleeper:
+    """Start a child that runs a program which waits, and return its pid when execve is done.
+
+    Before execve the child calls a function.
+    """
+
+    def start(prepare: Callable[[], Any] | None = None, program: str | Path = SLEEP) -> int:
+        done, held = os.pipe()  # close-on-exec
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if prepare:
+                    prepare()
+                execve(program, ["sleep", "1000"])
+            finally:
+                os.write(held, b"!")
+                os._exit(127)
+        os.close(held)
+        assert os.read(done, 1) == b"", "the program was not run"
+        os.close(done)
+        return pid
+
+    return start
