@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from enum import IntEnum, IntFlag
+from errno import ENOSYS
 
 from kernelproof.impl._syscalls.libc import (
     BUFFER,
@@ -342,6 +343,11 @@ def mount_setattr(
     except OSError as error:
         error.add_note(_describe_attributes(attr_set, attr_clr, propagation, userns_fd))
         raise
+
+
+def has_mount_setattr() -> bool:
+    """Return whether the kernel has mount_setattr(2), by a call that can do nothing: its record is too short."""
+    return _mount_setattr.attempt(-1, b"", 0, b"", 0) != -ENOSYS
 
 
 def _describe_attributes(attr_set: int, attr_clr: int, propagation: int, userns_fd: int) -> str:

@@ -6,9 +6,14 @@ import os
 import signal
 import struct
 from enum import IntFlag
-from typing import NamedTuple
 
 from kernelproof.impl._syscalls.libc import BYTES, INT, ULONG, Call, Path, address_of, flag_names
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 
 class CloneFlag(IntFlag):

@@ -17,11 +17,12 @@ from kernelproof.impl._syscalls import mount as calls
 from kernelproof.impl._syscalls.libc import flag_names
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag
 from kernelproof.impl.mount.errors import OptionError
-from kernelproof.impl.mount.lookup import attributes_of
 from kernelproof.impl.mount.options import PER_MOUNT_FLAGS, Options, parse_options
 from kernelproof.impl.mount.point import MISSING, is_mount_point
-from kernelproof.impl.mount.records import format_attributes
-from kernelproof.impl.mount.table import MountTable, Path
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from kernelproof.impl.mount.table import Path
 
 PROPAGATION_FLAGS = MountFlag.SHARED | MountFlag.PRIVATE | MountFlag.SLAVE | MountFlag.UNBINDABLE
 _KEPT_BY_BIND = MountFlag.BIND | MountFlag.REC | MountFlag.SILENT
@@ -52,6 +53,8 @@ def mounted(mount_point: Path) -> bool:
         raise
     if answer is not None:
         return answer
+    from kernelproof.impl.mount.table import MountTable  # hardly ever: 2 ms at import
+
     return any(mount.mount_point == os.fspath(mount_point) for mount in MountTable.read())
 
 
@@ -162,6 +165,8 @@ def present_flags(target: Path) -> MountFlag:
 
     Source: mount(2), Remounting an existing mount.
     """
+    from kernelproof.impl.mount.lookup import attributes_of  # 4 ms at import: only for remounts and notes
+
     attributes = attributes_of(target)
     flags = MountFlag(0)
     for bit, flag in _FLAG_OF_ATTRIBUTE:
@@ -263,6 +268,9 @@ def explain(error: OSError, source: Path | None, target: Path, fstype: str | Non
 
 def format_attributes_of(target: Path) -> str:
     """Return the per-mount options at a path in words, or that they can't be seen."""
+    from kernelproof.impl.mount.lookup import attributes_of  # as above
+    from kernelproof.impl.mount.records import format_attributes
+
     try:
         return ",".join(format_attributes(attributes_of(target)))
     except (OSError, LookupError):

@@ -13,12 +13,18 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.errors import OptionError
-from kernelproof.impl.mount.table import Path
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    from kernelproof.impl.mount.table import Path
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 _HIGHEST_ID = 2**32 - 2
 _MOST_RANGES = 340  # of a user namespace (user_namespaces(7))

@@ -13,7 +13,11 @@ from kernelproof.impl.mount.mountinfo import parse_lines
 from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.records import Mount
 from kernelproof.impl.mount.statmounts import StatmountReader
-from kernelproof.impl.mount.table import Path, clean_path, find_in_text, open_mountinfo, read_mountinfo
+from kernelproof.impl.mount.table import clean_path, find_in_text, open_mountinfo, read_mountinfo
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from kernelproof.impl.mount.table import Path
 
 _NOT_HERE = (ENOSYS, EPERM, EINVAL)  # EPERM: a filter, or no right to ask; mountinfo needs none
 

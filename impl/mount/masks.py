@@ -18,12 +18,15 @@ from errno import ENODEV
 from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.errors import UnsafePathError
-from kernelproof.impl.mount.plans import detach_at
 from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.resolve import Root
-from kernelproof.impl.mount.table import Path
+from kernelproof.impl.mount.roads import detach_at
 from kernelproof.impl.mount.tmpfs import mount_tmpfs
 from kernelproof.impl.mount.walk import ensure_in_root
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from kernelproof.impl.mount.table import Path
 
 _MASK_ATTRIBUTES = MountAttribute.RDONLY | MountAttribute.NOSUID | MountAttribute.NODEV | MountAttribute.NOEXEC
 _NULL_DEVICE = os.makedev(1, 3)

@@ -15,8 +15,10 @@ from errno import EINVAL, EPERM
 
 from kernelproof.impl._syscalls.mount import MountFlag, UnmountFlag, mount, pivot_root, umount2
 from kernelproof.impl.mount.errors import OptionError
-from kernelproof.impl.mount.lookup import mount_of
-from kernelproof.impl.mount.table import MountTable, Path
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from kernelproof.impl.mount.table import Path
 
 MANNERS = ("dot", "put_old", "move")
 
@@ -68,6 +70,8 @@ def is_initial_ramfs() -> bool:
 
     Source: pivot_root(2), ERRORS EINVAL and NOTES.
     """
+    from kernelproof.impl.mount.lookup import mount_of  # 4 ms at import: not for who knows the manner
+
     root = mount_of("/")
     return root.parent_id == root.id
 
@@ -129,6 +133,8 @@ def move_root(new_root: Path | int) -> None:
     """
     path = os.readlink(f"/proc/thread-self/fd/{new_root}") if isinstance(new_root, int) else os.path.realpath(new_root)
     inside = os.path.join(path, "")
+    from kernelproof.impl.mount.table import MountTable  # as above
+
     for each in reversed(MountTable.read().by_fstype("proc", "sysfs")):
         if not (each.mount_point + "/").startswith(inside):
             _take_away(each.mount_point)

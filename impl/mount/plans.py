@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
 
 from kernelproof.impl._syscalls.libc import flag_names
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag
@@ -25,9 +24,16 @@ from kernelproof.impl.mount.errors import OptionError
 from kernelproof.impl.mount.options import Options, parse_options
 from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.resolve import Root, create_mount_point_in_root
-from kernelproof.impl.mount.roads import detach
-from kernelproof.impl.mount.table import Path
+from kernelproof.impl.mount.roads import detach_at
 from kernelproof.impl.mount.walk import ensure_in_root
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from typing import NamedTuple, TypeAlias
+
+    from kernelproof.impl.mount.table import Path
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 _NO_ATTRIBUTES = MountAttribute(0)
 
@@ -200,16 +206,6 @@ def _attach(step: MoveMount, current: DetachedMount, root: Root, undo: ExitStack
     undo.callback(detach_at, root, step.target, mount_id(current.fd, unique=False))
     ensure_in_root(root.fd, current.fd)
     current.close()  # a plan of many mounts must not need a descriptor for each
-
-
-def detach_at(root: Root, target: str, wanted: int) -> None:
-    """Take a mount off its place in a root, if it is there and on top."""
-    fd = root.open(target)
-    try:
-        if mount_id(fd, unique=False) == wanted:
-            detach(fd)
-    finally:
-        os.close(fd)
 
 
 def describe_plan(plan: Sequence[Step], root: Path = "/") -> str:

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, EINVAL, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
-from typing import NamedTuple
 
 from kernelproof.impl._syscalls.resolve import crosses_mount
 from kernelproof.impl._syscalls.statx import StatxMask, statx_of, statx_path
-from kernelproof.impl.mount.table import MountTable, Path
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    from kernelproof.impl.mount.table import Path
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 _NO_ANSWER = (ENOSYS, EPERM, EACCES, EINVAL)  # EPERM: a seccomp filter; the next method may be allowed
 
@@ -118,6 +124,8 @@ def _by_table(path: str, dir_fd: int | None, proc: Path) -> _Answer:
     if os.path.realpath(path) != os.path.normpath(path):
         return None, None
     os.lstat(path)
+    from kernelproof.impl.mount.table import MountTable  # the last method: seldom, and 2 ms at import
+
     at = MountTable.read(proc=proc).at(path)
     return bool(at), at[-1].id if at else None
 

@@ -20,7 +20,6 @@ from kernelproof.impl.mount.detached import DetachedMount, set_attributes
 from kernelproof.impl.mount.options import Options
 from kernelproof.impl.mount.resolve import Root
 from kernelproof.impl.mount.roads import apply_attributes, attach_in_root
-from kernelproof.impl.mount.table import MountTable
 from kernelproof.impl.mount.walk import ensure_in_root
 
 _NONE = MountAttribute(0)
@@ -193,6 +192,8 @@ def set_tree_read_only(root: Root, fd: int) -> None:
             raise
     else:
         return
+    from kernelproof.impl.mount.table import MountTable  # before Linux 5.12 alone; the plan has loaded it then
+
     top = os.readlink(f"/proc/thread-self/fd/{fd}")
     base = os.readlink(f"/proc/thread-self/fd/{root.fd}").rstrip("/")
     for each in MountTable.read().below(top):

@@ -7,6 +7,7 @@ or looks at a path.
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 
 from kernelproof.impl._syscalls.mount import mount
 from kernelproof.impl.libcontainer.operations import Operation, Site
@@ -14,7 +15,7 @@ from kernelproof.impl.libcontainer.rootfs.opening import procfs_of
 from kernelproof.impl.libcontainer.rootfs.places import root_of
 from kernelproof.impl.mount.errors import OptionError
 from kernelproof.impl.mount.options import PROPAGATION_WORDS
-from kernelproof.impl.mount.pivot import change_root
+from kernelproof.impl.mount.pivot import change_root, is_initial_ramfs
 from kernelproof.impl.mount.resolve import mkdir_in_root
 
 
@@ -107,7 +108,15 @@ class PivotRoot(Operation):
         Raises:
             OSError: EINVAL the root is the initial ramfs; EPERM.
         """
-        site.found["root entered by"] = change_root(root_of(site).fd, self.manner)
+        root = root_of(site).fd
+        try:
+            manner = change_root(root, "dot" if self.manner == "auto" else self.manner)
+        except OSError as error:
+            # The initial ramfs is on no other mount and can't be pivoted; to look first would cost every other start.
+            if self.manner != "auto" or error.errno != EINVAL or not is_initial_ramfs():
+                raise
+            manner = change_root(root, "move")
+        site.found["root entered by"] = manner
 
 
 class EnterChroot(Operation):

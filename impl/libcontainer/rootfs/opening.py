@@ -12,7 +12,6 @@ from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.errors import UnsafePathError
 from kernelproof.impl.mount.handles import FilesystemHandle, open_procfs
-from kernelproof.impl.mount.lookup import mount_of
 from kernelproof.impl.mount.options import PROPAGATION_WORDS
 from kernelproof.impl.mount.point import mount_id
 
@@ -97,6 +96,8 @@ class PrivateParent(Operation):
             OSError: EPERM.
             UnsafePathError: EXDEV something else is mounted over it.
         """
+        from kernelproof.impl.mount.lookup import mount_of  # for shared mounts alone; the plan has loaded it then
+
         wanted = mount_of(site.descriptors["root"])
         fd = os.open(wanted.mount_point, os.O_PATH)
         try:

@@ -11,6 +11,7 @@ shares those of the host: it is entered by chroot, and what would change the hos
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 from kernelproof.impl._syscalls.mount import MountFlag
 from kernelproof.impl.libcontainer.operations import Operation
@@ -34,6 +35,7 @@ from kernelproof.impl.libcontainer.rootfs.mounting import MountKernel, MountNew,
 from kernelproof.impl.libcontainer.rootfs.opening import BindRoot, IsolateMounts, OpenProcfs, OpenRoot, PrivateParent
 from kernelproof.impl.libcontainer.rootfs.places import clean
 from kernelproof.impl.libcontainer.rootfs.words import Wanted, parse_propagation, parse_words
+from kernelproof.impl.mount.detached import can_set_attributes
 from kernelproof.impl.mount.errors import OptionError
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -88,6 +90,7 @@ def plan_rootfs(config: Config, host: Host, bundle: str = "/") -> tuple[Operatio
         sysctls = tuple(_sysctls(config))
         return (OpenRoot(path), *((OpenProcfs(),) if sysctls else ()), *sysctls, EnterChroot())
     asked = tuple(_ask(config, place, each, bundle) for place, each in enumerate(config.mounts))
+    _load_what_is_rare(config)
     return (
         *_mapped_owners(config, asked, namespaces),
         *_beginning(config, path),
@@ -101,6 +104,15 @@ def plan_rootfs(config: Config, host: Host, bundle: str = "/") -> tuple[Operatio
         PivotRoot("move" if config.no_pivot_root else "auto"),
         *_propagation(config),
     )
+
+
+def _load_what_is_rare(config: Config) -> None:
+    # In the new namespaces the files of these modules may be out of reach, and after the root is entered they are
+    # the container's. They cost 4 ms, and most starts need none of them.
+    propagation = config.linux.rootfs_propagation or ""
+    if config.no_pivot_root or "shared" in propagation or not can_set_attributes():
+        import_module("kernelproof.impl.mount.lookup")
+        import_module("kernelproof.impl.mount.table")
 
 
 class _Asked:
