@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 
+from kernelproof.impl.libcontainer.config.checking_host import refuse_host
 from kernelproof.impl.libcontainer.config.records import Config, Hooks, Process
 from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, cgroup_name
 from kernelproof.impl.libcontainer.facts import Host
@@ -118,9 +119,11 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
 
     Raises:
         ValueError: the configuration has no process or no root.
+        ConfigError: it asks for what this host lacks.
     """
     if config.process is None:
         raise ValueError("process: a container has a process")
+    refuse_host(config, host)
     process = config.process
     division = Division(config.linux.namespaces)
     hooks = config.hooks or Hooks()
