@@ -346,12 +346,9 @@ class Cgroup:
             parts = split_name(place.name)
             if not parts:
                 raise ValueError(f"the root of {place.hierarchy.mount_point} can't be removed")
-            try:
-                parent = Directory.open(place.hierarchy, "/".join(parts[:-1]))
-            except FileNotFoundError:
-                continue
-            with parent:
-                ending.remove(parent, parts[-1], timeout_seconds)
+            with place.directory.open_parent() as parent:
+                if parent.has_child(parts[-1], place.directory):  # else it is gone, and that name is another's
+                    ending.remove(parent, parts[-1], timeout_seconds)
 
     def close(self) -> None:
         """Close its descriptors; a second call changes nothing."""

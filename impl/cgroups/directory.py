@@ -25,6 +25,7 @@ CGROUP2_MAGIC = 0x63677270  # linux/magic.h
 CGROUP1_MAGIC = 0x27E0EB
 _READ_BYTES = 65536
 _PAGE_BYTES = 4096
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _BENEATH = ResolveFlag.BENEATH | ResolveFlag.NO_SYMLINKS | ResolveFlag.NO_XDEV | ResolveFlag.NO_MAGICLINKS
 
@@ -59,16 +60,20 @@ class Directory:
             NoControllerError: what is mounted there is not a cgroup filesystem.
         """
         top = os.open(hierarchy.mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = cls(top, hierarchy.mount_point, hierarchy.version)
         try:
             if filesystem_type(top) != (CGROUP2_MAGIC if hierarchy.version == 2 else CGROUP1_MAGIC):
                 raise NoControllerError(
                     f"{hierarchy.mount_point} is no cgroup filesystem of version {hierarchy.version}"
                 )
-            found = cls(top, hierarchy.mount_point, hierarchy.version)
             parts = split_name(name)
-            return found.child("/".join(parts)) if parts else found.duplicate()
-        finally:
-            os.close(top)
+            below = found.child("/".join(parts)) if parts else found
+        except BaseException:
+            found.close()
+            raise
+        if below is not found:
+            found.close()
+        return below
 
     def fileno(self) -> int:
         """The descriptor, which stays this object's.
@@ -88,7 +93,7 @@ class Directory:
         """Open a cgroup below; errors as `open`."""
         parts = split_name(name)
         relative = "/".join(parts)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        flags = _DIRECTORY_FLAGS
         fd = openat2(self.fileno(), relative, flags, resolve=_BENEATH) if _has_openat2() else self._walk(parts, flags)
         return Directory(fd, os.path.join(self.path, relative), self.version)
 
@@ -112,12 +117,15 @@ class Directory:
 
         Source: cgroup-v2.rst, Organizing Processes and Threads.
         """
-        (part,) = parts if len(parts := split_name(name)) == 1 else (check_name(name),)
+        part = check_name(name)
+        path = os.path.join(self.path, part)
         try:
             os.mkdir(part, 0o755, dir_fd=self.fileno())
+            # Of one component, which was made a moment ago, there is nothing to resolve.
+            fd = os.open(part, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=self.fileno())
         except OSError as error:
-            raise _named(error, os.path.join(self.path, part), "mkdir of the cgroup") from None
-        return self.child(part)
+            raise _named(error, path, "mkdir of the cgroup") from None
+        return Directory(fd, path, self.version)
 
     def remove_child(self, name: str) -> None:
         """Remove a cgroup below, which has neither children nor processes.
@@ -129,6 +137,24 @@ class Directory:
             os.rmdir(check_name(name), dir_fd=self.fileno())
         except OSError as error:
             raise _named(error, os.path.join(self.path, name), "rmdir of the cgroup") from None
+
+    def open_parent(self) -> Directory:
+        """Open the cgroup above; not for the mounted root.
+
+        Raises:
+            OSError: EMFILE.
+        """
+        return Directory(
+            os.open("..", _DIRECTORY_FLAGS, dir_fd=self.fileno()), os.path.dirname(self.path), self.version
+        )
+
+    def has_child(self, name: str, child: Directory) -> bool:
+        """Whether the cgroup below of that name is the one that is given, and no later one."""
+        try:
+            found = os.stat(name, dir_fd=self.fileno(), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == child.identity()
 
     def children(self) -> tuple[str, ...]:
         """Names of the cgroups directly below, sorted.
@@ -265,7 +291,11 @@ def split_name(name: Path) -> tuple[str, ...]:
     >>> split_name("/a/b")
     ('a', 'b')
     """
-    text = os.fspath(name)
+    return _split(os.fspath(name))
+
+
+@lru_cache(maxsize=1024)  # every step of a cgroup's life asks for the same ones
+def _split(text: str) -> tuple[str, ...]:
     parts = tuple(part for part in text.strip("/").split("/")) if text.strip("/") else ()
     for part in parts:
         if part in ("", ".", "..") or "\0" in part or "\n" in part:

@@ -39,7 +39,10 @@ def enable(directory: Directory, controllers: Iterable[str]) -> tuple[str, ...]:
         OSError: EBUSY: it holds processes, and only leaves may (but the root); EOPNOTSUPP: a domain controller in a
             threaded subtree; EACCES, EPERM: not delegated. Notes say what helps.
     """
-    wanted = [name for name in dict.fromkeys(controllers) if name not in enabled(directory)]
+    given = enabled(directory)
+    wanted = [name for name in dict.fromkeys(controllers) if name not in given]
+    if not wanted:
+        return ()
     there = directory.controllers()
     missing = [name for name in wanted if name not in there]
     if missing:

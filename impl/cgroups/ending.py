@@ -93,9 +93,14 @@ def remove(parent: Directory, name: str, timeout_seconds: float = 5.0) -> None:
     """
     deadline = time.monotonic() + timeout_seconds
     try:
+        return parent.remove_child(name)  # most have neither children nor processes any more
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOENT):
+            raise
+    try:
         cgroup = parent.child(name)
     except FileNotFoundError:
-        return
+        return None
     with cgroup:
         for parts in list(cgroup.descend()):
             with (
@@ -103,7 +108,7 @@ def remove(parent: Directory, name: str, timeout_seconds: float = 5.0) -> None:
                 cgroup.child("/".join(parts[:-1])) if parts[:-1] else cgroup.duplicate() as above,
             ):
                 _remove_one(above, parts[-1], deadline, timeout_seconds)
-    _remove_one(parent, name, deadline, timeout_seconds)
+    return _remove_one(parent, name, deadline, timeout_seconds)
 
 
 def _remove_one(parent: Directory, name: str, deadline: float, timeout_seconds: float) -> None:
