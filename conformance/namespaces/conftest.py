@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from kernelproof.conformance.process.procfs import open_namespace
 from kernelproof.impl._syscalls.capabilities import capget, capset
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl.user import WriteFile, perform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from kernelproof.conformance.conftest import Companion, InChild, Talk
@@ -124,17 +123,3 @@ class SecondThread:
 def second_thread() -> Callable[[], AbstractContextManager[None]]:
     """Give the process a second thread while a block runs."""
     return SecondThread
-
-
-@pytest.fixture
-def network_of() -> Iterator[Callable[[int], int]]:
-    """Return a descriptor of a process's network namespace, closed after the test."""
-    opened: list[int] = []
-
-    def network(pid: int) -> int:
-        opened.append(open_namespace("net", pid))
-        return opened[-1]
-
-    yield network
-    for fd in opened:
-        os.close(fd)

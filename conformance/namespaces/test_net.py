@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
-from kernelproof.impl.netlink import Rtnl
+from kernelproof.impl.netlink import Generic, Rtnl, wait_until_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kernelproof.conformance.conftest import InChild
+    from kernelproof.conformance.conftest import Companion, InChild, Talk
     from kernelproof.conformance.seen import Seen
 
 ABSTRACT = "\0kernelproof"
@@ -88,3 +89,43 @@ def test_proc_net_is_the_readers(in_child: InChild, seen: Seen) -> None:
     outside, inside = here_and_inside(in_child, look)
     assert seen([outside, inside]) == [["self/net", True]] * 2
     assert len([name for name in devices() if name.startswith("only")]) == 1
+
+
+def make_device(name: str) -> None:
+    """Make an Ethernet device of L2TP: the kernel's other virtual devices have link operations, by which they die."""
+    here = socket.inet_aton("127.0.0.1")
+    with Rtnl() as net:
+        net.link_set("lo", up=True)
+    u16, u32 = struct.Struct("=H").pack, struct.Struct("=I").pack
+    ports = [(26, u16(1701)), (27, u16(1701))]
+    with Generic() as generic:
+        generic.ask("l2tp", 1, [(9, u32(1)), (10, u32(1)), (7, b"\3"), (2, u16(0)), (24, here), (25, here), *ports])
+        generic.ask("l2tp", 5, [(9, u32(1)), (11, u32(1)), (12, u32(1)), (1, u16(5)), (8, name.encode() + b"\0")])
+
+
+@behaviour("namespaces.net.physical-device-returns")
+def test_physical_device_comes_back(companion: Companion, in_child: InChild, seen: Seen) -> None:
+    """A physical device of a namespace that is freed is in the initial namespace, not in that of the parent process."""
+    make_device("physical")
+
+    def have_a_child(talk: Talk) -> None:
+        unshare(CloneFlag.NEWNET)
+        child = companion(live)
+        talk.ask([os.getpid(), child.hear()])
+        child.say()
+        os.waitpid(child.pid, 0)
+        talk.hear()
+        talk.say(sorted(devices()))
+
+    def live(talk: Talk) -> None:
+        unshare(CloneFlag.NEWNET)
+        talk.ask(os.getpid())
+
+    parent = companion(have_a_child)
+    _, inner = parent.hear()
+    with Rtnl() as net:
+        net.link_set("physical", namespace_pid=inner)
+    moved = "physical" in devices(f"/proc/{inner}/net/dev") and "physical" not in devices()
+    parent.say()
+    wait_until_link("physical", lambda link: link is not None, timeout_seconds=30)
+    assert seen([moved, "physical" in devices(), "physical" in parent.ask()]) == [True, True, False]

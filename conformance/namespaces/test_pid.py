@@ -30,7 +30,7 @@ UCRED = "=3i"
 
 
 @behaviour("namespaces.pid.nesting-limit")
-def test_depth_of_nesting(in_child: InChild, companion: Companion, seen: Seen) -> None:
+def test_depth_of_nesting(companion: Companion, seen: Seen) -> None:
     """32 levels can be made below the initial namespace, and one more gives ENOSPC."""
 
     def deepen(talk: Talk) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
 from kernelproof.conformance.process.procfs import namespace
 from kernelproof.impl._syscalls.identity import setdomainname, sethostname
-from kernelproof.impl._syscalls.message_queues import IpcFlag, msgget
+from kernelproof.impl._syscalls.inotify import Event, inotify_add_watch, inotify_init1
+from kernelproof.impl._syscalls.message_queues import IpcFlag, mq_open, msgget
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl.user import WriteFile, perform
 
 if TYPE_CHECKING:
-    from kernelproof.conformance.conftest import InChild
+    from kernelproof.conformance.conftest import Companion, InChild, Talk
     from kernelproof.conformance.namespaces.conftest import Member
     from kernelproof.conformance.seen import Seen
 
@@ -89,3 +92,28 @@ def test_limit_of_messages(member: Member, in_child: InChild, seen: Seen) -> Non
 
     before = limit()
     assert seen([in_child(change), limit() == before != 4321]) == [4321, True]
+
+
+@behaviour("namespaces.ipc.objects-die-with-namespace")
+def test_queue_of_a_namespace_that_is_gone(companion: Companion, seen: Seen) -> None:
+    """A POSIX queue is gone, with its file system, when the last process of its IPC namespace has ended."""
+
+    def make(talk: Talk) -> None:
+        unshare(CloneFlag.NEWIPC)
+        queue = mq_open("mine", os.O_CREAT | os.O_RDWR)
+        talk.ask(queue)
+        os.close(queue)
+        talk.ask()
+
+    holder = companion(make)
+    watch = inotify_init1()
+    inotify_add_watch(watch, f"/proc/{holder.pid}/fd/{holder.hear()}", Event.ATTRIB)
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    holder.ask()
+    before = poll.poll(0)
+    holder.say()
+    assert poll.poll(30_000), "the file system is still there"
+    mask = struct.unpack_from("=iI", os.read(watch, 4096))[1]
+    assert seen([before, bool(mask & Event.UNMOUNT)]) == [[], True]
+    os.close(watch)
