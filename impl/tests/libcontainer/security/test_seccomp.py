@@ -90,6 +90,22 @@ def test_program_that_is_too_long_is_refused() -> None:
         compile_seccomp(Seccomp(ERROR, syscalls=rules), native=X86_64)
 
 
+def newest_by_default(policy: Seccomp) -> int:
+    """The wrong variant: what the rules do not name gets the default action, however new it is."""
+    return ERRNO | (policy.default_errno_ret or 1)
+
+
+def newest_as_compiled(policy: Seccomp) -> int:
+    """The answer for a call that no kernel had when the rules were written."""
+    return answer(policy, 100_000)
+
+
+@pytest.mark.rule("K16", ours=newest_as_compiled, wrong=newest_by_default, raises=AssertionError)
+def test_library_can_fall_back(subject) -> None:  # type: ignore[no-untyped-def]
+    """A call newer than the rules gets the errno that makes a C library use an older one."""
+    assert subject(Seccomp(ERROR, syscalls=(SeccompRule(("read", "openat"), ALLOWED),))) == ENOSYS
+
+
 @pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"])
 def test_newer_call_is_absent(default: str) -> None:
     """Where the default refuses, a call above all that the rules name gets ENOSYS, and one between them the default."""
