@@ -33,6 +33,7 @@ VERBS = {
 # Names of 2014, of other runtimes, and of what is inside: accepted, not advertised.
 HIDDEN = {
     "unpause": "resuming",
+    "exec-2014": "executing_2014",
     "init": "initiating",
     "nsenter": "entering",
     "manual": "documenting",

@@ -15,7 +15,8 @@ from kernelproof.impl.libcontainer.nsinit.options import Command, Given, UsageEr
 from kernelproof.impl.libcontainer.nsinit.parsing import parse, parse_front
 
 USAGE, INTERRUPTED = 2, 130
-ENTERING = ("create", "run", "exec")  # what makes processes that enter a container
+DATA_PATH = "data_path"  # in the environment: the commands are those of 2014
+ENTERING = ("create", "run", "exec", "exec-2014")  # what makes processes that enter a container
 
 
 class Context:
@@ -89,6 +90,10 @@ def _dispatch(given: Given, rest: list[str], log: Log, *, is_command: bool = Fal
         return 0
     if given.flag("help") or not rest or rest[0] == "help":
         return _help(rest[1:])
+    if DATA_PATH in os.environ:
+        from kernelproof.impl.libcontainer.nsinit.of2014 import translate  # measured: today's words need none of it
+
+        rest = translate(rest, os.environ[DATA_PATH])
     if is_command and rest[0] in ENTERING:
         _seal(log)
     try:

@@ -51,7 +51,27 @@ each record is one JSON object a line, with
 and
 .IR time ;
 the last one of level error is why the command failed.
+.SH COMMANDS OF 2014
+With
+.B data_path
+in the environment,
+.IR exec ,
+.IR stats ,
+.IR pause ,
+.I unpause
+and
+.I config
+without an ID are what nsinit of libcontainer 1.x had:
+.I container.json
+lies in the directory of that name, and the working directory is the root.
+.B exec
+starts a container, or a further process in the one that runs; its file
+.I pid
+lies beside.
 .SH ENVIRONMENT
+.TP
+.B data_path
+As above.
 .TP
 .B XDG_RUNTIME_DIR
 Below it are the states of containers that are not root's.
