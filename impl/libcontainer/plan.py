@@ -37,7 +37,7 @@ from kernelproof.impl.libcontainer.process.rendezvous import AwaitStart, OpenRen
 from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
 from kernelproof.impl.libcontainer.rootfs.planning import plan_rootfs
 from kernelproof.impl.libcontainer.security.descriptors import CloseOnExec
-from kernelproof.impl.libcontainer.security.planning import Container, plan_security
+from kernelproof.impl.libcontainer.security.planning import Container, LoadFilter, plan_security
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *((AwaitStart(),) if request.waits else ()),
         EnterDirectory(process.cwd),
         *plan_end(rooms),
+        *((LoadFilter(),) if hooks.start_container and config.linux.seccomp is not None else ()),
         *hooked("startContainer"),
         BecomeProgram(process.args, process.env),
     )

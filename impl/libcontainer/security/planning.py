@@ -15,7 +15,7 @@ The order, and why:
 from __future__ import annotations
 
 from kernelproof.impl.libcontainer.config.names import CAPABILITIES
-from kernelproof.impl.libcontainer.operations import Operation
+from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.security.capabilities import (
     SYS_ADMIN,
     FinishCapabilities,
@@ -64,6 +64,29 @@ class Container:
         self.new_keyring = new_keyring
         self.preserved = preserved
         self.is_exec = is_exec
+
+
+class LoadFilter(Operation):
+    """Loads the filter that is ready, before the program: hooks inside the container are not to escape it."""
+
+    __slots__ = ()
+    stage = "final"
+
+    def describe(self) -> str:
+        """What will happen."""
+        return "load the filter of system calls before the hooks"
+
+    def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            LookupError: no filter was made ready.
+            OSError: as seccomp(2).
+        """
+        load = site.found.pop("filter", None)
+        if not callable(load):
+            raise LookupError("no filter is ready: FilterCalls comes first")
+        load()
 
 
 def plan_security(config: Config, host: Host, container: Container) -> tuple[Operation, ...]:
