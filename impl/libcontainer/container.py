@@ -189,11 +189,12 @@ class Container:
         process: its first process, if this program made it.
     """
 
-    __slots__ = ("_owned", "_root", "_runtime", "id", "process")
+    __slots__ = ("_further", "_owned", "_root", "_runtime", "id", "process")
 
     def __init__(self, runtime: Runtime, identifier: str, process: Running | None = None) -> None:
         self._runtime = runtime
         self._owned: Runtime | None = None
+        self._further: list[Running] = []
         self._root = runtime.root
         self.id = identifier
         self.process = process
@@ -262,7 +263,9 @@ class Container:
             assert own is not None
             process = own.replace(args=tuple(process), terminal=False, console_size=None)
         values: dict[str, object] = {"root": self._root, "id": self.id, "ignore_paused": ignore_paused}
-        return self._runtime.ask("execute", values, dump(process, None), (stdin, stdout, stderr))
+        made = self._runtime.ask("execute", values, dump(process, None), (stdin, stdout, stderr))
+        self._further.append(made)
+        return made
 
     exec = execute
 
@@ -297,13 +300,20 @@ class Container:
 
     def delete(self, *, force: bool = False) -> None:
         """Removes it with all that was made for it; errors as lifecycle.delete."""
-        lifecycle.delete(self._root, self.id, force=force, tell=_warn)
+        lifecycle.delete(self._root, self.id, force=force, tell=_warn, attend=self._attend)
         if self.process is not None:
             if self.process.exit_status is None:
                 self.process.wait()
             self.process.close()
         if self._owned is not None:
             self._owned.close()
+
+    def _attend(self) -> None:
+        # The first process of a PID namespace ends when all others have, and were waited for by their parent.
+        for process in self._further:
+            if process.pidfd >= 0 and process.exit_status is None:
+                process.wait()
+            process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -322,14 +332,14 @@ class Runtime:
     Args:
         root: directory of all states; by default as the command line has it.
         keep: how many helpers are kept when nobody needs them.
-        interpreter: what helpers run, in place of this program's interpreter.
+        sealed: whether helpers run from a copy of the interpreter that no container can overwrite.
     """
 
     __slots__ = ("_helpers", "root")
 
-    def __init__(self, root: str | os.PathLike[str] = "", *, keep: int = 2, interpreter: str = "") -> None:
+    def __init__(self, root: str | os.PathLike[str] = "", *, keep: int = 2, sealed: bool = True) -> None:
         self.root = os.fspath(root) or default_root()
-        self._helpers = Helpers(keep, interpreter)
+        self._helpers = Helpers(keep, sealed=sealed)
 
     def warm(self, count: int = 1) -> None:
         """Spawns helpers before they are needed.

@@ -335,13 +335,21 @@ def _freeze(state: State, *, frozen: bool) -> None:
             raise
 
 
-def delete(root: str, identifier: str, *, force: bool = False, tell: Callable[[str], None] = lambda text: None) -> None:
+def delete(
+    root: str,
+    identifier: str,
+    *,
+    force: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+    attend: Callable[[], None] = lambda: None,
+) -> None:
     """Removes a container that has stopped, with all that was made for it.
 
     Args:
         force: kill it first; a container that does not exist is no error then, and one whose state is cut off is
             removed as far as it can be known.
         tell: gets warnings, such as of poststop hooks that failed.
+        attend: called when all its processes were killed, to wait for those that are the caller's children.
 
     Raises:
         WrongStatusError: it has not stopped (see `force`).
@@ -362,10 +370,12 @@ def delete(root: str, identifier: str, *, force: bool = False, tell: Callable[[s
                 return
             raise NoSuchContainerError(f"container {identifier!r} does not exist") from None
         with lock:
-            _delete_locked(directory, force=force, tell=tell)
+            _delete_locked(directory, force=force, tell=tell, attend=attend)
 
 
-def _delete_locked(directory: StateDirectory, *, force: bool, tell: Callable[[str], None]) -> None:
+def _delete_locked(
+    directory: StateDirectory, *, force: bool, tell: Callable[[str], None], attend: Callable[[], None]
+) -> None:
     try:
         state = directory.read_state()
     except StateError:
@@ -377,7 +387,7 @@ def _delete_locked(directory: StateDirectory, *, force: bool, tell: Callable[[st
     found = status(directory, state)
     if found not in (STOPPED, CREATING) and not force and found != CREATED:
         raise WrongStatusError(f"container {state.id!r} is {found}: stop it first, or delete it by force")
-    end(state)
+    end(state, attend)
     take_back(state)
     if state.cgroup:
         if state.keep_cgroup:
@@ -388,8 +398,8 @@ def _delete_locked(directory: StateDirectory, *, force: bool, tell: Callable[[st
     directory.remove()
 
 
-def end(state: State) -> None:
-    """Kills the container's first process and waits for its end.
+def end(state: State, attend: Callable[[], None] = lambda: None) -> None:
+    """Kills the container's first process and waits for its end; `attend` as for `delete`.
 
     Raises:
         ContainerError: it does not end.
@@ -400,7 +410,11 @@ def end(state: State) -> None:
     try:
         if is_frozen(state):
             _freeze(state, frozen=False)
+        is_alone = not shares_processes(state)
         send_signal(pidfd, _SIGKILL)
+        if not is_alone:
+            kill_all(state, _SIGKILL)
+        attend()
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         if not poll.poll(_DEATH_SECONDS * 1000):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kernelproof.impl.libcontainer.operations import StartError
 from kernelproof.impl.libcontainer.process.channel import Message, open_channel
+from kernelproof.impl.libcontainer.process.sealing import copy_sealed
 from kernelproof.impl.libcontainer.process.walking import error_of
 from kernelproof.impl.libcontainer.state import (
     ContainerError,
@@ -55,13 +56,13 @@ class Helper:
 
     __slots__ = ("_channel", "pid")
 
-    def __init__(self, interpreter: str = "") -> None:
+    def __init__(self, interpreter: int | None = None) -> None:
         ours, theirs = open_channel()
         packages = str(Path(__file__).parents[4])
         try:
             # -I -S: nothing of the environment, the working directory or the user is searched for modules.
             self.pid = os.posix_spawn(
-                interpreter or sys.executable,
+                sys.executable if interpreter is None else f"/proc/self/fd/{interpreter}",
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, packages, str(_FD)],
                 {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LD_"))},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _FD)],
@@ -120,14 +121,14 @@ class Helpers:
 
     Args:
         keep: how many at most are kept when nobody needs them.
-        interpreter: what they run in place of this program's interpreter.
+        sealed: whether they run from a copy of the interpreter that no container can overwrite; it is made once.
     """
 
     __slots__ = ("_idle", "_interpreter", "_is_closed", "_keep", "_lock")
 
-    def __init__(self, keep: int = 2, interpreter: str = "") -> None:
+    def __init__(self, keep: int = 2, *, sealed: bool = True) -> None:
         self._keep = keep
-        self._interpreter = interpreter
+        self._interpreter = copy_sealed() if sealed else None
         self._idle: list[Helper] = []
         self._lock = threading.Lock()
         self._is_closed = False
@@ -188,8 +189,11 @@ class Helpers:
         """Ends all that wait; one that is at work ends after it."""
         with self._lock:
             idle, self._idle, self._is_closed = self._idle, [], True
+            interpreter, self._interpreter = self._interpreter, None
         for helper in idle:
             helper.close()
+        if interpreter is not None:
+            os.close(interpreter)
 
 
 def _error_of(answer: Message) -> Exception:

@@ -1,0 +1,131 @@
+"""Containers made by a program with threads, through helpers, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernelproof.impl.libcontainer import PIPE, ContainerExistsError, Runtime, StartError, WrongStatusError
+from kernelproof.impl.libcontainer.config.records import Root
+
+pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
+
+
+@pytest.fixture
+def runtime(bundle: Any, cgroup2: Path) -> Iterator[Runtime]:
+    """A runtime with a warm helper."""
+    with Runtime(bundle.states) as made:
+        made.warm()
+        yield made
+
+
+def test_life_in_a_program(bundle: Any, runtime: Runtime) -> None:
+    """Made, started, read from, waited for, deleted; what else runs in it ends with it; errors are the same objects."""
+    config = bundle.config("sh", "-c", "echo from $$; exit 3")
+    with runtime.create("box", config, bundle=bundle.path, stdout=PIPE) as container:
+        assert container.status == "created"
+        container.start()
+        assert container.process is not None
+        assert container.process.read_output(10) == b"from 1\n"
+        assert container.wait(10) == 3
+        assert container.status == "stopped"
+    with runtime.create("box", bundle.config("sleep", "1000"), bundle=bundle.path) as container:
+        container.start()
+        with pytest.raises(ContainerExistsError):
+            runtime.create("box", config, bundle=bundle.path)
+        with container.exec(["sh", "-c", "exit 5"]) as process:
+            assert process.wait(10) == 5
+        with pytest.raises(StartError, match="executable file not found") as failed:
+            container.exec(["missing"])
+        assert (failed.value.stage, failed.value.call) == ("root", "FindProgram")
+        container.pause()
+        with pytest.raises(WrongStatusError):
+            container.exec(["true"])
+        container.resume()
+        with pytest.raises(TimeoutError):
+            container.wait(0.01)
+        container.exec(["sleep", "1000"])
+        exe = os.stat(f"/proc/{container.process.pid}/exe")
+        assert exe.st_size == (bundle.rootfs / "bin/busybox").stat().st_size
+    with pytest.raises(StartError, match="nowhere"):
+        runtime.create("box", config.replace(root=Root("nowhere")), bundle=bundle.path)
+    with pytest.raises(ValueError, match="process"):
+        runtime.create("box", config.replace(process=None), bundle=bundle.path)
+
+
+@pytest.mark.rule("K+2")
+def test_threads(bundle: Any, runtime: Runtime, full_number: Callable[[int], int]) -> None:
+    """While threads allocate and others make containers, nothing hangs, warns, or is left; no fork handler runs."""
+    forks: list[int] = []
+    os.register_at_fork(before=lambda: forks.append(1))
+    is_over = threading.Event()
+
+    def allocate() -> None:
+        kept: list[bytes] = []
+        while not is_over.is_set():
+            kept = [*kept[-50:], bytes(10_000)]
+            is_over.wait(0.001)
+
+    def make(number: int) -> int:
+        with runtime.create(f"box{number}", bundle.config("true"), bundle=bundle.path) as container:
+            container.start()
+            return container.wait(60)
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(10) as pool:
+        warnings.simplefilter("error")
+        busy = [pool.submit(allocate) for _ in range(8)]
+        count = full_number(200)
+        try:
+            assert list(pool.map(make, range(count), timeout=600)) == [0] * count
+        finally:
+            is_over.set()
+        assert [one.result(10) for one in busy] == [None] * 8
+    assert forks == []
+
+
+def test_asyncio(bundle: Any, runtime: Runtime) -> None:
+    """Two containers are made and waited for at one time by one event loop."""
+
+    async def life(name: str, status: int) -> int:
+        config = bundle.config("sh", "-c", f"exit {status}")
+        container = await runtime.create_async(name, config, bundle=bundle.path)
+        await asyncio.to_thread(container.start)
+        found = await container.wait_async()
+        await asyncio.to_thread(container.delete)
+        return found
+
+    async def both() -> list[int]:
+        return list(await asyncio.gather(life("one", 1), life("two", 2)))
+
+    assert asyncio.run(both()) == [1, 2]
+
+
+@pytest.mark.rule("K+5")
+def test_sealed_interpreter(bundle: Any, runtime: Runtime) -> None:
+    """A program /proc/self/exe runs a copy of the interpreter that can't be written; the host's file is untouched."""
+    helper = Path("/proc/thread-self/children").read_text().split()[0]
+    assert os.readlink(f"/proc/{helper}/exe").startswith("/memfd:interpreter")
+    with runtime.create("box", bundle.config("true"), bundle=bundle.path) as container:
+        assert container.process is not None
+        exe = f"/proc/{container.process.pid}/exe"
+        assert os.readlink(exe).startswith("/memfd:interpreter")
+        with pytest.raises(OSError, match="Text file busy"):
+            os.truncate(exe, 0)
+        copy = os.open(exe, os.O_RDONLY)  # as a container keeps it until nobody runs it any more
+        os.kill(container.process.pid, signal.SIGKILL)
+        container.wait(10)
+    runtime.close()
+    try:
+        with pytest.raises(PermissionError), open(f"/proc/self/fd/{copy}", "r+b", buffering=0) as file:
+            file.write(b"x")
+    finally:
+        os.close(copy)
