@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
-from kernelproof.conformance.conftest import become_plain
+from kernelproof.conformance.conftest import NOBODY, become_plain
 from kernelproof.conformance.process.procfs import state
 from kernelproof.impl._syscalls.execution import execve
 from kernelproof.impl._syscalls.prctl import PR_SET_DUMPABLE, prctl
@@ -62,10 +62,11 @@ def test_public_files(bystander: Bystander, unprivileged: Unprivileged, seen: Se
     """A reader of another uid without privilege reads status, stat, cmdline and limits."""
     folder = Path(f"/proc/{bystander()}")
 
-    def read() -> list[bool]:
-        return [bool(read_some(folder / name)) for name in ("status", "stat", "cmdline", "limits")]
+    def read() -> list[Any]:
+        return [os.getuid(), *(bool(read_some(folder / name)) for name in ("status", "stat", "cmdline", "limits"))]
 
-    assert seen(unprivileged(read)) == [True] * 4
+    assert folder.stat().st_uid == 0
+    assert seen(unprivileged(read)) == [NOBODY, True, True, True, True]
 
 
 @behaviour("process.proc.dumpable-owner")
