@@ -23,9 +23,9 @@ from typing import Self
 from kernelproof.impl.cgroups import applying, birth, enabling, ending, entering, freezing, stats, threads
 from kernelproof.impl.cgroups.applying import Applied as Applied
 from kernelproof.impl.cgroups.birth import Born
-from kernelproof.impl.cgroups.controllers import hugetlb
+from kernelproof.impl.cgroups.controllers import cpuset, hugetlb
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
-from kernelproof.impl.cgroups.errors import NoControllerError
+from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
 from kernelproof.impl.cgroups.layout import Layout, find_membership, read_layout, read_membership
 from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.cgroups.placing import (
@@ -167,7 +167,14 @@ class Cgroup:
         return tuple(sorted({name for place in self._places for name in place.directory.children()}))
 
     def child(self, name: str, *, controllers: Iterable[str] | None = None) -> Cgroup:
-        """Make or open a cgroup below, in the same hierarchies; errors as `create`."""
+        """Make or open a cgroup below, in the same hierarchies.
+
+        Raises:
+            LimitError: an absolute name, or one with `..`.
+            NoControllerError, OSError: as `create`.
+        """
+        if os.fspath(name).startswith("/"):
+            raise LimitError("cgroup name", name, f"an absolute one is not below {self.name}")
         layout = Layout(tuple(place.hierarchy for place in self._places))
         return Cgroup.create(os.path.join(self.name, name), layout, controllers=controllers)
 
@@ -257,6 +264,7 @@ class Cgroup:
             LimitError, NoControllerError, BelowUsageError: see `planning.plan_v2`.
             OSError: a file can't be read.
         """
+        cpuset.check_machine(limits)
         if self.version == 2:
             planned = plan_v2(limits, self.directory.read_or_none, check_usage=check_usage)
             return [Step("", write) for write in planned]

@@ -18,6 +18,7 @@ from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
 from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
 from kernelproof.impl.cgroups.formats import parse_numbers, parse_words
 from kernelproof.impl.cgroups.layout import Hierarchy
+from kernelproof.impl.cgroups.remedies import remedy_of
 
 Path = str | os.PathLike[str]
 
@@ -124,7 +125,10 @@ class Directory:
             # Of one component, which was made a moment ago, there is nothing to resolve.
             fd = os.open(part, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=self.fileno())
         except OSError as error:
-            raise _named(error, path, "mkdir of the cgroup") from None
+            named = _named(error, path, "mkdir of the cgroup")
+            if remedy := remedy_of(error.errno):
+                named.add_note(remedy)
+            raise named from None
         return Directory(fd, path, self.version)
 
     def remove_child(self, name: str) -> None:

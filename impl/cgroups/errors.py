@@ -95,3 +95,5 @@ class StillBusyError(CgroupError, OSError):
         self.add_note(f"removal of {path!r}: still busy after {waited_seconds:.1f} s")
         for pid, state, name in self.holders:
             self.add_note(f"inside: process {pid} ({name}), state {state}")
+        if self.holders:
+            self.add_note("kill them or move them out first; one in state D ends when its device answers")

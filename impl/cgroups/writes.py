@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from kernelproof.impl.cgroups.errors import CgroupError, LimitError, NoControllerError
+from kernelproof.impl.cgroups.remedies import remedy_of
 
 Reader = Callable[[str], "str | None"]  # the text of an interface file, None if there is no such file
 
@@ -78,6 +79,8 @@ def apply(files: Files, writes: Iterable[Write]) -> None:
             files.write(write.file, write.value)
         except OSError as error:
             error.add_note(f"writing {write.value!r} to {write.file} for {write.limit}")
+            if remedy := remedy_of(error.errno):
+                error.add_note(remedy)
             _undo(files, done, error)
             raise
         done.append(write)

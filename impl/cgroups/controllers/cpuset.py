@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kernelproof.impl.cgroups.errors import LimitError
+from kernelproof.impl.cgroups.errors import FormatError, LimitError
 from kernelproof.impl.cgroups.formats import format_list, parse_list
 from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.cgroups.writes import Reader, Write, need
@@ -59,6 +59,35 @@ def plan(limits: Limits, read: Reader, *, online: tuple[int, ...] | None = None)
 
 
 plan_v1 = plan_v2 = plan
+
+
+def check_machine(limits: Limits, system: str = "/sys/devices/system") -> None:
+    """Check lists against the CPUs and nodes that this machine can have.
+
+    Args:
+        limits: what is asked.
+        system: where the kernel lists them; what it does not list is not checked.
+
+    Raises:
+        LimitError: no list, or one beyond the machine.
+
+    Source: ABI/testing/sysfs-devices-system-cpu; ABI/stable/sysfs-devices-node.
+    """
+    for limit, file in (("cpuset_cpus", "cpu/possible"), ("cpuset_mems", "node/possible")):
+        text = getattr(limits, limit)
+        if not text:
+            continue
+        try:
+            with open(f"{system}/{file}", encoding="ascii") as listed:
+                possible = parse_list(listed.read(), file)
+            wanted = parse_list(text, limit)
+        except OSError:
+            continue
+        except FormatError as error:
+            raise LimitError(limit, text, error.reason) from error
+        if beyond := sorted(set(wanted) - set(possible)):
+            reason = f"this machine can have {format_list(possible)}, and not {format_list(beyond)}"
+            raise LimitError(limit, text, reason)
 
 
 def plan_inherited(read: Reader, read_parent: Reader) -> list[Write]:

@@ -247,7 +247,7 @@ def test_a_refused_write_undoes_those_before() -> None:
         writes.apply(files, planned)
     assert files.written == [("a", "1"), ("b", "2"), ("a", "5"), ("a", "1"), ("a", "0")]
     assert refusal.value.__notes__[0] == "writing '3' to c for third"
-    assert "b stays as written" in refusal.value.__notes__[1]
+    assert any("b stays as written" in note for note in refusal.value.__notes__)
 
 
 def test_figures_of_version_2() -> None:
