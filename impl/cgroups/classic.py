@@ -40,6 +40,7 @@ from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.cgroups.oom import OomWatch
 from kernelproof.impl.cgroups.placing import choose_hierarchies
 from kernelproof.impl.cgroups.readiness import wait_for_event
+from kernelproof.impl.cgroups.systemd.manager import Manager
 
 FROZEN, THAWED = freezing.FROZEN, freezing.THAWED
 
@@ -222,10 +223,7 @@ def apply_systemd(cgroup: Cgroup, pid: int) -> ActiveCgroup:
     return ActiveCgroup(paths, unit)
 
 
-def _open_manager() -> Any:
-    # The library for the bus is an extra: who has none uses files.
-    from kernelproof.impl.cgroups.systemd.manager import Manager
-
+def _open_manager() -> Manager:
     return Manager.open()
 
 

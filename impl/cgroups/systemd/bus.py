@@ -6,24 +6,27 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
 from kernelproof.impl.cgroups.errors import NoControllerError, SystemdError
-
-try:
-    import jeepney
-    from jeepney.io.blocking import open_dbus_connection
-except ModuleNotFoundError as missing:
-    raise NoControllerError(
-        "systemd is spoken to over D-Bus, for which the package jeepney is needed: pip install 'kernelproof[systemd]'"
-    ) from missing
 
 _NAME, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 Signals = deque[Any]
+
+
+def _library(part: str = "") -> Any:
+    # An extra of this distribution: who does without systemd does without it.
+    try:
+        return import_module(f"jeepney{part}")
+    except ModuleNotFoundError as missing:
+        raise NoControllerError(
+            "systemd is spoken to over D-Bus, for which jeepney is needed: pip install 'kernelproof[systemd]'"
+        ) from missing
 
 
 class Bus:
@@ -44,12 +47,12 @@ class Bus:
             user: to the user's own manager; else to the system's.
 
         Raises:
-            NoControllerError: there is no such bus, with its address.
+            NoControllerError: there is no such bus, with its address; or no jeepney.
             OSError: EACCES and others of connect(2).
         """
         address = _address(user)
         try:
-            return cls(open_dbus_connection(bus=address))
+            return cls(_library(".io.blocking").open_dbus_connection(bus=address))
         except (FileNotFoundError, ConnectionRefusedError) as error:
             who = "the user's manager" if user else "systemd"
             raise NoControllerError(f"no bus of {who} at {address}: {error.strerror}") from error
@@ -64,14 +67,16 @@ class Bus:
             SystemdError: the answer is an error, with its name.
             TimeoutError: none came in time.
         """
-        address = jeepney.DBusAddress(path, _NAME, interface)
-        message = jeepney.new_method_call(address, member, signature or None, values)
+        library = _library()
+        address = library.DBusAddress(path, _NAME, interface)
+        message = library.new_method_call(address, member, signature or None, values)
         return self._ask(message, member, timeout_seconds)
 
     def _ask(self, message: Any, member: str, timeout_seconds: float) -> tuple[Any, ...]:
+        library = _library()
         reply = self._connection.send_and_get_reply(message, timeout=timeout_seconds)
-        if reply.header.message_type == jeepney.MessageType.error:
-            name = reply.header.fields.get(jeepney.HeaderFields.error_name, "")
+        if reply.header.message_type == library.MessageType.error:
+            name = reply.header.fields.get(library.HeaderFields.error_name, "")
             raise SystemdError(member, name, str(reply.body[0]) if reply.body else "")
         answer: tuple[Any, ...] = reply.body
         return answer
@@ -79,14 +84,15 @@ class Bus:
     @contextmanager
     def signals(self, member: str, timeout_seconds: float) -> Iterator[Signals]:
         """Collect a signal of the manager for the block of a `with`; nothing that comes after its begin is lost."""
-        rule = jeepney.MatchRule(type="signal", sender=_NAME, interface=MANAGER, member=member, path=_PATH)
-        self._ask(jeepney.message_bus.AddMatch(rule), "AddMatch", timeout_seconds)
+        library = _library()
+        rule = library.MatchRule(type="signal", sender=_NAME, interface=MANAGER, member=member, path=_PATH)
+        self._ask(library.message_bus.AddMatch(rule), "AddMatch", timeout_seconds)
         queue: Signals = deque()
         # The sender of a signal is a number, not the name: the bus has looked at that.
-        heard = jeepney.MatchRule(type="signal", interface=MANAGER, member=member, path=_PATH)
+        heard = library.MatchRule(type="signal", interface=MANAGER, member=member, path=_PATH)
         with self._connection.filter(heard, queue=queue):
             yield queue
-        self._ask(jeepney.message_bus.RemoveMatch(rule), "RemoveMatch", timeout_seconds)
+        self._ask(library.message_bus.RemoveMatch(rule), "RemoveMatch", timeout_seconds)
 
     def next_signal(self, queue: Signals, timeout_seconds: float) -> tuple[Any, ...]:
         """The next signal that was collected.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelproof.impl.cgroups.devices.rules import DeviceRule
-from kernelproof.impl.cgroups.errors import LimitError
+from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
 from kernelproof.impl.cgroups.formats import parse_list
 from kernelproof.impl.cgroups.limits import IoLimit, IoWeight, Limits
 from kernelproof.impl.cgroups.systemd import names, properties
+from kernelproof.impl.cgroups.systemd.manager import Manager, check_given
 
 
 @pytest.mark.parametrize(
@@ -156,3 +159,36 @@ def test_devices_as_properties() -> None:
     for rule in (DeviceRule("c", 1, 3, "r", allow=False), DeviceRule("c", None, 3)):
         with pytest.raises(LimitError):
             properties.plan_devices([rule])
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no jeepney is told what to install; who has no bus, where none is."""
+    for name in ("jeepney", "jeepney.io.blocking"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(NoControllerError, match=r"pip install 'kernelproof\[systemd\]'"):
+        Manager.open()
+
+
+def test_without_a_user_s_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of the two variables is set."""
+    for name in ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NoControllerError, match="neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR"):
+        Manager.open(user=True)
+
+
+class Own:
+    """The cgroup of a user's manager, which was given two controllers."""
+
+    path = "/user@0.service"
+
+    def controllers(self) -> tuple[str, ...]:
+        return ("memory", "pids")
+
+
+@pytest.mark.rule("C12")
+def test_controllers_that_a_manager_was_not_given() -> None:
+    """Limits of those are refused with their names; limits of the others are not."""
+    check_given(Limits(memory_max_bytes=1, pids_max=1), Own())  # type: ignore[arg-type]
+    with pytest.raises(NoControllerError, match=r"has no cpu, io, so the limits would mean nothing"):
+        check_given(Limits(io_weight=1, cpu_weight=1, pids_max=1), Own())  # type: ignore[arg-type]

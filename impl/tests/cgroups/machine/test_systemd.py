@@ -17,6 +17,7 @@ from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import LimitError, NoControllerError, SystemdError
 from kernelproof.impl.cgroups.layout import read_layout
 from kernelproof.impl.cgroups.limits import Limits
+from kernelproof.impl.cgroups.systemd.manager import Manager, is_booted
 from kernelproof.impl.cgroups.systemd.names import expand_slice
 from kernelproof.impl.cgroups.systemd.properties import round_limits
 
@@ -25,9 +26,6 @@ pytestmark = pytest.mark.machine(profile="systemd")
 TOP = Path("/sys/fs/cgroup")
 # The guest's root has no files that pam-auth-update(8) would have made.
 PAM = "account required pam_permit.so\nsession required pam_permit.so\nsession optional pam_systemd.so\n"
-
-if "KERNELPROOF_GUEST" in os.environ:  # jeepney is in that profile's machines
-    from kernelproof.impl.cgroups.systemd.manager import Manager, is_booted
 
 
 @pytest.fixture
