@@ -155,7 +155,7 @@ def format_about(site: Site) -> Page:
         element("h1", "About this report"),
         *(element("p", text) for text in paragraphs),
         element("h2", "What the words mean"),
-        element("dl", *rows, class_="facts"),
+        element("dl", *rows, class_="facts wide"),
         element("h2", "Badges"),
         element("ul", *badges, class_="badges"),
         element("h2", "Data"),
