@@ -65,7 +65,8 @@ def errno_in_user_namespace(work: object) -> int:
         status = 255
         try:
             unshare(CloneFlag.NEWUSER | CloneFlag.NEWNS)
-            Path("/proc/self/uid_map").write_text("0 0 1", encoding="ascii")
+            for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+                Path("/proc/self", name).write_text(text, encoding="ascii")
             try:
                 work()  # type: ignore[operator]
                 status = 0
