@@ -62,7 +62,7 @@ def plain(path: Path) -> dict[str, Any]:
 def peer_readers(directory: str, paths: list[Path]) -> Work:
     """What benchexec reads of the same cgroups: less than a third of it, no memory.stat."""
     sys.path.insert(0, directory)
-    from benchexec.cgroupsv2 import CgroupsV2
+    from benchexec.cgroupsv2 import CgroupsV2  # of that directory
 
     groups = [CgroupsV2(dict.fromkeys(CONTROLLERS, path)) for path in paths]
 
@@ -202,21 +202,6 @@ def wall_figures(layout: Layout, processes: int) -> list[tuple[str, float, float
     return found
 
 
-def import_cost() -> float:
-    """Processor time of importing the object, typing being loaded."""
-
-    def run(statement: str) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        subprocess.run([sys.executable, "-c", statement], check=True, env=environment)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    statement = "import typing, contextlib, signal, re"
-    alone = min(run(statement) for _ in range(5))
-    return min(run(f"{statement}\nfrom kernelproof.impl.cgroups import Cgroup") for _ in range(5)) - alone
-
-
 def line(name: str, ours: float, other: float | None, bound: float | None) -> str:
     """One figure as text."""
     value = ours if other is None else ours / other
@@ -238,7 +223,6 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print(f"descriptors: {soft} of {hard}; python {sys.version.split()[0]}; kernel {os.uname().release}")
     missed = 0
-    print(line("import of Cgroup", import_cost(), None, None))
     with tempfile.TemporaryDirectory() as folder, subprocess.Popen(["sleep", "100000"]) as sleeper:
         top = Path(folder)
         mount("cgroup2", top, "cgroup2")

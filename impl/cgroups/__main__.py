@@ -90,9 +90,8 @@ def _print_rows(uses: list[Use], by: str, most: int) -> None:
 
 
 def _live(given: argparse.Namespace) -> Callable[[list[Use], str, int], None]:
-    # rich costs 60 ms, which only a terminal pays.
-    from rich.console import Console
-    from rich.live import Live
+    from rich.console import Console  # 60 ms, which only a terminal pays
+    from rich.live import Live  # likewise
 
     live = Live(console=Console(), auto_refresh=False, screen=given.count is None)
     live.start()
@@ -106,8 +105,8 @@ def _live(given: argparse.Namespace) -> Callable[[list[Use], str, int], None]:
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+    from rich.table import Table  # 60 ms, which only a terminal pays
+    from rich.text import Text  # likewise
 
     table = Table(expand=True)
     for place, name in enumerate(COLUMNS):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from contextlib import suppress
 
@@ -15,6 +14,8 @@ from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import StillBusyError
 from kernelproof.impl.cgroups.freezing import freeze, thaw
 from kernelproof.impl.cgroups.waiting import wait_until_event, wait_until_gone
+
+_SIGKILL = 9  # the module signal costs 4 ms
 
 Path = str | os.PathLike[str]
 
@@ -57,7 +58,7 @@ def _kill_frozen(directory: Directory, freezer: Directory | None, deadline: floa
         try:
             for pid in pids:
                 with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, _SIGKILL)
         finally:
             if freezer is not None:
                 thaw(freezer, max(deadline - time.monotonic(), 0.1))

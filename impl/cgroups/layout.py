@@ -15,12 +15,17 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl.cgroups.errors import FormatError, NoControllerError
 from kernelproof.impl.mount.records import Mount
 from kernelproof.impl.mount.table import MountTable
+
+TYPE_CHECKING = False  # typing costs 5 ms at import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 Path = str | os.PathLike[str]
 

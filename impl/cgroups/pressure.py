@@ -120,8 +120,7 @@ class PressureTrigger:
 
     async def events_async(self, timeout_seconds: float | None = None) -> AsyncIterator[Stalled]:
         """Yield each time that it fires, in an event loop, until the time has passed."""
-        # asyncio costs 40 ms to import, which nobody pays who has no event loop.
-        import asyncio
+        import asyncio  # 40 ms, which nobody pays who has no event loop
 
         deadline = None if timeout_seconds is None else asyncio.get_running_loop().time() + timeout_seconds
         while True:

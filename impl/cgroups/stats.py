@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kernelproof.impl.cgroups.controllers import cpu, cpuset, hugetlb, io, memory, misc, pids, pressure, rdma
 from kernelproof.impl.cgroups.controllers.cpu import CpuStats
@@ -16,6 +15,12 @@ from kernelproof.impl.cgroups.controllers.pids import PidsStats
 from kernelproof.impl.cgroups.controllers.pressure import Pressure
 from kernelproof.impl.cgroups.controllers.rdma import RdmaStats
 from kernelproof.impl.cgroups.writes import Reader
+
+TYPE_CHECKING = False  # typing costs 5 ms at import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 ReaderOf = Callable[[str], "Reader | None"]  # controller -> reads its files; None where no hierarchy has it
 

@@ -5,9 +5,13 @@ Source: accounting/psi.rst; cgroup-v2.rst, Core Interface Files.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kernelproof.impl.cgroups.errors import FormatError
+
+TYPE_CHECKING = False  # typing costs 5 ms at import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 KINDS = ("cpu", "memory", "io", "irq")
 
