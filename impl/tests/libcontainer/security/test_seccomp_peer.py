@@ -55,7 +55,10 @@ def made_by_library(library: Any, policy: Seccomp, machines: list[Architecture])
         for rule in policy.syscalls:
             number = library.seccomp_syscall_resolve_name(rule.names[0].encode())
             arguments = (_Comparison * max(len(rule.args), 1))(
-                *((each.index, OPERATORS.index(each.op) + 1, each.value, each.value_two) for each in rule.args)
+                *[
+                    _Comparison(each.index, OPERATORS.index(each.op) + 1, each.value, each.value_two)
+                    for each in rule.args
+                ]
             )
             action = ctypes.c_uint32(ACTIONS[rule.action])
             assert library.seccomp_rule_add_array(context, action, number, len(rule.args), arguments) == 0

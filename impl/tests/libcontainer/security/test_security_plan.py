@@ -21,6 +21,8 @@ from kernelproof.impl.libcontainer.config.records import (
     User,
 )
 from kernelproof.impl.libcontainer.facts import Host
+from kernelproof.impl.libcontainer.nsinit.options import UsageError
+from kernelproof.impl.libcontainer.nsinit.values import parse_user
 from kernelproof.impl.libcontainer.operations import Site
 from kernelproof.impl.libcontainer.security.capabilities import (
     FinishCapabilities,
@@ -153,10 +155,9 @@ def user_by_prefix(text: str) -> int:
 
 
 def user_as_planned(text: str) -> int:
-    """The uid of the plan, from the text of a command line that CONFIG's parser took for digits only."""
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is no id")
-    plan = plan_security(config(user=User(int(text))), HOST, CONTAINER)
+    """The uid of the plan, from the text of a command line."""
+    uid, _ = parse_user(text)
+    plan = plan_security(config(user=User(uid)), HOST, CONTAINER)
     (become,) = [each for each in plan if isinstance(each, BecomeUser)]
     return become.uid
 
@@ -168,7 +169,7 @@ def test_user_is_taken_as_it_is_or_not_at_all(subject) -> None:  # type: ignore[
     for text in ("root1", "", "1x", "-1", "4294967295", "4294967296"):
         try:
             found = subject(text)
-        except ValueError:
+        except (ValueError, UsageError):
             continue
         raise AssertionError(f"{text!r} was taken for user {found}")
 
