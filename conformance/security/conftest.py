@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from kernelproof.impl._syscalls.capabilities import capget, capset
+from kernelproof.impl._syscalls.mount import mount, umount2
 from kernelproof.impl._syscalls.prctl import PR_SET_KEEPCAPS, prctl
 from kernelproof.impl.user import set_gids, set_uids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kernelproof.conformance.conftest import InChild, OutputOf
 
@@ -89,15 +90,17 @@ def after_exec(output_of: OutputOf) -> AfterExec:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
-    """A copy of cat that every user may execute."""
+def program(tmp_path: Path) -> Iterator[Path]:
+    """A copy of cat that every user may execute, on a file system that lets programs gain rights."""
     for folder in (tmp_path, *tmp_path.parents):
         mode = folder.stat().st_mode
         if not mode & 0o001:
             folder.chmod(mode | 0o111)
+    mount("none", tmp_path, "tmpfs", data="mode=755")
     copy = Path(shutil.copy(CAT, tmp_path / "program"))
     copy.chmod(0o755)
-    return copy
+    yield copy
+    umount2(tmp_path)
 
 
 @pytest.fixture

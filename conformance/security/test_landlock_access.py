@@ -205,26 +205,33 @@ def test_ioctls_of_devices(in_child: InChild, seen: Seen) -> None:
     assert seen(in_child(ask)) == ["no error", "no error", "EACCES", "False"]
 
 
+def tried(seen: Seen, kind: int, call: str, address: tuple[str, int]) -> str:
+    """What binding or connecting a socket gives."""
+    with socket.socket(type=kind) as end:
+        return seen.errno_of(getattr(end, call), address)
+
+
 @behaviour("landlock.net.bind-and-connect")
 def test_ports_without_a_rule(in_child: InChild, seen: Seen) -> None:
     """Binding and connecting TCP sockets to a port without a rule gives EACCES; UDP is free; with a rule it works."""
-    server = socket.create_server(("127.0.0.1", 0))
-    port = server.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
 
-    def ask() -> list[str]:
-        ruleset = calls.create_ruleset(0, BIND_TCP | CONNECT_TCP)
-        calls.add_port(ruleset, port, CONNECT_TCP)
-        calls.restrict_self(ruleset)
-        address, other = ("127.0.0.1", port), ("127.0.0.1", 7001)
-        return [
-            seen.errno_of(socket.socket().bind, other),
-            seen.errno_of(socket.socket().connect, other),
-            seen.errno_of(socket.socket().connect, address),
-            seen.errno_of(socket.socket(type=socket.SOCK_DGRAM).bind, other),
-            seen.errno_of(socket.socket(type=socket.SOCK_DGRAM).connect, other),
-        ]
+        def ask() -> list[str]:
+            ruleset = calls.create_ruleset(0, BIND_TCP | CONNECT_TCP)
+            calls.add_port(ruleset, port, CONNECT_TCP)
+            calls.restrict_self(ruleset)
+            address, other = ("127.0.0.1", port), ("127.0.0.1", 7001)
+            return [
+                tried(seen, socket.SOCK_STREAM, "bind", other),
+                tried(seen, socket.SOCK_STREAM, "connect", other),
+                tried(seen, socket.SOCK_STREAM, "connect", address),
+                tried(seen, socket.SOCK_DGRAM, "bind", other),
+                tried(seen, socket.SOCK_DGRAM, "connect", other),
+            ]
 
-    assert seen(in_child(ask)) == ["EACCES", "EACCES", "no error", "no error", "no error"]
+        answers = in_child(ask)
+    assert seen(answers) == ["EACCES", "EACCES", "no error", "no error", "no error"]
 
 
 @behaviour("landlock.net.port-zero")
@@ -235,7 +242,7 @@ def test_any_port(in_child: InChild, seen: Seen) -> None:
         ruleset = calls.create_ruleset(0, BIND_TCP)
         calls.add_port(ruleset, allowed, BIND_TCP)
         calls.restrict_self(ruleset)
-        return seen.errno_of(socket.socket().bind, ("127.0.0.1", 0))
+        return tried(seen, socket.SOCK_STREAM, "bind", ("127.0.0.1", 0))
 
     assert seen([in_child(lambda: ask(7001)), in_child(lambda: ask(0))]) == ["EACCES", "no error"]
 
@@ -271,7 +278,11 @@ def test_abstract_sockets_stay_inside(in_child: InChild, seen: Seen) -> None:
         restrict(scoped=1)
         with listen("kp-inside"):
             names = ("\0kp-outside", "\0kp-inside")
-            return [seen.errno_of(socket.socket(socket.AF_UNIX).connect, name) for name in names]
+            return [connected(name) for name in names]
+
+    def connected(name: str) -> str:
+        with socket.socket(socket.AF_UNIX) as end:
+            return seen.errno_of(end.connect, name)
 
     with listen("kp-outside"):
         assert seen(in_child(ask)) == ["EPERM", "no error"]
