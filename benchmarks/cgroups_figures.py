@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,9 +63,8 @@ def plain(path: Path) -> dict[str, Any]:
 def peer_readers(directory: str, paths: list[Path]) -> Work:
     """What benchexec reads of the same cgroups: less than a third of it, no memory.stat."""
     sys.path.insert(0, directory)
-    from benchexec.cgroupsv2 import CgroupsV2  # of that directory
-
-    groups = [CgroupsV2(dict.fromkeys(CONTROLLERS, path)) for path in paths]
+    kind = import_module("benchexec.cgroupsv2").CgroupsV2
+    groups = [kind(dict.fromkeys(CONTROLLERS, path)) for path in paths]
 
     def read() -> None:
         for group in groups:

@@ -67,11 +67,10 @@ def hold(size: int) -> Callable[[], object]:
     """A function that touches memory, says so by stopping itself, and keeps it."""
 
     def touch_and_wait() -> None:
-        memory = touch(size)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        while True:
-            signal.pause()
-        memory.close()
+        with touch(size):
+            os.kill(os.getpid(), signal.SIGSTOP)
+            while True:
+                signal.pause()
 
     return touch_and_wait
 

@@ -188,7 +188,7 @@ def test_hidden_files_are_not_there(tmp_path: Path) -> None:
 @pytest.mark.rule("C+7")
 def test_the_limit_that_holds(tmp_path: Path) -> None:
     """The smallest one of all above, and whose it is; of CPU time as CPUs; where none is set, none."""
-    files = (
+    files: tuple[tuple[str, dict[str, str]], ...] = (
         ("top", {}),
         ("top/mid", {"memory.max": "4096\n", "pids.max": "max\n", "cpu.max": "50000 100000\n"}),
         ("top/mid/low", {"memory.max": "8192\n", "pids.max": "7\n", "cpu.max": "max 100000\n"}),
