@@ -152,10 +152,12 @@ def test_the_limit_of_an_ancestor_holds(top: Path) -> None:
         box.set(Limits(pids_max=9, cpu_quota_microseconds=50_000))
         with box.chain() as chain:
             found = {kind: effective_limit(chain, kind) for kind in ("pids", "memory", "cpu", "memory_high")}
-    assert found["pids"] == (5, str(top / "pod"))
-    assert found["memory"] == (32 << 20, str(top / "pod"))
-    assert found["cpu"] == (0.5, str(top / "pod/box"))
-    assert found["memory_high"] == (-1, None)
+    assert {kind: tuple(limit) for kind, limit in found.items()} == {
+        "pids": (5, str(top / "pod")),
+        "memory": (32 << 20, str(top / "pod")),
+        "cpu": (0.5, str(top / "pod/box")),
+        "memory_high": (-1, None),
+    }
 
 
 def test_a_program_is_born_inside(top: Path) -> None:
