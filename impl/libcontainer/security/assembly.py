@@ -51,10 +51,6 @@ class Rule:
         self.action = action
         self.conditions = conditions
 
-    def key(self) -> tuple[object, ...]:
-        each = ((c.index, c.operator, c.value, c.value_two) for c in self.conditions)
-        return (self.action, *each)
-
 
 def assemble(architectures: Sequence[Architecture], rules: Mapping[str, list[Rule]], default: int) -> bytes:
     """Return the program: eight bytes an instruction.
@@ -119,14 +115,15 @@ def _fill(
     numbered = _numbered(architecture, rules)
     newest = max((number for number in numbered if number < _FIRST_PRIVATE or number >= X32_BIT), default=high)
     newer = code.ret(ERRNO | errno.ENOSYS) if numbered and _refuses(default) else at_default
-    labels: dict[tuple[object, ...], int] = {}
+    labels: dict[int, int] = {}  # of what is the same list of rules
     starts[low] = at_default
     if newest < high:
         starts[newest + 1] = newer
     for number in sorted(numbered):
-        key = tuple(rule.key() for rule in numbered[number])
+        of_number = numbered[number]
+        key = id(of_number)
         if key not in labels:
-            labels[key] = _decide(code, numbered[number], at_default, architecture)
+            labels[key] = _decide(code, of_number, at_default, architecture)
         starts[number] = labels[key]
         if number < high:
             starts.setdefault(number + 1, newer if number >= newest else at_default)
@@ -141,16 +138,21 @@ def _refuses(default: int) -> bool:
 
 def _numbered(architecture: Architecture, rules: Mapping[str, list[Rule]]) -> dict[int, list[Rule]]:
     numbers = architecture.numbers()
+    behind = {
+        name: (numbers[multiplexer], value)
+        for multiplexer, members in MULTIPLEXERS
+        if multiplexer in numbers
+        for name, value in members.items()
+    }
     found: dict[int, list[Rule]] = {}
     for name, of_name in rules.items():
         if name in numbers:
-            found.setdefault(numbers[name], []).extend(of_name)
-        for multiplexer, members in MULTIPLEXERS:
-            # Arguments of a multiplexed call lie in memory, where no filter sees them: only plain rules carry over.
-            plain = [rule for rule in of_name if not rule.conditions][:1]
-            if plain and of_name[0] is plain[0] and name in members and multiplexer in numbers:
-                rule = Rule(plain[0].action, (Condition(0, "EQ", members[name]),))
-                found.setdefault(numbers[multiplexer], []).append(rule)
+            number = numbers[name]
+            found[number] = found[number] + of_name if number in found else of_name
+        # Arguments of a multiplexed call lie in memory, where no filter sees them: only plain rules carry over.
+        if name in behind and of_name and not of_name[0].conditions:
+            number, value = behind[name]
+            found[number] = [*found.get(number, ()), Rule(of_name[0].action, (Condition(0, "EQ", value),))]
     return found
 
 

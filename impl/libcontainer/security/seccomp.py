@@ -107,9 +107,11 @@ def compile_seccomp(policy: Seccomp, *, native: Architecture | None = None) -> P
     """
     rules = _rules_by_name(policy)
     architectures = _architectures(policy, native or native_architecture())
-    known = {name for each in architectures for name in each.numbers()}
+    tables = [each.numbers() for each in architectures]
     words = assemble(architectures, rules, _default_action(policy))
-    return Program(words, _flags(policy), tuple(sorted(name for name in rules if name not in known)))
+    return Program(
+        words, _flags(policy), tuple(sorted(name for name in rules if not any(name in table for table in tables)))
+    )
 
 
 def action_of(name: str, errno_ret: int | None, where: str) -> int:
@@ -172,7 +174,7 @@ def _rules_by_name(policy: Seccomp) -> dict[str, list[Rule]]:
     for place, entry in enumerate(policy.syscalls):
         where = f"syscalls[{place}]"
         action = action_of(entry.action, entry.errno_ret, where)
-        alternatives = tuple(_alternatives(entry, where))
+        alternatives = [Rule(action, conditions) for conditions in _alternatives(entry, where)]
         if not entry.names:
             raise ValueError(f"{where}: it names no system call")
         if action == NOTIFY and any(name in _NEVER_NOTIFIED for name in entry.names):
@@ -180,7 +182,10 @@ def _rules_by_name(policy: Seccomp) -> dict[str, list[Rule]]:
                 f"{where}: SCMP_ACT_NOTIFY for write would stop the runtime before it has started anything"
             )
         for name in entry.names:
-            found.setdefault(name, []).extend(Rule(action, conditions) for conditions in alternatives)
+            if name in found:
+                found[name] = found[name] + alternatives
+            else:
+                found[name] = alternatives  # one list for all of them: what is the same is compiled once
     return found
 
 
