@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.plan import plan_container as plan_container
     from kernelproof.impl.libcontainer.running import execute as execute
     from kernelproof.impl.libcontainer.running import stored_config as stored_config
+    from kernelproof.impl.libcontainer.security.explain import Reason as Reason
+    from kernelproof.impl.libcontainer.security.explain import explain_call as explain_call
+    from kernelproof.impl.libcontainer.security.explain import explain_path as explain_path
+    from kernelproof.impl.libcontainer.security.explain import explain_port as explain_port
+    from kernelproof.impl.libcontainer.security.landlock import LandlockError as LandlockError
     from kernelproof.impl.libcontainer.state import ContainerError as ContainerError
     from kernelproof.impl.libcontainer.state import ContainerExistsError as ContainerExistsError
     from kernelproof.impl.libcontainer.state import InvalidIdError as InvalidIdError
@@ -76,6 +81,8 @@ _HOMES = {
     "operations": "Operation Site StartError",
     "plan": "Request describe plan_container",
     "running": "execute stored_config",
+    "security.explain": "Reason explain_call explain_path explain_port",
+    "security.landlock": "LandlockError",
     "state": "ContainerError ContainerExistsError InvalidIdError NoSuchContainerError StateError WrongStatusError",
 }
 
