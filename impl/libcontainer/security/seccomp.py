@@ -66,7 +66,7 @@ _WITH_ERRNO = (ERRNO, TRACE)
 _MOST_ERRNO = 4095  # MAX_ERRNO: the kernel makes it of all above
 
 # What a runtime itself calls between loading the filter and execve: a listener that nobody answers yet would hang it.
-_NEVER_NOTIFIED = ("write",)
+_NEVER_NOTIFIED = ("write", "sendmsg")
 
 
 class Program:
@@ -177,9 +177,10 @@ def _rules_by_name(policy: Seccomp) -> dict[str, list[Rule]]:
         alternatives = [Rule(action, conditions) for conditions in _alternatives(entry, where)]
         if not entry.names:
             raise ValueError(f"{where}: it names no system call")
-        if action == NOTIFY and any(name in _NEVER_NOTIFIED for name in entry.names):
+        hanging = [name for name in entry.names if action == NOTIFY and name in _NEVER_NOTIFIED]
+        if hanging:
             raise ValueError(
-                f"{where}: SCMP_ACT_NOTIFY for write would stop the runtime before it has started anything"
+                f"{where}: SCMP_ACT_NOTIFY for {hanging[0]} would stop the runtime before anybody can answer"
             )
         for name in entry.names:
             if name in found:

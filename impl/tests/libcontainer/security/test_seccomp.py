@@ -196,6 +196,7 @@ _NOTIFY = SeccompRule(("mkdir",), "SCMP_ACT_NOTIFY")
         (Seccomp(ERROR, syscalls=(SeccompRule((), ALLOWED),)), "names no system call"),
         (Seccomp("SCMP_ACT_NOTIFY", listener_path="/s"), "SCMP_ACT_NOTIFY would stop the runtime"),
         (Seccomp(ERROR, listener_path="/s", syscalls=(_NOTIFY.replace(names=("write",)),)), "for write would stop"),
+        (Seccomp(ERROR, listener_path="/s", syscalls=(_NOTIFY.replace(names=("sendmsg",)),)), "for sendmsg would stop"),
         (Seccomp(ERROR, syscalls=(_NOTIFY,)), "listenerPath"),
         (Seccomp(ERROR, listener_metadata="x"), "listenerMetadata"),
         (
