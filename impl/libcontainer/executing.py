@@ -16,7 +16,7 @@ from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import FILES
 from kernelproof.impl.libcontainer.operations import Operation, Site
-from kernelproof.impl.libcontainer.plan import plan_end
+from kernelproof.impl.libcontainer.plan import is_late, plan_end
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
 from kernelproof.impl.libcontainer.process.identity import Identity, open_process
 from kernelproof.impl.libcontainer.process.joining import PREFIX, BecomeRoot, JoinNamespaces
@@ -156,7 +156,7 @@ def plan_exec(
     inner = tuple(kind for kind in kinds if kind not in outer)
     security = plan_process_security(config, process, host, identifier, bundle, preserved)
     return (
-        *(operation for operation in security if operation.stage == "host"),
+        *(operation for operation in security if operation.stage == "host" and not is_late(operation)),
         OpenContainer(target.inode, kinds, target.pid, target.start_time),
         *((OpenCgroup(cgroup),) if cgroup else ()),
         MakeProcessByScout(outer, None, (), "") if outer else MakeProcess(()),
@@ -173,6 +173,7 @@ def plan_exec(
         *(operation for operation in security if operation.stage == "root"),
         FindProgram(process.args[0], environment(process.env).get("PATH", DEFAULT_PATH), process.user.uid),
         *((SendConsole(console_socket),) if console_socket else ()),
+        *(operation for operation in security if is_late(operation)),
         Told(),
         EnterDirectory(process.cwd),
         *plan_end(security),

@@ -251,7 +251,7 @@ def _plan_limits(process: Process) -> tuple[Operation, ...]:
 
 
 def _plan_scheduling(config: Config, process: Process, *, is_exec: bool) -> tuple[Operation, ...]:
-    affinity = process.exec_cpu_affinity.final if is_exec and process.exec_cpu_affinity else None
+    affinity = process.exec_cpu_affinity if is_exec else None
     wanted = (process.scheduler, process.io_priority, config.linux.memory_policy, config.linux.personality, affinity)
     if not any(wanted):
         return ()

@@ -9,6 +9,8 @@ from kernelproof.impl.libcontainer.security.scheduling import (
     MEMORY_MODES,
     POLICIES,
     SCHEDULER_FLAGS,
+    BindRuntime,
+    ReleaseRuntime,
     SetAffinity,
     SetDomain,
     SetIoPriority,
@@ -22,7 +24,14 @@ TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kernelproof.impl.libcontainer.config.records import Config, IoPriority, MemoryPolicy, Process, Scheduler
+    from kernelproof.impl.libcontainer.config.records import (
+        Config,
+        ExecCpuAffinity,
+        IoPriority,
+        MemoryPolicy,
+        Process,
+        Scheduler,
+    )
     from kernelproof.impl.libcontainer.operations import Operation
 
 _WITH_NICE = ("SCHED_OTHER", "SCHED_BATCH")
@@ -30,7 +39,7 @@ _WITH_PRIORITY = ("SCHED_FIFO", "SCHED_RR")
 _WITHOUT_NODES = ("MPOL_DEFAULT", "MPOL_LOCAL")
 
 
-def plan_schedules(config: Config, process: Process, affinity: str | None) -> tuple[Operation, ...]:
+def plan_schedules(config: Config, process: Process, affinity: ExecCpuAffinity | None) -> tuple[Operation, ...]:
     """Return the operations for scheduler, I/O priority, CPUs, memory policy and execution domain.
 
     Raises:
@@ -39,9 +48,12 @@ def plan_schedules(config: Config, process: Process, affinity: str | None) -> tu
     return tuple(_plan(config, process, affinity))
 
 
-def _plan(config: Config, process: Process, affinity: str | None) -> Iterator[Operation]:
-    if affinity:
-        yield SetAffinity(parse_list(affinity))
+def _plan(config: Config, process: Process, affinity: ExecCpuAffinity | None) -> Iterator[Operation]:
+    if affinity and affinity.initial:
+        yield BindRuntime(parse_list(affinity.initial))
+        yield ReleaseRuntime()
+    if affinity and affinity.final:
+        yield SetAffinity(parse_list(affinity.final))
     if process.scheduler is not None:
         yield plan_scheduler(process.scheduler)
     if process.io_priority is not None:

@@ -151,6 +151,58 @@ class SetAffinity(Operation):
         os.sched_setaffinity(0, self.cpus)
 
 
+class BindRuntime(Operation):
+    """Binds the runtime to CPUs, so that the process is born on them, before it enters its cgroup."""
+
+    __slots__ = ("cpus",)
+    stage = "host"
+    cpus: tuple[int, ...]
+
+    def describe(self) -> str:
+        """What will happen."""
+        return f"start on the CPUs {' '.join(map(str, self.cpus))}"
+
+    def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EINVAL: none of them is there, or the cpuset forbids all.
+        """
+        site.found["own CPUs"] = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self.cpus)
+
+    def undo(self, site: Site) -> None:
+        """Lets the runtime run where it ran before."""
+        release_runtime(site)
+
+
+def release_runtime(site: Site) -> None:
+    """Lets the runtime run where it ran before BindRuntime."""
+    before = site.found.pop("own CPUs", None)
+    if isinstance(before, set):
+        os.sched_setaffinity(0, before)
+
+
+class ReleaseRuntime(Operation):
+    """Lets the runtime run where it ran before, once the process is born."""
+
+    __slots__ = ()
+    stage = "host"
+    late = True
+
+    def describe(self) -> str:
+        """What will happen."""
+        return "let the runtime run on its own CPUs again"
+
+    def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EINVAL: a cpuset has taken them all meanwhile.
+        """
+        release_runtime(site)
+
+
 class SetMemoryPolicy(Operation):
     """Sets which memory nodes the process's pages come from."""
 

@@ -241,7 +241,9 @@ def test_only_the_exact_word_is_unconfined() -> None:
 
 def test_affinity_is_of_exec_alone() -> None:
     """The CPUs of a final list hold a process of exec, and not the first one."""
-    process = {"exec_cpu_affinity": ExecCpuAffinity(final="0-1,3")}
+    process = {"exec_cpu_affinity": ExecCpuAffinity(initial="1", final="0-1,3")}
+    entering = names(config(**process), Container("kp", is_exec=True))  # type: ignore[arg-type]
+    assert entering.index("BindRuntime") < entering.index("ReleaseRuntime") < entering.index("SetAffinity")
     assert "SetAffinity" in names(config(**process), Container("kp", is_exec=True))  # type: ignore[arg-type]
     assert "SetAffinity" not in names(config(**process))  # type: ignore[arg-type]
 
