@@ -137,11 +137,12 @@ def test_wheel_of_tree_and_of_archive_agree(packages: Packages) -> None:
 
 
 def test_wheel_has_one_import_name(packages: Packages) -> None:
-    """Nothing but kernelproof, its metadata and its manual page is installed."""
+    """Nothing but kernelproof, its metadata, its scripts and its manual pages is installed."""
     tops = {name.split("/")[0] for name in names(packages.wheel)}
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"kernelproof"}
-    data = [name.partition(".data/")[2] for name in names(packages.wheel) if ".data/" in name]
-    assert data == ["data/share/man/man1/kernelproof.1"]
+    data = sorted(name.partition(".data/")[2] for name in names(packages.wheel) if ".data/" in name)
+    manuals = [f"data/share/man/man1/{name}.1" for name in ("kernelproof", "nsinit")]
+    assert data == [*manuals, "scripts/nsinit", "scripts/nsinit-python"]
 
 
 def test_wheel_holds_every_module_and_data_file(packages: Packages) -> None:
