@@ -15,6 +15,7 @@ from kernelproof.impl.libcontainer.config.records import (
     Config,
     Hook,
     Hooks,
+    Mount,
     Process,
     Rlimit,
     Seccomp,
@@ -23,8 +24,10 @@ from kernelproof.impl.libcontainer.config.records import (
 )
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.security.landlock import read_abi, rights_of
+from kernelproof.impl.tests.libcontainer.machine.core.conftest import FIRST_ID, KINDS, PROC
 from kernelproof.impl.tests.libcontainer.machine.core.conftest import bundle as bundle
 from kernelproof.impl.tests.libcontainer.machine.core.conftest import cgroup2 as cgroup2
+from kernelproof.impl.tests.libcontainer.machine.core.conftest import cgroups as cgroups
 from kernelproof.impl.tests.libcontainer.machine.core.conftest import nothing_left as nothing_left
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
@@ -103,4 +106,57 @@ def test_network_of_a_container(bundle: Any, cgroup2: Path) -> None:
     found = (bundle.rootfs / "tmp/addresses").read_text()
     assert "10.177.0.2" in found
     assert "127.0.0.1" in found
+    lifecycle.delete(str(bundle.states), "box", force=True)
+
+
+HOSTILE = "1000:x:0:0::/:/bin/sh\nbob:x:1234:7::/:/bin/sh\n"
+
+
+@pytest.mark.rule("K6")
+@pytest.mark.parametrize(
+    ("user", "uid"),
+    [(User(1000, 1000), "1000"), (User(lookup="1000"), "1000"), (User(lookup="bob"), "1234")],
+    ids=["number", "text", "name"],
+)
+def test_number_is_no_name(bundle: Any, cgroup2: Path, user: User, uid: str) -> None:
+    """A number is that user, though the image's passwd has a line of this name that says root; a name is looked up."""
+    (bundle.rootfs / "etc/passwd").write_text(HOSTILE)
+    (bundle.rootfs / "etc/group").write_text("1000:x:0:\n")
+    config = shaped_config(
+        bundle, Process("/", ("sh", "-c", "cat /proc/self/status > /tmp/id"), ("PATH=/bin",), user=user)
+    )
+    started = run(bundle, config)
+    assert running.await_end(started) == 0
+    os.close(started.pidfd)
+    assert fields(bundle.rootfs / "tmp/id")["Uid"] == [uid] * 4
+    lifecycle.delete(str(bundle.states), "box", force=True)
+
+
+TRY_TO_RELEASE = """
+for file in /sys/fs/cgroup/release_agent /sys/fs/cgroup/*/release_agent; do
+    test -e $file && echo /tmp/escaped 2> /dev/null > $file && echo wrote $file >> /tmp/wrote
+done
+for place in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    mkdir $place/kp-made 2> /dev/null && echo made $place >> /tmp/wrote
+done
+true
+"""
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["root", "mapped"])
+def test_release_agent_is_out_of_reach(bundle: Any, cgroups: str, user: bool) -> None:
+    """A container with mounted cgroups can neither set a release agent nor make a cgroup, mapped or as real root."""
+    (bundle.rootfs / "sys").mkdir()
+    cgroup = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro"))
+    kinds = (*KINDS, "user") if user else KINDS
+    for path in (bundle.rootfs, *bundle.rootfs.rglob("*")) if user else ():
+        os.chown(path, FIRST_ID, FIRST_ID, follow_symlinks=False)
+    (bundle.rootfs / "tmp").chmod(0o1777)
+    sysfs = Mount("/sys", "tmpfs", "tmpfs")
+    made: Config = bundle.config("true", kinds=kinds, mounts=(PROC, sysfs, cgroup))
+    assert made.process is not None
+    started = run(bundle, made.replace(process=made.process.replace(args=("sh", "-c", TRY_TO_RELEASE))))
+    assert running.await_end(started) == 0
+    os.close(started.pidfd)
+    assert not (bundle.rootfs / "tmp/wrote").exists()
     lifecycle.delete(str(bundle.states), "box", force=True)
