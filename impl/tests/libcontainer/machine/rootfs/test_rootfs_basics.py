@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 from kernelproof.impl import mount
+from kernelproof.impl._syscalls.capabilities import capget, capset
 from kernelproof.impl.libcontainer.config.records import Device, Mount
+from kernelproof.impl.libcontainer.operations import Operation
+from kernelproof.impl.libcontainer.rootfs.devices import MakeDevice
 
 pytestmark = pytest.mark.machine
 
@@ -122,3 +126,52 @@ def test_configured_devices_have_exact_modes_and_owners(container: Any) -> None:
         ["prw--w--w-", 0, 0, 0],
         ["crw-rw-rw-", os.makedev(10, 229), 0, 0],
     ]
+
+
+def test_read_only_root_keeps_its_other_flags(container: Any) -> None:
+    """Made read-only, the root has the flags that its mount had, and no other."""
+    mount.remount(container.image.parent, "bind,remount,nosuid,nodev,noatime")
+    seen = container.run(container.config(USUAL[:2], readonly=True), read_mountinfo)
+    assert table_of(seen).find("/").opts == "ro,nosuid,nodev,noatime"
+    assert table_of(seen).find("/dev").mount_options[:2] == ("rw", "nosuid")
+
+
+def test_modes_of_kernel_filesystems_stay(container: Any) -> None:
+    """The root of procfs, of sysfs and of a tmpfs with a mode have the mode that they should, whatever lay below."""
+    for name in ("proc", "sys"):
+        (container.image / name).chmod(0o700)
+
+    def look() -> list[int]:
+        return [stat.S_IMODE(os.stat(path).st_mode) for path in ("/proc", "/sys", "/dev/shm", "/dev")]
+
+    config = container.config(USUAL, kinds=("mount", "pid", "ipc", "uts", "network"))
+    assert container.run(config, look) == [0o555, 0o555, 0o1777, 0o755]
+
+
+def test_devices_without_the_right_to_make_them(container: Any) -> None:
+    """Where mknod is refused, as without CAP_MKNOD, the host's node is bound; a device that it has not is refused."""
+
+    def give_up_the_right(operation: Operation) -> None:
+        if isinstance(operation, MakeDevice) and operation.path == "/dev/null":
+            give_up(CAP_MKNOD)
+
+    seen = container.run(
+        container.config(USUAL),
+        lambda: [os.stat("/dev/null").st_rdev, read_mountinfo()],
+        before=give_up_the_right,
+    )
+    assert isinstance(seen, list), seen
+    assert seen[0] == os.makedev(1, 3)
+    assert table_of(seen[1]).find("/dev/null").fstype == "devtmpfs"
+    config = container.config(USUAL, linux={"devices": (Device("c", "/dev/null", 1, 3), Device("c", "/dev/no", 1, 77))})
+    refused = container.run(config, before=give_up_the_right)
+    assert (refused.operation, refused.errno) == ("MakeDevice", errno.ENOENT)
+
+
+CAP_MKNOD = 27
+
+
+def give_up(capability: int) -> None:
+    """Drops a capability from all sets of this process."""
+    effective, permitted, inheritable = (each & ~(1 << capability) for each in capget())
+    capset(effective, permitted, inheritable)

@@ -92,3 +92,18 @@ def test_version_1(container: Any, old: tuple[cgroups.Hierarchy, ...], kinds: tu
     for path in ("/sys/fs/cgroup", *(f"/sys/fs/cgroup/{name}" for name in directories)):
         assert table.find(path).opts == f"{word},nosuid,nodev,noexec,relatime"
         assert table.find(path).fstype == ("tmpfs" if path == "/sys/fs/cgroup" else "cgroup")
+
+
+def test_version_2_that_is_not_delegated_is_masked(container: Any, new: cgroups.Hierarchy) -> None:
+    """CVE-2023-25809: a user without rights, and without a cgroup namespace, sees no cgroup and writes none."""
+    for path in [container.image, *container.image.rglob("*")]:
+        os.chown(path, 100_000, 100_000)
+
+    def look() -> list[object]:
+        return [os.listdir("/sys/fs/cgroup"), os.access("/sys/fs/cgroup", os.W_OK), read_mountinfo()]
+
+    config = container.config([PROC, CGROUP], kinds=("user", "mount", "pid"))
+    seen: Any = container.run(config, look, host=Host((new,), is_rootless=True))
+    assert isinstance(seen, list), seen
+    assert seen[:2] == [[], False]
+    assert table_of(seen[2]).find("/sys/fs/cgroup").fstype == "tmpfs"

@@ -151,3 +151,12 @@ def test_nothing_is_imported_on_the_other_side(container: Any) -> None:
     before = sorted(sys.modules)
     seen: object = container.perform(plan, kinds, lambda: sorted(sys.modules))
     assert seen == before
+
+
+@pytest.mark.machine(profile="initial-ramfs")
+def test_root_of_an_initial_ramfs_is_moved(container: Any) -> None:
+    """Where the host's root is the initial ramfs, which can't be pivoted, the container's is moved over it."""
+    seen: Any = container.run(container.config([PROC]), lambda: [sorted(os.listdir("/")), read_mountinfo()])
+    assert isinstance(seen, list), seen
+    assert seen[0] == ["bin", "dev", "etc", "proc", "run", "sys", "tmp"]
+    assert [each.mount_point for each in table_of(seen[1])] == ["/", "/proc"]
