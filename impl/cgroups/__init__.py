@@ -26,6 +26,7 @@ from importlib import import_module
 TYPE_CHECKING = False  # what type checkers take for true; typing itself would cost 6 ms at every import
 if TYPE_CHECKING:
     from kernelproof.impl.cgroups.applying import Applied as Applied
+    from kernelproof.impl.cgroups.applying import Changes as Changes
     from kernelproof.impl.cgroups.birth import Born as Born
     from kernelproof.impl.cgroups.cgroup import Cgroup as Cgroup
     from kernelproof.impl.cgroups.controllers.pressure import Pressure as Pressure
@@ -95,7 +96,7 @@ if TYPE_CHECKING:
 
 # Module below this package -> what it gives.
 _HOMES = {
-    "applying": "Applied",
+    "applying": "Applied Changes",
     "birth": "Born",
     "cgroup": "Cgroup",
     "controllers.pressure": "Pressure Stall parse_pressure",

@@ -64,7 +64,7 @@ def do_stat(given: argparse.Namespace) -> None:
 def do_top(given: argparse.Namespace) -> None:
     """Show what the cgroups below one use, again and again."""
     with Cgroup.open(given.cgroup) as cgroup, Sampler(cgroup.directory) as sampler:
-        show = _print_json if given.json else _live(given) if sys.stdout.isatty() else _print_rows
+        show = _print_json if given.json else live(given) if sys.stdout.isatty() else _print_rows
         sampler.look()
         rounds = 0
         while given.count is None or rounds < given.count:
@@ -89,7 +89,8 @@ def _print_rows(uses: list[Use], by: str, most: int) -> None:
     print(flush=True)
 
 
-def _live(given: argparse.Namespace) -> Callable[[list[Use], str, int], None]:
+def live(given: argparse.Namespace) -> Callable[[list[Use], str, int], None]:
+    """Begin a table that is drawn again; return what draws it. `given.close` ends it."""
     from rich.console import Console  # 60 ms, which only a terminal pays
     from rich.live import Live  # likewise
 

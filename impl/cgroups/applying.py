@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterable
 
 from kernelproof.impl.cgroups import writes
+from kernelproof.impl.cgroups.formats import MAX
 from kernelproof.impl.cgroups.limits import Limits
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 
     from kernelproof.impl.cgroups.directory import Directory
     from kernelproof.impl.cgroups.planning import Step
@@ -34,9 +35,27 @@ class Applied(NamedTuple):
     why: str = ""
 
 
+class Changes(tuple[Applied, ...]):
+    """Writes in their order, and what the kernel keeps of each limit, by the limit's name.
+
+    `changes.memory_max_bytes` is a number (-1 for no limit), or text where it is none; None if nothing was written.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Limits._fields:
+            raise AttributeError(name)
+        found = [one.effective for one in self if one.write.limit == name and one.effective is not None]
+        if not found:
+            return None
+        text = found[-1].strip()
+        return MAX if text == "max" else int(text) if text.lstrip("-").isdecimal() else text
+
+
 def apply_steps(
     steps: Iterable[Step], limits: Limits, owner_of: Callable[[Step], Directory]
-) -> tuple[Applied, ...]:  # fmt: skip
+) -> Changes:  # fmt: skip
     """Do writes in order, all or none, and read each file again.
 
     Args:
@@ -56,7 +75,7 @@ def apply_steps(
         write = step.write
         effective = owners.read_or_none(write.file)
         found.append(Applied(write, effective, asked.get(write.limit), explain_rounding(write, effective)))
-    return tuple(found)
+    return Changes(found)
 
 
 def explain_rounding(write: writes.Write, effective: str | None, page_bytes: int | None = None) -> str:

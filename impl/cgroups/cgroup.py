@@ -37,7 +37,7 @@ TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
     from typing import Self
 
-    from kernelproof.impl.cgroups.applying import Applied
+    from kernelproof.impl.cgroups.applying import Changes
     from kernelproof.impl.cgroups.birth import Born
     from kernelproof.impl.cgroups.limits import Limits
     from kernelproof.impl.cgroups.planning import Step
@@ -205,6 +205,10 @@ class Cgroup:
         """
         entering.enter(self._places, pid, timeout_seconds)
 
+    def widen_affinity(self, pid: int) -> frozenset[int]:
+        """Let a process use all CPUs of its cpuset, whatever it was bound to; see `entering.widen_affinity`."""
+        return entering.widen_affinity(self.directory_of("cpuset"), pid)
+
     def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Born:
         """Start a program that is born in it, on version 2; see `birth.spawn`."""
         from kernelproof.impl.cgroups import birth  # measured: see below
@@ -212,11 +216,7 @@ class Cgroup:
         return birth.spawn(self.directory, argv, env)
 
     def fileno(self) -> int:
-        """The descriptor of its directory, on version 2: what clone3(2) takes for CLONE_INTO_CGROUP.
-
-        Raises:
-            NoControllerError: version 1 has no such thing.
-        """
+        """What clone3(2) takes for CLONE_INTO_CGROUP, its directory; NoControllerError on version 1, which has none."""
         if self.version != 2:
             raise NoControllerError(f"the cgroup {self.name} is of version 1: clone3(2) takes one of version 2 only")
         return self.directory.fileno()
@@ -281,7 +281,7 @@ class Cgroup:
             return [Step("", write) for write in planned]
         return plan_v1(limits, self._reader_of, check_usage=check_usage)
 
-    def set(self, limits: Limits, *, check_usage: bool = True) -> tuple[Applied, ...]:
+    def set(self, limits: Limits, *, check_usage: bool = True) -> Changes:
         """Set limits in the order that is safe, all or none.
 
         Args:
@@ -298,6 +298,14 @@ class Cgroup:
         from kernelproof.impl.cgroups import applying  # measured: as above
 
         return applying.apply_steps(self.plan(limits, check_usage=check_usage), limits, self._owner)
+
+    def shrink_memory(self, limit_bytes: int, timeout_seconds: float = 10.0) -> Changes:
+        """Lower memory.max to below what is in use without a kill, on version 2; see `shrinking.make_room`."""
+        from kernelproof.impl.cgroups.limits import Limits  # measured: as above
+        from kernelproof.impl.cgroups.shrinking import make_room  # measured: as above
+
+        make_room(self.directory, limit_bytes, timeout_seconds)
+        return self.set(Limits(memory_max_bytes=limit_bytes))
 
     def _owner(self, step: Step) -> Directory:
         return self.directory if not step.controller else self.directory_of(step.controller)

@@ -18,6 +18,8 @@ from contextlib import ExitStack, suppress
 
 from kernelproof.impl.cgroups import enabling
 from kernelproof.impl.cgroups.directory import Directory
+from kernelproof.impl.cgroups.errors import NoControllerError
+from kernelproof.impl.cgroups.formats import parse_list
 from kernelproof.impl.cgroups.placing import Place
 
 TIMEOUT_SECONDS = 0.15
@@ -75,6 +77,31 @@ def write_pid(directory: Directory, pid: int, timeout_seconds: float = TIMEOUT_S
                 refused = error
     refused.add_note(f"for {timeout_seconds} s, longer than a task is being made")
     raise refused
+
+
+def widen_affinity(directory: Directory, pid: int) -> frozenset[int]:
+    """Let a process use all CPUs of its cpuset.
+
+    A process that was bound to some CPUs keeps to those of them that its new cpuset has, also when there are more.
+
+    Args:
+        directory: the cpuset, of either version.
+        pid: 0 is the caller.
+
+    Returns:
+        The CPUs that it may use now.
+
+    Raises:
+        NoControllerError: no cpuset there.
+        OSError: ESRCH; EPERM: another user's process.
+
+    Source: sched_setaffinity(2); cpuset(7); opencontainers/runc#4041.
+    """
+    text = directory.read_or_none("cpuset.cpus.effective") or directory.read_or_none("cpuset.effective_cpus")
+    if text is None:
+        raise NoControllerError(f"{directory.path} has no cpuset.cpus.effective")
+    os.sched_setaffinity(pid, parse_list(text, "cpuset.cpus.effective"))
+    return frozenset(os.sched_getaffinity(pid))
 
 
 def _explain(error: OSError, pid: int, place: Place, done: list[str]) -> None:

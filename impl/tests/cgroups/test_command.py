@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.cgroups.__main__ import main, make_parser
+from kernelproof.impl.cgroups.__main__ import live, main, make_parser
 from kernelproof.impl.cgroups.errors import LimitError
 from kernelproof.impl.cgroups.limits import IoLimit, Limits
 from kernelproof.impl.cgroups.sampling import Use
@@ -111,3 +112,16 @@ def test_sizes_and_names() -> None:
     """Sizes have a suffix, and control characters are shown, not sent."""
     assert [short_bytes(number) for number in (None, 0, 1023, 1024, 5 << 40)] == ["-", "0", "1023", "1.0K", "5.0T"]
     assert printable("a\x1b[2J") == "a\\x1b[2J"
+
+
+def test_a_live_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """At a terminal the figures are one table that is drawn again; names are shown, not sent."""
+    given = argparse.Namespace(count=1, close=None)
+    show = live(given)
+    for cpus in (0.1, 0.9):
+        show([Use("/a\x1b[2J", cpus, 3 << 20, 0.0, 1, 0.0)], "cpus", 10)
+    given.close()
+    out = capsys.readouterr().out
+    assert "CGROUP" in out
+    assert "/a\\x1b[2J" in out
+    assert "90.0" in out

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kernelproof.impl.cgroups import enabling, entering, pressure
-from kernelproof.impl.cgroups.applying import Applied, apply_steps, explain_rounding
+from kernelproof.impl.cgroups.applying import Applied, Changes, apply_steps, explain_rounding
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.effective import effective_limit
 from kernelproof.impl.cgroups.errors import LimitError
@@ -56,6 +56,22 @@ def test_what_is_kept_is_told(subject: Apply) -> None:
     (applied,) = subject([step], limits, lambda step: kernel)
     assert (applied.asked, applied.write.value, applied.effective) == (page + 1, str(page + 1), f"{page}\n")
     assert applied.why == f"cut to whole pages of {page} bytes"
+
+
+def test_limits_are_attributes_of_what_was_set() -> None:
+    """A number where it is one, text where not, None where nothing was written; other names are none."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    kernel, limits = Pages(), Limits(memory_max_bytes=page + 1)
+    step = Step("", Write("memory.max", str(page + 1), "memory_max_bytes"))
+    apply: Any = apply_steps
+    changes = apply([step], limits, lambda step: kernel)
+    assert (changes.memory_max_bytes, changes.pids_max) == (page, None)
+    lists = Changes(
+        [Applied(Write("c", "0-1", "cpuset_cpus"), "0-1\n"), Applied(Write("p", "max", "pids_max"), "max\n")]
+    )
+    assert (lists.cpuset_cpus, lists.pids_max) == ("0-1", -1)
+    with pytest.raises(AttributeError):
+        changes.nothing  # noqa: B018
 
 
 @pytest.mark.rule("C3")

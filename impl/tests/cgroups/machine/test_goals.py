@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.cgroups import Cgroup, Limits
+from kernelproof.impl.cgroups import BelowUsageError, Cgroup, Limits
 from kernelproof.impl.cgroups.effective import effective_limit
 from kernelproof.impl.cgroups.oom import OomWatch
 from kernelproof.impl.cgroups.pressure import PressureTrigger
@@ -95,6 +95,14 @@ def test_kills_are_told_after_the_end(top: Path, eater: Callable[[Cgroup], int])
         pod.remove()
 
 
+_HOLD = """
+import signal
+input()
+blob = bytearray(8 << 20)
+blob[::4096] = b"x" * 2048
+print(flush=True)
+signal.pause()
+"""
 _FREEZER = """
 import os, sys
 from kernelproof.impl.cgroups import Cgroup
@@ -174,3 +182,41 @@ def test_a_program_is_born_inside(top: Path) -> None:
         assert box.processes() == ()
         with pytest.raises(ValueError, match="argv is empty"):
             box.spawn([])
+
+
+@pytest.mark.rule("C6")
+def test_memory_shrinks_without_a_kill(top: Path) -> None:
+    """Page cache goes and the limit holds; what can't go is not killed for, and memory.high is what it was."""
+    with Cgroup.create("box", controllers=["memory"]) as box:
+        box.set(Limits(memory_high_bytes=512 << 20))
+        with subprocess.Popen([sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            box.add(process.pid)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            changes = box.shrink_memory(256 << 20)
+            assert changes.memory_max_bytes == 256 << 20
+            with pytest.raises(BelowUsageError) as refused:
+                box.shrink_memory(4 << 20, 0.05)
+            assert refused.value.usage > 8 << 20
+            assert process.poll() is None
+            process.kill()
+        assert [(top / "box" / name).read_text() for name in ("memory.max", "memory.high")] == [
+            f"{256 << 20}\n",
+            f"{512 << 20}\n",
+        ]
+
+
+@pytest.mark.rule("C16")
+def test_a_bound_process_is_freed(top: Path) -> None:
+    """Bound to one CPU, it keeps to that in a cpuset of two, until it is widened."""
+    with Cgroup.create("box", controllers=["cpuset"]) as box, subprocess.Popen(["sleep", "1000"]) as process:
+        os.sched_setaffinity(process.pid, {0})
+        box.set(Limits(cpuset_cpus="0-1"))
+        box.add(process.pid)
+        assert os.sched_getaffinity(process.pid) == {0}
+        assert box.widen_affinity(process.pid) == {0, 1}
+        assert os.sched_getaffinity(process.pid) == {0, 1}
+        process.kill()
