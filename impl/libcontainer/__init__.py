@@ -7,6 +7,8 @@
                  the operations themselves, by what they change, and how processes are started for them
     state, locking, lifecycle, running, hooks, events
                  a container between one command and the next
+    attesting, reporting
+                 what runs compared with what was asked; what this host can do
     container    all of it for Python programs with threads
     foreground   a process that is attended to its end
     nsinit       the command line
@@ -20,6 +22,8 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # what type checkers take for true; typing itself would cost 6 ms at every import
 if TYPE_CHECKING:
+    from kernelproof.impl.libcontainer.attesting import Finding as Finding
+    from kernelproof.impl.libcontainer.attesting import verify as verify
     from kernelproof.impl.libcontainer.config.problems import ConfigError as ConfigError
     from kernelproof.impl.libcontainer.config.problems import Problem as Problem
     from kernelproof.impl.libcontainer.config.reading import load_config as load_config
@@ -56,6 +60,9 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.plan import Request as Request
     from kernelproof.impl.libcontainer.plan import describe as describe
     from kernelproof.impl.libcontainer.plan import plan_container as plan_container
+    from kernelproof.impl.libcontainer.reporting import Ability as Ability
+    from kernelproof.impl.libcontainer.reporting import capabilities_report as capabilities_report
+    from kernelproof.impl.libcontainer.reporting import granted as granted
     from kernelproof.impl.libcontainer.running import execute as execute
     from kernelproof.impl.libcontainer.running import stored_config as stored_config
     from kernelproof.impl.libcontainer.security.explain import Reason as Reason
@@ -72,6 +79,7 @@ if TYPE_CHECKING:
 
 # Module below this package -> what it gives.
 _HOMES = {
+    "attesting": "Finding verify",
     "config.problems": "ConfigError Problem",
     "config.reading": "load_config parse_config",
     "config.records": "Config Hook Hooks IdMapping Linux Mount Namespace Process Resources Root User",
@@ -80,6 +88,7 @@ _HOMES = {
     "lifecycle": "create delete kill pause read_state resume run start",
     "operations": "Operation Site StartError",
     "plan": "Request describe plan_container",
+    "reporting": "Ability capabilities_report granted",
     "running": "execute stored_config",
     "security.explain": "Reason explain_call explain_path explain_port",
     "security.landlock": "LandlockError",

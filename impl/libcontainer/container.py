@@ -22,7 +22,7 @@ from kernelproof.impl.libcontainer import lifecycle, running
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.process.helper import Helpers, Made
-from kernelproof.impl.libcontainer.state import NoSuchContainerError, default_root, list_ids
+from kernelproof.impl.libcontainer.state import NoSuchContainerError, default_root, list_ids, open_directory
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Self
+
+    from kernelproof.impl.libcontainer.attesting import Finding
 
 PIPE = -1
 NOTHING = -2
@@ -268,6 +270,13 @@ class Container:
         return made
 
     exec = execute
+
+    def verify(self) -> tuple[Finding, ...]:
+        """What of it is not as its configuration asks; errors as attesting.verify."""
+        from kernelproof.impl.libcontainer.attesting import verify  # measured: only who asks pays for it
+
+        with open_directory(self._root, self.id) as directory:
+            return verify(directory.read_state(), running.read_config(directory))
 
     def kill(self, number: int = _SIGTERM, *, everything: bool = False) -> None:
         """Sends a signal to it; errors as lifecycle.kill."""

@@ -25,6 +25,7 @@ from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
 from kernelproof.impl.libcontainer.process.joining import BecomeRoot, JoinNamespaces, MakeNamespaces, OpenNamespaces
 from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
+from kernelproof.impl.libcontainer.process.naming import SetNames
 from kernelproof.impl.libcontainer.process.program import (
     DEFAULT_PATH,
     Announce,
@@ -139,6 +140,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *((OpenRendezvous(),) if request.waits else ()),
         *plan_birth(config, host, division, streams=request.streams),
         *(operation for operation in rooms if is_late(operation)),
+        *plan_names(config),
         *hooked("prestart"),
         *hooked("createRuntime"),
         *(operation for operation in rooms if operation.stage == "init"),
@@ -164,6 +166,13 @@ _HOOK_FIELDS = {
     "createContainer": "create_container",
     "startContainer": "start_container",
 }
+
+
+def plan_names(config: Config) -> tuple[Operation, ...]:
+    """The names of a container's host."""
+    if config.hostname is None and config.domainname is None:
+        return ()
+    return (SetNames(config.domainname, config.hostname),)
 
 
 def plan_end(rooms: tuple[Operation, ...]) -> tuple[Operation, ...]:

@@ -1,0 +1,157 @@
+"""Every system call of making a container fails once, and the runtime is killed after each once: nothing stays behind.
+
+The list is recorded, never written: one traced run gives the calls that `create` makes on this kernel. A traced process
+is a fork of the test's own; strace attaches to it, lets its k-th call fail or kills it there, and afterwards
+`delete --force` must leave the host as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from kernelproof.impl.libcontainer import Request, lifecycle
+from kernelproof.impl.libcontainer.config.writing import dump
+from kernelproof.impl.libcontainer.controlgroups import MakeCgroup
+from kernelproof.impl.libcontainer.operations import Site
+from kernelproof.impl.libcontainer.state import ContainerError
+
+pytestmark = pytest.mark.machine(profile="runtimes")
+
+# Calls whose failing says nothing about the runtime: memory, signals, time, and the end of the process.
+UNTOUCHED = re.compile(
+    r"^(mmap|munmap|mprotect|madvise|brk|mremap|rt_sig\w+|exit\w*|restart_syscall|clock_\w+|getrandom|futex|sched_yield)$"
+)
+CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+
+
+class Call(NamedTuple):
+    """The n-th call of one name."""
+
+    name: str
+    number: int
+
+
+def create(bundle: Any) -> None:
+    """Makes a container, as a process that is traced."""
+    config = bundle.config("sleep", "1000")
+    text = dump(config, own=True).encode()
+    lifecycle.create(str(bundle.states), config, Request("box", str(bundle.path)), config_text=text)
+
+
+def traced(bundle: Any, options: list[str], log: Path) -> int:
+    """Makes a container in a process that strace has attached to; how it ended, as waitpid tells."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            create(bundle)
+            os._exit(0)
+        except (OSError, ContainerError, ValueError, RuntimeError, lifecycle.StartError):
+            os._exit(1)
+        finally:
+            os._exit(2)
+    os.waitpid(pid, os.WUNTRACED)
+    tracer = subprocess.Popen(["strace", "-qq", "-o", str(log), *options, "-p", str(pid)], stderr=subprocess.PIPE)
+    assert tracer.stderr is not None
+    status = Path(f"/proc/{pid}/status")
+    while "TracerPid:\t0\n" in status.read_text(encoding="ascii"):
+        assert tracer.poll() is None, tracer.stderr.read()
+    os.kill(pid, signal.SIGCONT)
+    _, ended = os.waitpid(pid, 0)
+    tracer.wait(60)
+    tracer.stderr.close()
+    return ended
+
+
+def record(bundle: Any, log: Path) -> list[Call]:
+    """The calls that making a container makes here, in order."""
+    assert os.waitstatus_to_exitcode(traced(bundle, [], log)) == 0
+    counts: Counter[str] = Counter()
+    calls = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        found = CALL.match(line)
+        if found is not None:
+            counts[found[1]] += 1
+            if not UNTOUCHED.match(found[1]):
+                calls.append(Call(found[1], counts[found[1]]))
+    return calls
+
+
+def clean(bundle: Any) -> None:
+    """What an administrator does after it."""
+    lifecycle.delete(str(bundle.states), "box", force=True)
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def chosen(calls: list[Call], count: int) -> list[Call]:
+    """Some calls, spread evenly."""
+    step = max(1, len(calls) // count)
+    return calls[::step]
+
+
+def leftovers(bundle: Any, before: dict[str, object]) -> list[str]:
+    now = bundle.belongings()
+    return [name for name in before if before[name] != now[name]]
+
+
+@pytest.mark.long
+@pytest.mark.rule("K18")
+@pytest.mark.parametrize("how", ["fails", "killed"])
+def test_each_call(bundle: Any, cgroup2: Path, tmp_path: Path, full_number: Callable[[int], int], how: str) -> None:
+    """With each call failing, or the runtime killed at it, `delete --force` leaves nothing behind."""
+    bundle.states.mkdir(mode=0o700)
+    before = bundle.belongings()
+    calls = record(bundle, tmp_path / "log")
+    clean(bundle)
+    assert leftovers(bundle, before) == []
+    tried = chosen(calls, full_number(600))
+    wrong = []
+    for call in tried:
+        action = "error=ENOSPC" if how == "fails" else "signal=SIGKILL"
+        traced(bundle, ["-e", f"inject={call.name}:{action}:when={call.number}"], tmp_path / "log")
+        clean(bundle)
+        left = leftovers(bundle, before)
+        if left:
+            wrong.append((call, left))
+            before = bundle.belongings()
+    print(f"{len(calls)} calls recorded, {len(tried)} of them {how}")
+    assert wrong == []
+    assert len(calls) > 50
+
+
+def test_a_missing_undo_is_found(bundle: Any, cgroup2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the undoing of one operation taken out, the same test finds what stays behind."""
+    bundle.states.mkdir(mode=0o700)
+    before = bundle.belongings()
+
+    def nothing(self: MakeCgroup, site: Site) -> None:
+        return
+
+    monkeypatch.setattr(MakeCgroup, "undo", nothing)
+    traced(bundle, ["-e", "inject=clone3:error=ENOSPC"], tmp_path / "log")
+    clean(bundle)
+    left = leftovers(bundle, before)
+    (cgroup2 / "box").rmdir()
+    assert left == ["cgroups"]
+
+
+def test_strace_is_there() -> None:
+    """The profile has what injects the faults."""
+    assert subprocess.run(["strace", "-V"], capture_output=True, check=True).returncode == 0
+    assert sys.platform == "linux"
