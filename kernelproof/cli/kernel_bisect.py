@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         began = time.monotonic()
         answer, why = run_behaviour(suite, arguments.behaviour, nodes, kernels[name])
         seconds = time.monotonic() - began
-        said = format_answer(answer) if answer is not None else f"no answer: {why}"
+        said = _tell(answer) if answer is not None else f"no answer: {why}"
         print(f"kernelproof: {escape_text(name)}: {said} ({seconds:.0f} s)", file=sys.stderr, flush=True)
         return answer
 
@@ -89,7 +89,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_as_json(arguments.behaviour, found, [*kernels]), indent=2))
     else:
         print("\n".join(describe(arguments.behaviour, found, [*kernels])))
-    return CANNOT if found.last is None else int(found.first is None)
+    return CANNOT if len(_list_telling(found)) < 2 else int(found.first is None)
+
+
+def _tell(answer: Answer) -> str:
+    # Why a kernel tells nothing is what its user has to mend.
+    lines = (answer.reason or "").strip().splitlines()
+    why = f": {lines[0][:300]}" if lines and not is_telling(answer) else ""
+    return format_answer(answer) + escape_text(why)
+
+
+def _list_telling(found: Found) -> list[str]:
+    return [name for name, answer in found.answers.items() if is_telling(answer)]
 
 
 def find_nodes(suite: SuiteRead, behaviour: str) -> list[str]:
@@ -216,6 +227,8 @@ def describe(behaviour: str, found: Found, kernels: Sequence[str]) -> list[str]:
     if found.last is None:
         return [f"{behaviour}: no kernel gave an answer ({runs})"]
     old = format_answer(found.answers[found.last])
+    if _list_telling(found) == [found.last]:
+        return [escape_text(f"{behaviour}: {found.last} alone gave an answer: {old} ({runs})")]
     if found.first is None:
         ends = [name for name in kernels if is_same(found.answers.get(name), found.answers[found.last])]
         return [f"{behaviour}: {old} on {', '.join(ends)}: no change ({runs})"]

@@ -52,7 +52,7 @@ kernels = ">=6.5"
 
 [[behaviour]]
 id = "mount.flags.old"
-statement = "An old flag is ignored."
+statement = "An old flag of /proc/sys/a/path/without/any/place/where/it/could/be/broken/into/lines is ignored."
 source = "mount(2)"
 
 [[behaviour]]

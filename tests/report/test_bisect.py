@@ -93,6 +93,22 @@ def test_command(suite: Suite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "pass on 6.12, 6.18: no change" in capsys.readouterr().out
 
 
+def test_one_answer_is_no_comparison(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where one kernel alone answers nothing can be said; why the others did not is told as it happens."""
+
+    def ask(read: object, behaviour: str, nodes: object, place: kernel_bisect.Place) -> tuple[Answer | None, str]:
+        return (PASS, "") if place.name == "6.18" else (BROKEN._replace(reason="no \x1b[2J modules"), "")
+
+    monkeypatch.setattr(kernel_bisect, "run_behaviour", ask)
+    words = ["bisect", "link.name.up", "--behaviours", "suite/behaviours", "--kernel", "6.12,6.18,7.3"]
+    assert main.main(words) == 125
+    output = capsys.readouterr()
+    assert "6.18 alone gave an answer: pass (3 runs of 3 kernels)" in output.out
+    assert "7.3: broken: no \\x1b[2J modules" in output.err
+
+
 @pytest.mark.parametrize(
     ("words", "seen"),
     [

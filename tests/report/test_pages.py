@@ -22,6 +22,10 @@ from kernelproof.conformance.report.site_pages import STATIC
 if TYPE_CHECKING:
     from conftest import Suite
 
+ROW = {
+    **{"node": "t.py::t", "profile": "plain", "subject": "impl", "outcome": "pass", "clone": None, "reason": None},
+    **{"wall_seconds": None, "guest_seconds": None, "seen": None, "log": None},
+}
 _VOID = {"br", "link", "meta", "input", "img", "wbr"}
 
 
@@ -171,6 +175,15 @@ def test_states(site: Suite) -> None:
         "mount.flags.planned": ["planned", "planned", "planned"],
     }
     assert [kernel["name"] for kernel in data["kernels"]] == ["5.10", "6.1", "6.12"]
+
+
+def test_a_test_without_a_row_is_not_planned(suite: Suite) -> None:
+    """A statement with a test that these results say nothing of is not run; one without test is planned."""
+    suite.write("6.12", {**ROW, "behaviour": "link.name.up"})
+    assert suite.report("-q") == 0
+    data = json.loads(suite.read("data.json"))
+    seen = {entry["id"]: entry["outcomes"]["6.12"]["state"] for entry in data["behaviours"]}
+    assert (seen["link.name.length"], seen["mount.flags.planned"]) == ("not_run", "planned")
 
 
 def test_script_data_says_the_same(site: Suite) -> None:
