@@ -15,6 +15,7 @@ import pytest
 from kernelproof import behaviour
 from kernelproof.impl._syscalls import landlock as calls
 from kernelproof.impl._syscalls.mount import mount
+from kernelproof.impl._syscalls.pidfd import pidfd_getfd
 from kernelproof.impl._syscalls.surroundings import chroot
 from kernelproof.impl.libcontainer.config.own import Landlock, LandlockPath
 from kernelproof.impl.libcontainer.security.landlock import confine, plan_policy, read_abi
@@ -149,20 +150,10 @@ def test_right_of_a_descriptor(companion: Companion, folders: tuple[Path, Path],
     talk = companion(live)
     numbers = talk.hear()
     pidfd = os.pidfd_open(talk.pid)
-    taken = [_take(pidfd, number) for number in numbers]
+    taken = [pidfd_getfd(pidfd, number) for number in numbers]
     outside = [seen.errno_of(os.ftruncate, fd, 2) for fd in taken]
     assert seen([*outside, *talk.ask()]) == ["no error", "EACCES"] * 2
     assert [(each / "file").read_text() for each in folders] == ["w", "words"]
-
-
-def _take(pidfd: int, fd: int) -> int:
-    # pidfd_getfd(2): the same open file, where passing it over a socket would do as well.
-    import ctypes
-
-    taken = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, fd, 0)
-    if taken < 0:
-        raise OSError(ctypes.get_errno(), "pidfd_getfd")
-    return int(taken)
 
 
 @behaviour("landlock.fs.mount-refused")

@@ -14,6 +14,7 @@ from kernelproof import behaviour
 from kernelproof.conformance.security.conftest import become_user_with
 from kernelproof.conformance.security.filters import forbid_new_privileges
 from kernelproof.impl._syscalls import landlock as calls
+from kernelproof.impl._syscalls import tracing
 from kernelproof.impl.libcontainer.config.own import Landlock, LandlockPath
 from kernelproof.impl.libcontainer.security.landlock import LandlockError, plan_policy, read_abi
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kernelproof.conformance.seen import Seen
 
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
+_ANY_THREAD = 0x40000000  # __WALL of waitpid(2)
 
 
 @behaviour("landlock.ruleset.abi-version")
@@ -192,12 +194,14 @@ def test_no_tracing_outside(companion: Companion, in_child: InChild, ruleset: in
     outside = companion(lambda talk: talk.hear())
 
     def attach(pid: int) -> str:
-        # What attaching asks the kernel, reading another's memory asks as well: ptrace(2), PTRACE_MODE_ATTACH.
-        return seen.errno_of(_ptrace_attach, pid)
+        answer = seen.errno_of(tracing.attach, pid)
+        if answer == "no error":
+            os.waitpid(pid, _ANY_THREAD)
+        return answer
 
     def ask() -> list[str]:
         before = attach(outside.pid)
-        _ptrace_detach(outside.pid)
+        tracing.detach(outside.pid)
         calls.restrict_self(ruleset)
         inside = os.fork()
         if inside == 0:
@@ -206,21 +210,3 @@ def test_no_tracing_outside(companion: Companion, in_child: InChild, ruleset: in
         return [before, attach(outside.pid), attach(inside)]
 
     assert seen(in_child(ask)) == ["no error", "EPERM", "no error"]
-
-
-def _ptrace(request: int, pid: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.restype = ctypes.c_long
-    if libc.ptrace(request, pid, None, None) == -1:
-        raise OSError(ctypes.get_errno(), "ptrace")
-
-
-def _ptrace_attach(pid: int) -> None:
-    _ptrace(16, pid)
-    os.waitpid(pid, 0x40000000)
-
-
-def _ptrace_detach(pid: int) -> None:
-    _ptrace(17, pid)

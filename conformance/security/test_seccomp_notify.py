@@ -14,6 +14,7 @@ import pytest
 from kernelproof import behaviour
 from kernelproof.conformance.security.filters import PROBED, filter_of, install, number_of, probe
 from kernelproof.impl._syscalls import seccomp as calls
+from kernelproof.impl._syscalls.pidfd import pidfd_getfd
 from kernelproof.impl._syscalls.seccomp import FLAG_NEW_LISTENER, FLAG_WAIT_KILLABLE_RECV
 from kernelproof.impl.libcontainer.security.actions import NOTIFY
 
@@ -50,7 +51,7 @@ def target(companion: Companion) -> Iterator[Callable[..., Target]]:
 
         talk = companion(live)
         pidfd = os.pidfd_open(talk.pid)
-        listener = _take(pidfd, talk.hear())
+        listener = pidfd_getfd(pidfd, talk.hear())
         os.close(pidfd)
         opened.append(listener)
         return Target(talk, listener)
@@ -58,17 +59,6 @@ def target(companion: Companion) -> Iterator[Callable[..., Target]]:
     yield start
     for listener in opened:
         os.close(listener)
-
-
-def _take(pidfd: int, fd: int) -> int:
-    # pidfd_getfd(2), which the standard library does not have.
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    taken = libc.syscall(number_of("pidfd_getfd"), pidfd, fd, 0)
-    if taken < 0:
-        raise OSError(ctypes.get_errno(), "pidfd_getfd")
-    return int(taken)
 
 
 @behaviour("seccomp.notify.listener-cloexec")

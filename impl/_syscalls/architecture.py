@@ -27,6 +27,7 @@ _NUMBERS = {
     "bpf": (321, 280),
     "add_key": (248, 217),
     "keyctl": (250, 219),
+    "ptrace": (101, 117),
     "ioprio_set": (251, 30),
     "ioprio_get": (252, 31),
     "set_mempolicy": (238, 237),

@@ -131,7 +131,7 @@ def test_kernel_runs_the_program_as_the_interpreter_does() -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        import ctypes
+        import ctypes  # to call with 64-bit arguments, which no wrapper of this name takes
 
         call = ctypes.CDLL(None, use_errno=True).syscall
         calls.set_filter(program.words)
