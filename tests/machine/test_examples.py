@@ -105,16 +105,22 @@ def test_snapshot_fixture(tmp_path: Path) -> None:
 def test_tutorial(tmp_path: Path) -> None:
     """Whoever follows the tutorial sees what it says: two passes on the oldest kernel, on the newest a finding.
 
-    First without the deviation, which fails there; then with it, and a witness that agrees.
+    First with one test broken and without the deviation: both fail there. Then with both, and a witness that agrees.
     """
     files = [*examples(TUTORIAL), *examples(TUTORIAL, "toml")]
     later = [text for text in files if re.match(r"# (witnesses/|.*, continued)", text)]
     for text in files:
         if text not in later:
             write_named(tmp_path, text)
-    first = run_pytest(tmp_path, "newest", "-k", "out_of_band")
+    whole = (tmp_path / "test_pipe.py").read_text()
+    broken = whole.replace("    os.close(reader)\n", "")
+    assert broken != whole
+    (tmp_path / "test_pipe.py").write_text(broken)
+    first = run_pytest(tmp_path, "newest")
     assert first.returncode == 1, first.stdout + first.stderr
+    assert "'no error' == 'EPIPE'" in first.stdout
     assert "'no error' == 'ENOTSUP'" in first.stdout
+    (tmp_path / "test_pipe.py").write_text(whole)
     for text in later:
         write_named(tmp_path, text)
     done = run_pytest(tmp_path, "oldest,newest")
