@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ USUAL = (
     Mount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
     Mount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
 )
-HIDDEN = {
+HIDDEN: dict[str, Any] = {
     "masked_paths": ("/proc/acpi", "/proc/kcore", "/proc/keys", "/sys/firmware"),
     "readonly_paths": ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"),
 }
