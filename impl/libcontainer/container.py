@@ -21,8 +21,15 @@ import sys
 from kernelproof.impl.libcontainer import lifecycle, running
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.config.writing import dump
+from kernelproof.impl.libcontainer.controlgroups import find_cgroup
 from kernelproof.impl.libcontainer.process.helper import Helpers, Made
-from kernelproof.impl.libcontainer.state import NoSuchContainerError, default_root, list_ids, open_directory
+from kernelproof.impl.libcontainer.state import (
+    NoSuchContainerError,
+    WrongStatusError,
+    default_root,
+    list_ids,
+    open_directory,
+)
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from kernelproof.impl.cgroups.stats import Stats
     from kernelproof.impl.libcontainer.attesting import Finding
+    from kernelproof.impl.libcontainer.events import Event
 
 PIPE = -1
 NOTHING = -2
@@ -277,6 +286,28 @@ class Container:
 
         with open_directory(self._root, self.id) as directory:
             return verify(directory.read_state(), running.read_config(directory))
+
+    def events(self, timeout_seconds: float | None = None) -> Iterator[Event]:
+        """What happens to it from here on, until it has ended; errors as events.watch."""
+        from kernelproof.impl.libcontainer.events import watch  # measured: only who asks pays for it
+
+        with open_directory(self._root, self.id) as directory:
+            state = directory.read_state()
+        return watch(state, timeout_seconds)
+
+    def stats(self) -> Stats:
+        """What its cgroup has measured.
+
+        Raises:
+            WrongStatusError: it has no cgroup.
+        """
+        with open_directory(self._root, self.id) as directory:
+            state = directory.read_state()
+        cgroup = find_cgroup(state.cgroup) if state.cgroup else None
+        if cgroup is None:
+            raise WrongStatusError(f"container {self.id!r} has no cgroup, by which it could be measured")
+        with cgroup:
+            return cgroup.read_stats()
 
     def kill(self, number: int = _SIGTERM, *, everything: bool = False) -> None:
         """Sends a signal to it; errors as lifecycle.kill."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup
 from kernelproof.impl.libcontainer.facts import Host
@@ -96,6 +97,24 @@ class OpenCgroup(Operation):
             site.found["cgroup directory"] = cgroup.directory.fileno()
 
 
+class EnterCgroupOf(EnterCgroup):
+    """Moves the process into the container's cgroup; where that can't have processes, into its first process's."""
+
+    __slots__ = ("pid",)
+    pid: int
+
+    def do(self, site: Site) -> None:
+        try:
+            super().do(site)
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
+                raise
+            new = site.found["pid"]
+            assert isinstance(new, int)
+            with Cgroup.of_process(self.pid) as cgroup:
+                cgroup.add(new)
+
+
 class OpenOwnRoot(Operation):
     """Opens the root that the process has by now, for what is done below it."""
 
@@ -160,7 +179,7 @@ def plan_exec(
         OpenContainer(target.inode, kinds, target.pid, target.start_time),
         *((OpenCgroup(cgroup),) if cgroup else ()),
         MakeProcessByScout(outer, None, (), "") if outer else MakeProcess(()),
-        EnterCgroup(),
+        EnterCgroupOf(target.pid),
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
         MakeUndumpable(),

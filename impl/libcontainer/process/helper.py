@@ -15,7 +15,7 @@ from pathlib import Path
 from kernelproof.impl.libcontainer.operations import StartError
 from kernelproof.impl.libcontainer.process.channel import Message, open_channel
 from kernelproof.impl.libcontainer.process.sealing import copy_sealed
-from kernelproof.impl.libcontainer.process.walking import error_of
+from kernelproof.impl.libcontainer.process.walking import UNKNOWN_END, describe_end, error_of
 from kernelproof.impl.libcontainer.state import (
     ContainerError,
     ContainerExistsError,
@@ -103,8 +103,7 @@ class Helper:
     def _lost(self) -> StartError:
         _, status = os.waitpid(self.pid, 0)
         self.pid = -1
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+        how = describe_end(status)
         return StartError("host", "helper", 0, "", f"the helper {how}; its words are on standard error")
 
     def close(self) -> None:
@@ -157,12 +156,13 @@ class Helpers:
             raise
         self._give_back(helper)
         waited = answer.values.get("wait for")
+        how = ""
         for pid in waited if isinstance(waited, list) else []:
             # Somebody else in this program may wait for any child, as some do.
             with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                how = describe_end(os.waitpid(pid, 0)[1])
         if answer.kind != "made":
-            raise _error_of(answer)
+            raise _error_of(answer, how)
         pidfd, master = (*answer.descriptors, -1)[:2]
         pid = answer.values["pid"]
         assert isinstance(pid, int)
@@ -196,12 +196,14 @@ class Helpers:
             os.close(interpreter)
 
 
-def _error_of(answer: Message) -> Exception:
+def _error_of(answer: Message, how: str) -> Exception:
     values = answer.values
     text = str(values.get("text", ""))
     match values:
         case {"class": "StartError", "record": dict(record)}:
-            return error_of(record)
+            # The helper is not the parent of what it made, so it can't know how that ended.
+            told = {**record, "detail": str(record.get("detail", "")).replace(UNKNOWN_END, f"process {how} in", 1)}
+            return error_of(told if how else record)
         case {"class": "OSError", "errno": int(number), "path": str(path)}:
             return OSError(number, text or os.strerror(number), path or None)
         case {"class": str(name)} if name in _CLASSES:

@@ -36,6 +36,7 @@ FAILURES = (
     StartError,
     ChannelError,
 )
+UNKNOWN_END = "process ended in"  # where another process than this one is the parent
 _SIGKILL = 9
 _WAIT_SECONDS = 10.0
 
@@ -98,8 +99,13 @@ class Child:
             return "ended"
         _, status = os.waitpid(self.pid, 0)
         self.is_ours = False
-        code = os.waitstatus_to_exitcode(status)
-        return f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+        return describe_end(status)
+
+
+def describe_end(status: int) -> str:
+    """How a process ended, as waitpid(2) tells it: "exited with 1", "was killed by signal 9"."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
 
 
 def _send_kill(pidfd: int) -> None:

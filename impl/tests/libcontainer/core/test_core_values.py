@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelproof.impl.cgroups.events import Event as CgroupEvent
 from kernelproof.impl.libcontainer.config.records import (
     Config,
     Hook,
@@ -19,6 +20,7 @@ from kernelproof.impl.libcontainer.config.records import (
     TimeOffset,
 )
 from kernelproof.impl.libcontainer.controlgroups import cgroup_name
+from kernelproof.impl.libcontainer.events import Event, translate
 from kernelproof.impl.libcontainer.facts import Host, parse_permitted
 from kernelproof.impl.libcontainer.hooks import stored_hooks
 from kernelproof.impl.libcontainer.operations import Operation
@@ -252,3 +254,14 @@ def test_permitted_capabilities() -> None:
     assert parse_permitted("Name:\tx\nCapPrm:\t00000000000000ff\n") == 255
     with pytest.raises(ValueError, match="CapPrm"):
         parse_permitted("")
+
+
+def test_events_of_a_cgroup_are_events_of_its_container() -> None:
+    """Kills for memory are counted; thawing and the last process's end are told; what says nothing is left out."""
+    assert translate(CgroupEvent("memory.events", "oom_kill", 5, 2), "box") == Event("oom-kill", "box", 2)
+    assert translate(CgroupEvent("cgroup.events", "frozen", 1, 1), "box") == Event("paused", "box")
+    assert translate(CgroupEvent("cgroup.events", "frozen", 0, -1), "box") == Event("resumed", "box")
+    assert translate(CgroupEvent("cgroup.events", "populated", 0, -1), "box") == Event("ended", "box")
+    assert translate(CgroupEvent("", "removed", 1, 1), "box") == Event("ended", "box")
+    assert translate(CgroupEvent("memory.events", "high", 1, 1), "box") is None
+    assert Event("oom", "box").to_json() == {"type": "oom", "id": "box", "data": {"count": 1}}

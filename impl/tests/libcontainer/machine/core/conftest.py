@@ -51,13 +51,22 @@ class Bundle:
         return {
             "states": sorted(os.listdir(self.states)) if self.states.exists() else [],
             "mounts": Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
-            "cgroups": sorted(
-                str(path) for path in Path("/sys/fs/cgroup").rglob("*") if path.is_dir() and not path.is_symlink()
-            ),
+            "cgroups": find_cgroups(),
             "links": sorted(os.listdir("/sys/class/net")),
             "descriptors": sorted(read_link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")),
             "children": Path("/proc/thread-self/children").read_text(encoding="ascii"),
         }
+
+
+def find_cgroups() -> list[str]:
+    """The cgroups of all hierarchies that are mounted; a hierarchy that is not there yet, or any more, has none."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith(("cgroup ", "cgroup2 ")):
+            top = Path(before.split()[4])
+            found += [str(path) for path in top.rglob("*") if path.is_dir() and path.name.startswith("box")]
+    return sorted(found)
 
 
 def read_link(path: str) -> str:
@@ -107,8 +116,11 @@ def cgroup2(hierarchy: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def nothing_left(bundle: Bundle) -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[None]:
     """The host is after the test as it was before."""
+    for name in ("cgroups", "cgroup2"):  # what they mount is there before, and looked into after
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
     before = bundle.belongings()
     yield
     assert bundle.belongings() == before
