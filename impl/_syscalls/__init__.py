@@ -19,6 +19,7 @@
     seccomp        filters and their listener
     spawn          posix_spawn with a working directory
     statx          mount IDs of files
+    tracing        ptrace: attach and detach
 
 This is the lowest layer. It checks only what would corrupt the message to the kernel (a NUL byte in a string, a
 number that its C type cannot hold) and leaves every refusal to the kernel. The packages above check meaning.
