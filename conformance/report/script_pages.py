@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kernelproof.conformance.report.markup import Markup, element, join
 from kernelproof.conformance.report.matrix import Site, State
 from kernelproof.conformance.report.page_frame import Page, notices, sign
@@ -12,6 +14,30 @@ _FILTERED = (State.PASS, State.DEVIATION, State.FAIL, State.BROKEN, State.NOT_AP
 def format_explorer(site: Site) -> Page:
     """Search and filters over all statements."""
     kernels = [column.name for column in site.columns]
+    heads = [element("th", name, scope="col", class_="k") for name in kernels]
+    table = element(
+        "table",
+        element("caption", "Statements that match", class_="unseen"),
+        element("thead", element("tr", element("th", "Statement", scope="col"), *heads)),
+        element("tbody", id="found"),
+        class_="long",
+    )
+    without = [
+        element("li", element("a", name, href=f"subsystem/{name}.html"), f" ({len(of)})")
+        for name, of in site.subsystems.items()
+    ]
+    noscript = element(
+        "noscript",
+        element("p", "Search and filters need JavaScript. Every statement stands on the page of its subsystem:"),
+        element("ul", *without),
+    )
+    region = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Found", id="list")
+    more = element("p", element("button", "Show all", type="button", id="more", hidden=True), class_="more")
+    body = join(element("h1", "Behaviours"), _format_filters(site, kernels), noscript, region, more)
+    return Page("explore.html", "Behaviours", body, script=True)
+
+
+def _format_filters(site: Site, kernels: Sequence[str]) -> Markup:
     outcomes = [
         element(
             "label",
@@ -35,7 +61,7 @@ def format_explorer(site: Site) -> Page:
         ),
         class_="search",
     )
-    form = element(
+    return element(
         "form",
         search,
         element(
@@ -55,27 +81,6 @@ def format_explorer(site: Site) -> Page:
         role="search",
         id="filters",
     )
-    heads = [element("th", name, scope="col", class_="k") for name in kernels]
-    table = element(
-        "table",
-        element("caption", "Statements that match", class_="unseen"),
-        element("thead", element("tr", element("th", "Statement", scope="col"), *heads)),
-        element("tbody", id="found"),
-        class_="long",
-    )
-    without = [
-        element("li", element("a", name, href=f"subsystem/{name}.html"), f" ({len(of)})")
-        for name, of in site.subsystems.items()
-    ]
-    noscript = element(
-        "noscript",
-        element("p", "Search and filters need JavaScript. Every statement stands on the page of its subsystem:"),
-        element("ul", *without),
-    )
-    region = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Found", id="list")
-    more = element("p", element("button", "Show all", type="button", id="more", hidden=True), class_="more")
-    body = join(element("h1", "Behaviours"), form, noscript, region, more)
-    return Page("explore.html", "Behaviours", body, script=True)
 
 
 def _select(name: str, text: str, options: list[tuple[str, str]]) -> Markup:
