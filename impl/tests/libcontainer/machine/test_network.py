@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,14 @@ def do(pid: int, operations: tuple[Operation, ...]) -> Site:
         if operation.stage == "host":
             operation.do(site)
         else:
-            assert called_in(pid, lambda operation=operation: operation.do(Site()) or "") == ""
+            assert called_in(pid, partial(do_in_child, operation)) == ""
     return site
+
+
+def do_in_child(operation: Operation) -> str:
+    """Does it, and says nothing."""
+    operation.do(Site())
+    return ""
 
 
 def called_in(pid: int, function: Callable[[], object]) -> str:
