@@ -12,6 +12,7 @@ Source: OCI runtime specification, config.md, "Linux mount options".
 from __future__ import annotations
 
 from kernelproof.impl._syscalls.mount import MountFlag
+from kernelproof.impl.libcontainer.config import names
 from kernelproof.impl.mount.errors import OptionError
 from kernelproof.impl.mount.options import PROPAGATION_WORDS, Options, parse_options
 
@@ -19,18 +20,9 @@ TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_FLAGS = (
-    "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime noexec "
-    "noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private rbind relatime remount ro "
-    "rprivate rshared rslave runbindable rw shared silent slave strictatime suid symfollow sync unbindable"
-)
-_OF_TREES = (
-    "ratime rdev rdiratime rexec rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow "
-    "rrelatime rro rrw rstrictatime rsuid rsymfollow"
-)
-FLAG_WORDS = frozenset(_FLAGS.split())
-TREE_WORDS = frozenset(_OF_TREES.split())
-EXTENSION_WORDS = frozenset({"idmap", "ridmap", "tmpcopyup"})
+FLAG_WORDS = frozenset((*names.MOUNT_FLAGS, *names.PROPAGATIONS))
+TREE_WORDS = frozenset(names.MOUNT_RECURSIVE)
+_KNOWN = FLAG_WORDS | TREE_WORDS
 
 
 class Wanted:
@@ -62,8 +54,8 @@ def parse_words(words: Iterable[str]) -> Wanted:
         OptionError: a bind with data for a filesystem; a copy or a map of owners where there can be none.
     """
     given = [word for word in words if word]
-    data = [word for word in given if word not in FLAG_WORDS | TREE_WORDS | EXTENSION_WORDS]
-    parsed = parse_options(word for word in given if word in FLAG_WORDS or word in TREE_WORDS)
+    data = [word for word in given if word not in _KNOWN and word not in names.MOUNT_EXTENSIONS]
+    parsed = parse_options(word for word in given if word in _KNOWN)
     mapped = next((word for word in reversed(given) if word in ("idmap", "ridmap")), "")
     options = parsed._replace(data=",".join(data), userspace=(), words=(*parsed.words, *data))
     wanted = Wanted(options, "tmpcopyup" in given, mapped)

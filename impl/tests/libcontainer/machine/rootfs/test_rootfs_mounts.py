@@ -264,3 +264,11 @@ def test_files_that_procfs_shows_may_be_replaced(container: Any) -> None:
         refused = container.run(container.config([PROC, bad]))
         assert refused.kind == "UnsafePathError", bad
         assert Path(bad.destination).name in refused.text
+
+
+def test_root_itself_is_no_destination(container: Any) -> None:
+    """A mount that would hide the root is refused, by whatever name it is asked for."""
+    (container.image / "link").symlink_to("/")
+    for destination in ("/", "/etc/..", "/link", "/../..", "//./"):
+        refused = container.run(container.config([PROC, Mount(destination, "tmpfs", "x")]))
+        assert (refused.operation, refused.kind, refused.errno) == ("MountTmpfs", "UnsafePathError", errno.EPERM)
