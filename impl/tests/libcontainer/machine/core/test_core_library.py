@@ -130,3 +130,27 @@ def test_sealed_interpreter(bundle: Any, runtime: Runtime) -> None:
             file.write(b"x")
     finally:
         os.close(copy)
+
+
+@pytest.mark.long
+def test_cycles(bundle: Any, runtime: Runtime, full_number: Callable[[int], int]) -> None:
+    """A thousand lives one after the other leave no process, mount, cgroup, link, file or descriptor."""
+    for _ in range(full_number(1000)):
+        container = runtime.create("box", bundle.config("true"), bundle=bundle.path)
+        container.start()
+        assert container.wait(60) == 0
+        container.delete()
+
+
+@pytest.mark.long
+def test_many_at_once(bundle: Any, runtime: Runtime, full_number: Callable[[int], int]) -> None:
+    """Two hundred containers run at one time, each with processes of its own, and end without a trace."""
+    config = bundle.config("sleep", "100000")
+    made = [runtime.create(f"box{number}", config, bundle=bundle.path) for number in range(full_number(200))]
+    for container in made:
+        container.start()
+    assert {container.status for container in made} == {"running"}
+    assert len({os.readlink(f"/proc/{one.state()['pid']}/ns/pid") for one in made}) == len(made)
+    for container in made:
+        container.delete(force=True)
+    assert list(runtime.list()) == []

@@ -1,0 +1,121 @@
+"""Containers of nsinit, runc and crun, made in turn on one machine; and the library with a warm helper.
+
+    sh: kernelproof run --profile runtimes --kernel 6.12 --writable -- python3 benchmarks/libcontainer_figures.py 15
+
+Wall times of a machine without KVM are long; what counts is the ratio of medians in one run. CPU time is that of the
+command and all that it waited for. The first round of each is not counted: it fills caches of byte code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLE = Path("/tmp/figures")
+V1 = ("cpu", "memory", "pids", "freezer", "devices", "blkio")
+LAUNCHER = f"""#!{sys.executable} -IS
+import gc, sys
+gc.disable()
+sys.path.append({str(ROOT)!r})
+from kernelproof.impl.libcontainer.nsinit.main import main
+sys.exit(main())
+"""
+
+
+def mount_cgroups(version: str) -> int:
+    """Mounts hierarchies; how many."""
+    top = Path("/sys/fs/cgroup")
+    if version == "v2":
+        subprocess.run(["mount", "-t", "cgroup2", "none", str(top)], check=True)
+        return 1
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(top)], check=True)
+    count = 0
+    for controller in V1:
+        (top / controller).mkdir()
+        done = subprocess.run(["mount", "-t", "cgroup", "-o", controller, "none", str(top / controller)])
+        count += done.returncode == 0
+    return count
+
+
+def make_bundle(nsinit: str) -> None:
+    """A bundle with busybox, by `nsinit spec`."""
+    (BUNDLE / "rootfs/bin").mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    shutil.copy(busybox, BUNDLE / "rootfs/bin/true")
+    subprocess.run([nsinit, "spec"], cwd=BUNDLE, check=True)
+    path = BUNDLE / "config.json"
+    config = json.loads(path.read_text())
+    config["process"].update(terminal=False, args=["true"])
+    path.write_text(json.dumps(config))
+
+
+def timed(*command: str) -> tuple[float, float]:
+    """Wall and CPU milliseconds of a command and what it waited for."""
+    begin = time.perf_counter()
+    _, status, used = os.wait4(os.posix_spawnp(command[0], command, os.environ), 0)
+    wall = time.perf_counter() - begin
+    assert status == 0, (command, status)
+    return wall * 1e3, (used.ru_utime + used.ru_stime) * 1e3
+
+
+def interleave(rounds: int, subjects: dict[str, Callable[[], tuple[float, float]]], what: str) -> None:
+    """Runs subjects in turn, and prints their medians."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
+    for number in range(rounds + 1):
+        for name, subject in subjects.items():
+            one = subject()
+            if number:
+                found[name].append(one)
+    for name, figures in found.items():
+        wall, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
+        least = min(figure[0] for figure in figures)
+        print(f"{what:14} {name:8} wall {wall:8.1f} ms (least {least:8.1f})  CPU {cpu:8.1f} ms", flush=True)
+
+
+def library(runtime: object, config: object) -> tuple[float, float]:
+    """A container's whole life by a warm helper."""
+    begin = time.perf_counter()
+    container = runtime.create("figure", config, bundle=BUNDLE)  # type: ignore[attr-defined]
+    container.start()
+    container.wait()
+    container.delete()
+    return (time.perf_counter() - begin) * 1e3, 0.0
+
+
+def main() -> None:
+    """Prints all figures."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    version = sys.argv[2] if len(sys.argv) > 2 else "v2"
+    print(f"cgroups {version}: {mount_cgroups(version)} hierarchies; kernel {os.uname().release}; rounds {rounds}")
+    launcher = Path("/tmp/nsinit")
+    launcher.write_text(LAUNCHER)
+    launcher.chmod(0o755)
+    make_bundle(str(launcher))
+    os.chdir(BUNDLE)
+    programs = {"nsinit": str(launcher), "runc": "runc", "crun": "crun"}
+    for what, words in (("--version", ("--version",)), ("run", ("run", "one"))):
+        subjects = {
+            name: (lambda program=program, words=words: timed(program, *words)) for name, program in programs.items()
+        }
+        interleave(rounds, subjects, what)
+    sys.path.append(str(ROOT))
+    from kernelproof.impl.libcontainer import Runtime, load_config  # what is measured, where it was put
+
+    config = load_config(BUNDLE).config
+    with Runtime("/tmp/states") as runtime:
+        runtime.warm()
+        subjects = {"library": lambda: library(runtime, config), "crun": lambda: timed("crun", "run", "one")}
+        interleave(rounds, subjects, "whole life")
+
+
+if __name__ == "__main__":
+    main()
