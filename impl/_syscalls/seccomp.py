@@ -207,6 +207,5 @@ def add_descriptor(
     Source: seccomp_unotify(2), SECCOMP_IOCTL_NOTIF_ADDFD.
     """
     request = bytearray(struct.pack("=QIIII", identifier, flags, fd, newfd, newflags))
-    return int(
-        fcntl.ioctl(listener, NOTIF_ADDFD, request, True)
-    )  # the number is in the result of a mutable buffer alone
+    # The number is in the result of a mutable buffer alone.
+    return int(fcntl.ioctl(listener, NOTIF_ADDFD, request, True))
