@@ -233,16 +233,16 @@ def test_keyring() -> None:
     assert all("keyring" in ring for ring in rings)
 
 
-def test_descriptors() -> None:
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_descriptors(uid: int) -> None:
     """A descriptor that is open and inheritable does not reach the program; those to be preserved do."""
 
     def leak(site: Site) -> None:
         for number in (3, 4, 9, 20):
             os.dup2(0, number)
 
-    ended = shaped(
-        process("/usr/bin/ls", "/proc/self/fd"), before=leak, container=Container(new_keyring=False, preserved=1)
-    )
+    how = process("/usr/bin/ls", "/proc/self/fd", user=User(uid, uid), capabilities=Capabilities())
+    ended = shaped(how, before=leak, container=Container(new_keyring=False, preserved=1))
     assert ended.output.split() == ["0", "1", "2", "3", "4"]  # 4 is the directory that ls reads
 
 
