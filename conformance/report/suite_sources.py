@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from kernelproof.conformance.report.statements import SuiteTest
 
 _DECORATOR = "@behaviour("
+_FOREIGN = {"node_modules", "build", "dist", "site-packages"}
 
 
 def read_tests(folder: Path, root: Path) -> dict[str, tuple[SuiteTest, ...]]:
@@ -23,7 +25,7 @@ def read_tests(folder: Path, root: Path) -> dict[str, tuple[SuiteTest, ...]]:
         ValueError: a file is not UTF-8, or no Python.
     """
     found: dict[str, tuple[SuiteTest, ...]] = {}
-    for path in sorted(folder.rglob("test_*.py")):
+    for path in sorted(_find_files(folder)):
         text = path.read_text("utf-8")
         if _DECORATOR not in text:
             continue
@@ -34,6 +36,17 @@ def read_tests(folder: Path, root: Path) -> dict[str, tuple[SuiteTest, ...]]:
         except SyntaxError as error:
             raise ValueError(f"{path}:{error.lineno}: no Python: {error.msg}") from error
     return found
+
+
+def _find_files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        # What is not the suite's: hidden folders, environments, what was built.
+        folders[:] = [
+            name for name in folders
+            if not name.startswith((".", "__")) and name not in _FOREIGN
+            and not os.path.exists(os.path.join(place, name, "pyvenv.cfg"))
+        ]  # fmt: skip
+        yield from (Path(place, name) for name in names if name.startswith("test_") and name.endswith(".py"))
 
 
 def find_tests(text: str, path: str) -> Iterator[tuple[str, SuiteTest]]:

@@ -79,7 +79,7 @@ def _format_one(statement: Statement, one: KnownDeviation) -> Iterator[str]:
 
 def make_page(folder: Path) -> str:
     """The page for a catalogue's folder; errors as of `read_suite`."""
-    suite = read_suite(folder)
+    suite = read_suite([folder])
     return format_page(make_statements(suite, [row.series for row in read_rows().rows]))
 
 

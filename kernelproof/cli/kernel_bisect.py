@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kernelproof.cli.diff import CANNOT, format_answer
-from kernelproof.cli.report_input import SuiteRead, read_given, read_suite
+from kernelproof.cli.report_input import SuiteRead, add_catalogue_option, read_given, read_suite
 from kernelproof.conformance.kernel_ranges import parse_series
 from kernelproof.conformance.report.bisecting import Found, bisect, is_same, is_telling
 from kernelproof.conformance.report.comparison import Answer, read_answers
@@ -55,8 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modules", metavar="DIR", type=Path, help=text)
     text = "results of these runs are believed and not run again"
     parser.add_argument("--known", metavar="FILE", type=Path, nargs="+", action="extend", default=[], help=text)
-    text = "the catalogue (default: behaviours or conformance/behaviours of this project, else the one installed)"
-    parser.add_argument("--behaviours", metavar="DIR", type=Path, help=text)
+    add_catalogue_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -114,7 +113,7 @@ def find_nodes(suite: SuiteRead, behaviour: str) -> list[str]:
         remedy = (
             f"did you mean {', '.join(like)}?" if like else "search for it: kernelproof report makes a page for that"
         )
-        raise VmError("bisect", behaviour, f"no such statement in {suite.folder}", remedy)
+        raise VmError("bisect", behaviour, f"no such statement in {suite.told}", remedy)
     tests = suite.tests.get(behaviour, ())
     if not tests:
         raise VmError("bisect", behaviour, "it has no test: it is planned", "write one, or choose another")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernelproof.cli.report_input import SuiteRead, make_statements, read_given, read_suite
+from kernelproof.cli.report_input import SuiteRead, add_catalogue_option, make_statements, read_given, read_suite
 from kernelproof.conformance.report.matrix import plan_site
 from kernelproof.conformance.report.merging import Run, find_clashes
 from kernelproof.conformance.report.site_files import ForeignFilesError, check_place, write_site
@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results, and where to."""
     parser.add_argument("results", nargs="+", type=Path, help="results files, merged files, or folders of them")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder of the report")
-    text = "the catalogue (default: behaviours or conformance/behaviours of this project, else the one installed)"
-    parser.add_argument("--behaviours", metavar="DIR", type=Path, help=text)
+    add_catalogue_option(parser)
     parser.add_argument("--name", default="kernelproof", metavar="TEXT", help="what the report is called")
     text = "also results of another catalogue: the same statement may mean something else; the pages say so"
     parser.add_argument("--any-catalogue", action="store_true", help=text)
@@ -82,7 +81,7 @@ def _refuse_clashes(runs: Sequence[Run], suite: SuiteRead, *, any_catalogue: boo
     others = [run for run in runs if run.results.catalogue_digest != suite.digest]
     if others and not any_catalogue:
         named = ", ".join(str(run.path) for run in others)
-        clashes.append(f"not of the catalogue {suite.folder} as it is now: {named}")
+        clashes.append(f"not of the catalogue {suite.told} as it is now: {named}")
     if clashes:
         remedy = "name each kernel once, run again what is old; --any-catalogue lets catalogues differ"
         raise VmError("write report", f"{len(runs)} runs", escape_text("; ".join(clashes)), remedy)

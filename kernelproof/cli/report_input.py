@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,16 +32,21 @@ class SuiteRead(NamedTuple):
     Args:
         entries: In the catalogue's order.
         digest: Of the catalogue.
-        folder: The suite: what holds `behaviours/`.
+        folders: Of the catalogue.
         root: What paths of tests and witnesses are told from.
         tests: By id.
     """
 
     entries: tuple[Entry, ...]
     digest: str
-    folder: Path
+    folders: tuple[Path, ...]
     root: Path
     tests: dict[str, tuple[SuiteTest, ...]]
+
+    @property
+    def told(self) -> str:
+        """The folders, for messages."""
+        return ", ".join(map(str, self.folders))
 
 
 def find_project(folder: Path) -> Path:
@@ -50,39 +57,66 @@ def find_project(folder: Path) -> Path:
     return folder.parent
 
 
-def find_suite(named: Path | None) -> Path:
-    """The folder of the catalogue: the one that is named, else this project's, else the one that is installed.
+def add_catalogue_option(parser: argparse.ArgumentParser) -> None:
+    """`--behaviours`."""
+    text = "the catalogue, more than once for several folders (default: this project's, else the one installed)"
+    parser.add_argument("--behaviours", metavar="DIR", type=Path, action="append", default=[], help=text)
+
+
+def find_catalogue(named: Sequence[Path]) -> list[Path]:
+    """The folders of the catalogue: those that are named, else this project's, else the one that is installed.
 
     Raises:
-        VmError: none has a `*.toml`.
+        VmError: one has no `*.toml`.
     """
     root = find_project(Path.cwd())
     own = Path(__file__).parent.parent / "conformance" / "behaviours"
-    places = [named] if named else [root / "behaviours", root / "conformance" / "behaviours", own]
-    for place in places:
-        if any(place.glob("*.toml")):
-            return place
-    raise VmError("read catalogue", str(places[0]), "no *.toml in it", "name a behaviours folder with --behaviours")
+    asked = [*named] or _read_setting(root)
+    usual = (root / "behaviours", root / "conformance" / "behaviours", own)
+    folders = asked or [next((folder for folder in usual if any(folder.glob("*.toml"))), own)]
+    for folder in folders:
+        if not any(folder.glob("*.toml")):
+            raise VmError(
+                "read catalogue", str(folder), "no *.toml in it", "name a behaviours folder with --behaviours"
+            )
+    return folders
 
 
-def read_suite(named: Path | None) -> SuiteRead:
+def _read_setting(root: Path) -> list[Path]:
+    # pytest's `behaviours_path`, as the plugin takes it.
+    try:
+        document = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+        found = document["tool"]["pytest"]["ini_options"]["behaviours_path"]
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
+        return []
+    return [root / str(name) for name in (found.split() if isinstance(found, str) else found)]
+
+
+def read_suite(named: Sequence[Path]) -> SuiteRead:
     """The catalogue and its tests.
+
+    Args:
+        named: Its folders; none: this project's.
 
     Raises:
         VmError: it is malformed, or a test can't be read.
         OSError: a file can't be read.
     """
-    folder = find_suite(named)
+    folders = find_catalogue(named)
+    parents = list(dict.fromkeys(folder.resolve().parent for folder in folders))
+    root = find_project(parents[0])
+    tests: dict[str, tuple[SuiteTest, ...]] = {}
     try:
-        catalogue = read_catalogue([folder])
-        root = find_project(folder.resolve().parent)
-        tests = read_tests(folder.resolve().parent, root)
+        catalogue = read_catalogue(folders)
+        for parent in parents:
+            for name, found in read_tests(parent, root).items():
+                tests[name] = tuple(dict.fromkeys((*tests.get(name, ()), *found)))
     except CatalogueError as error:
         problem = f"{error.problems[0]} ({len(error.problems)} problems)"
-        raise VmError("read catalogue", str(folder), problem, "correct it there") from error
+        raise VmError("read catalogue", ", ".join(map(str, folders)), problem, "correct it there") from error
     except ValueError as error:
-        raise VmError("read tests", str(folder.parent), str(error), "correct that file") from error
-    return SuiteRead(tuple(catalogue.entries.values()), catalogue.digest, folder, root, tests)
+        raise VmError("read tests", ", ".join(map(str, parents)), str(error), "correct that file") from error
+    return SuiteRead(tuple(catalogue.entries.values()), catalogue.digest, tuple(folders), root, tests)
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

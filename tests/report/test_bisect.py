@@ -160,7 +160,7 @@ def test_folders_of_images(tmp_path: Path) -> None:
 
 def test_a_run_without_an_answer_says_why(suite: Suite) -> None:
     """When pytest comes to no result for a kernel, its last line is the reason."""
-    read = read_suite(Path("suite/behaviours"))
+    read = read_suite([Path("suite/behaviours")])
     place = kernel_bisect.Place("6.12", ("--no-such-option",))
     answer, why = kernel_bisect.run_behaviour(read, "link.name.up", ["suite/test_all.py::test_up"], place)
     assert answer is None

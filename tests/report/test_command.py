@@ -190,6 +190,27 @@ def test_a_project_of_its_own_needs_no_option(suite: Suite, capsys: pytest.Captu
     assert "Mine &amp; yours" in suite.read("index.html")
 
 
+def test_pytests_setting_is_read(suite: Suite) -> None:
+    """Without an option the folders are those of the ini option `behaviours_path`, several of them too."""
+    (suite.path / "more/behaviours").mkdir(parents=True)
+    (suite.path / "suite/behaviours/mount.toml").rename(suite.path / "more/behaviours/mount.toml")
+    with (suite.path / "pyproject.toml").open("a") as file:
+        file.write("[tool.pytest.ini_options]\nbehaviours_path = ['suite/behaviours', 'more/behaviours']\n")
+    suite.write("6.1", ROW)
+    assert main.main(["report", "results", "-o", "site"]) == 0
+    assert len(json.loads(suite.read("data.json"))["behaviours"]) == 6
+
+
+def test_environments_are_no_suite(suite: Suite) -> None:
+    """Tests in hidden folders, environments and what was built are not looked at."""
+    suite.write("6.1", ROW)
+    for name in (".tox", "env", "node_modules", "build"):
+        (suite.path / "suite" / name).mkdir()
+        (suite.path / "suite" / name / "test_x.py").write_text("@behaviour('link.name.length')\ndef (\n")
+    (suite.path / "suite/env/pyvenv.cfg").touch()
+    assert suite.report("-q") == 0
+
+
 # --- what comes out ---
 
 
