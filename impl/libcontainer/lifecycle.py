@@ -16,7 +16,7 @@ import os
 import select
 
 from kernelproof.impl.libcontainer.locking import StateLock
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process import rendezvous
 from kernelproof.impl.libcontainer.process.identity import open_process, read_identity
 from kernelproof.impl.libcontainer.process.walking import HostWalk, failure
@@ -110,9 +110,25 @@ def create(
             directory.write("config.json", config_text)
             directory.write_state(state)
             return _make(directory, state, operations, request, pid_file, prepare)
+        except StartError as error:
+            if config.hooks is not None:
+                from kernelproof.impl.libcontainer.hooks import run_all  # measured: see above
+
+                run_all("poststop", config.hooks.poststop, describe_state(state, STOPPED), error.add_note)
+            _forget(directory, state, error)
+            raise
         except BaseException:
             directory.remove()
             raise
+
+
+def _forget(directory: StateDirectory, state: State, error: StartError) -> None:
+    # What could not be taken back must be found by `delete --force`.
+    if error.left:
+        directory.write_state(state)
+        error.add_note(f"{'; '.join(error.left)}: delete the container by force when the reason is gone")
+    else:
+        directory.remove()
 
 
 def _make(

@@ -109,6 +109,7 @@ class StartError(Exception):
         path: what was acted upon: a path, an interface, an identifier.
         detail: the sentence.
         remedy: what helps, or an empty text.
+        left: what could not be taken back, each as a sentence; mostly nothing.
     """
 
     def __init__(self, stage: str, call: str, errno: int, path: str, detail: str, remedy: str = "") -> None:
@@ -120,6 +121,7 @@ class StartError(Exception):
         self.path = path
         self.detail = detail
         self.remedy = remedy
+        self.left: tuple[str, ...] = ()
 
     def as_record(self) -> dict[str, object]:
         """The error as plain values, for JSON: stage, call, errno, path, detail, remedy."""

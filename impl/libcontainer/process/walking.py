@@ -176,7 +176,7 @@ class HostWalk:
                 self._done.append(operation)
         except FAILURES as error:
             told = failure(operation, operation.stage if operation is not None else "host", error)
-            self.undo()
+            told.left = self.undo()
             raise told from error
         except BaseException:  # interrupted: nothing may stay behind either
             self.undo()
@@ -241,19 +241,26 @@ class HostWalk:
             wait_for_program(self._receive, self._born().channel)
         except FAILURES as error:
             told = failure(None, "final", error)
-            self.undo()
+            told.left = self.undo()
             raise told from error
 
-    def undo(self) -> None:
-        """Kills the process and takes back, in reverse, all that was done; errors of that are notes nobody reads."""
+    def undo(self) -> tuple[str, ...]:
+        """Kills the process and takes back, in reverse, all that was done, whatever fails meanwhile.
+
+        Returns:
+            What could not be taken back.
+        """
         if self.child is not None:
             self.child.kill()
             self.child.channel.close()
+        left = []
         while self._done:
+            operation = self._done.pop()
             try:
-                self._done.pop().undo(self.site)
-            except (OSError, RuntimeError):  # the first error is the one that is told
-                continue
+                operation.undo(self.site)
+            except (OSError, RuntimeError) as error:  # the first error is the one that is told
+                left.append(f"not taken back: {operation.describe()}: {error}")
+        return tuple(left)
 
 
 def wait_for_program(receive: Callable[[], Message], channel: Channel) -> None:

@@ -233,8 +233,10 @@ def test_hooks_in_order(bundle: Any, cgroup2: Path, tmp_path: Path) -> None:
 def test_a_hook_that_fails_ends_the_start(bundle: Any, cgroup2: Path) -> None:
     """Its kind, path, status and words are in the error, and nothing is left; so for one that takes too long."""
     bad = Hook("/bin/sh", ("sh", "-c", "echo no space >&2; exit 3"))
+    last = Hook("/bin/sh", ("sh", "-c", f"touch {bundle.path}/last"))
     with pytest.raises(StartError, match=r"createRuntime hook /bin/sh exited with 3; it said: no space"):
-        create(bundle, bundle.config("true").replace(hooks=Hooks(create_runtime=(bad,))))
+        create(bundle, bundle.config("true").replace(hooks=Hooks(create_runtime=(bad,), poststop=(last,))))
+    assert (bundle.path / "last").exists()
     slow = Hook("/bin/sh", ("sh", "-c", "sleep 100 & sleep 100"), timeout=1)
     with pytest.raises(StartError, match=r"createContainer hook /bin/sh was killed after its 1 s"):
         create(bundle, bundle.config("true").replace(hooks=Hooks(create_container=(slow,))))
