@@ -83,6 +83,13 @@ def in_user_namespace(companion: Companion) -> InUserNamespace:
     return run
 
 
+def live(talk: Talk) -> None:
+    """Answer whatever is said with one's pid, for ever."""
+    while True:
+        talk.hear()
+        talk.say(os.getpid())
+
+
 def write_maps(pid: int | str, uids: str, gids: str) -> None:
     """Give the user namespace of a process its maps."""
     for name, text in (("uid_map", uids), ("gid_map", gids)):

@@ -10,8 +10,7 @@ import pytest
 
 from kernelproof import behaviour
 from kernelproof.conformance.conftest import become_plain
-from kernelproof.conformance.namespaces.test_pidfd import flags_of
-from kernelproof.conformance.process.procfs import identity, open_namespace
+from kernelproof.conformance.process.procfs import identity, open_flags, open_namespace
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl._syscalls.nsfs import namespace_kind, owner_uid, owning_user_namespace, parent_namespace
 
@@ -88,7 +87,7 @@ def test_result_is_close_on_exec(seen: Seen) -> None:
     """What NS_GET_USERNS gives is close-on-exec, though what it was asked of is not."""
     asked = os.open("/proc/self/ns/uts", os.O_RDONLY)
     os.set_inheritable(asked, True)
-    flags = [flags_of(fd) for fd in (asked, owning_user_namespace(asked))]
+    flags = [open_flags(fd) for fd in (asked, owning_user_namespace(asked))]
     assert seen([bool(each & os.O_CLOEXEC) for each in flags]) == [False, True]
 
 
@@ -97,7 +96,7 @@ def test_result_is_read_only(seen: Seen) -> None:
     """What NS_GET_USERNS gives is open for reading only."""
     fd = owning_user_namespace(open_namespace("uts"))
     assert os.readlink(f"/proc/self/fd/{fd}") == os.readlink("/proc/self/ns/user")
-    assert seen(flags_of(fd) & os.O_ACCMODE) == os.O_RDONLY
+    assert seen(open_flags(fd) & os.O_ACCMODE) == os.O_RDONLY
 
 
 @behaviour("namespaces.ioctl.not-a-namespace")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
-from kernelproof.conformance.namespaces.test_pid_init import live, make_process
+from kernelproof.conformance.namespaces.conftest import live
+from kernelproof.conformance.process.children import make_process
 from kernelproof.conformance.process.procfs import status_words
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls.clones import check_clone

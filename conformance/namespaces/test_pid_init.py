@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernelproof import behaviour
+from kernelproof.conformance.namespaces.conftest import live
+from kernelproof.conformance.process.children import make_process
 from kernelproof.conformance.process.procfs import namespace, open_namespace, parent, signals_in, status_words
-from kernelproof.impl._syscalls.namespaces import CloneFlag, clone3, setns, unshare
+from kernelproof.impl._syscalls.namespaces import CloneFlag, setns, unshare
 from kernelproof.impl._syscalls.reboot import RebootCommand, reboot
 from kernelproof.impl._syscalls.signals import MaskChange, change_signal_mask, kill
 from kernelproof.impl._syscalls.waiting import IdType, WaitOption, waitid
@@ -22,26 +24,11 @@ if TYPE_CHECKING:
 STOPPED = 5  # CLD_STOPPED of waitid(2)
 
 
-def live(talk: Talk) -> None:
-    """Answer whatever is said with one's pid, for ever."""
-    while True:
-        talk.hear()
-        talk.say(os.getpid())
-
-
 def obey(talk: Talk) -> None:
     """Send the signals that one is told of to process 1, and answer."""
     while True:
         kill(1, talk.hear())
         talk.say()
-
-
-def make_process(**arguments: Any) -> None:
-    """Make a child that ends at once, and wait for it."""
-    made = clone3(0, **arguments)
-    if made.pid == 0:
-        os._exit(0)
-    os.waitpid(made.pid, 0)
 
 
 def ended_by(talk: Talk) -> int:

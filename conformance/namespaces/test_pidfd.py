@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
+from kernelproof.conformance.process.procfs import open_flags
 from kernelproof.impl._syscalls.clones import check_clone
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl._syscalls.pidfd import PidfdFlag, pidfd_getfd, pidfd_open, pidfd_send_signal
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from kernelproof.conformance.seen import Seen
 
 THREAD = CloneFlag.THREAD | CloneFlag.SIGHAND | CloneFlag.VM
-
-
-def flags_of(fd: int, pid: int | str = "self") -> int:
-    """The open flags of a descriptor, as /proc tells them."""
-    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines())
-    return int(lines["flags"], 8)
 
 
 def reaped(companion: Companion) -> int:
@@ -40,7 +35,7 @@ def reaped(companion: Companion) -> int:
 @behaviour("namespaces.pidfd.close-on-exec")
 def test_descriptor_is_close_on_exec(seen: Seen) -> None:
     """A new descriptor of a process is close-on-exec."""
-    assert seen(bool(flags_of(pidfd_open(os.getpid())) & os.O_CLOEXEC)) is True
+    assert seen(bool(open_flags(pidfd_open(os.getpid())) & os.O_CLOEXEC)) is True
 
 
 @behaviour("namespaces.pidfd.open-bad-flags")
@@ -190,7 +185,7 @@ def test_fetched_descriptor_is_close_on_exec(companion: Companion, seen: Seen) -
     target = companion(open_it)
     theirs = target.hear()
     ours = pidfd_getfd(pidfd_open(target.pid), theirs)
-    assert seen([bool(flags & os.O_CLOEXEC) for flags in (flags_of(theirs, target.pid), flags_of(ours))]) == [
+    assert seen([bool(flags & os.O_CLOEXEC) for flags in (open_flags(theirs, target.pid), open_flags(ours))]) == [
         False,
         True,
     ]

@@ -1,4 +1,4 @@
-"""Programs of a test: one that only waits, and the text of one that is run."""
+"""Programs of a test: one that only waits, and scripts."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def sleeper() -> Sleeper:
         return pid
 
     return start
+
+
+def script(path: Path, text: str) -> Path:
+    """Write an executable file."""
+    path.write_text(text)
+    path.chmod(0o755)
+    return path

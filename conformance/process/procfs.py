@@ -1,4 +1,4 @@
-"""What /proc tells of a process: fields of status and stat, and the namespaces it is in."""
+"""What /proc tells of a process: fields of status and stat, the namespaces it is in, and its descriptors."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def state(pid: int | str = "self") -> str:
     return stat_fields(pid)[0]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process has not ended: it runs, waits or is stopped."""
+    return state(pid) in "RSDTt"
+
+
 def parent(pid: int | str = "self") -> int:
     """The pid of a process's parent."""
     return int(stat_fields(pid)[1])
@@ -58,3 +63,13 @@ def identity(path: str | int) -> tuple[int, int]:
     """Device and inode of a file: what identifies a namespace."""
     found = os.stat(path)
     return found.st_dev, found.st_ino
+
+
+def fdinfo(fd: int | None, pid: int | str = "self") -> dict[str, str]:
+    """The lines of /proc/PID/fdinfo/FD by their names."""
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines())
+
+
+def open_flags(fd: int | None, pid: int | str = "self") -> int:
+    """The O_ flags of a descriptor."""
+    return int(fdinfo(fd, pid)["flags"], 8)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
-from kernelproof.conformance.process.procfs import signals_in
+from kernelproof.conformance.process.children import cloned
+from kernelproof.conformance.process.procfs import fdinfo, open_flags, signals_in
 from kernelproof.impl._syscalls.clones import check_clone
 from kernelproof.impl._syscalls.namespaces import CloneFlag, clone3
 from kernelproof.impl._syscalls.signals import MaskChange, Timer, change_signal_mask, kill, set_timer
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from kernelproof.conformance.seen import Seen
 
 THREAD = CloneFlag.THREAD | CloneFlag.SIGHAND | CloneFlag.VM
-
-
-def cloned() -> int:
-    """Make a child as fork does, by impl."""
-    return clone3(0).pid
 
 
 @behaviour("process.clone3.thread-with-exit-signal")
@@ -72,10 +68,8 @@ def test_descriptor_of_a_child(in_child: InChild, seen: Seen) -> None:
         child = clone3(CloneFlag.PIDFD)
         if child.pid == 0:
             os._exit(0)
-        info = Path(f"/proc/self/fdinfo/{child.pidfd}").read_text()
-        lines = dict(line.split(":\t", 1) for line in info.splitlines())
-        assert int(lines["Pid"]) == child.pid
-        return bool(int(lines["flags"], 8) & os.O_CLOEXEC)
+        assert int(fdinfo(child.pidfd)["Pid"]) == child.pid
+        return bool(open_flags(child.pidfd) & os.O_CLOEXEC)
 
     assert seen(in_child(make)) is True
 

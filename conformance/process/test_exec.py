@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernelproof import behaviour
+from kernelproof.conformance.process.conftest import script
 from kernelproof.impl._syscalls.execution import execve
 from kernelproof.impl._syscalls.limits import INFINITY, Resource, prlimit
 
@@ -53,13 +54,6 @@ def becomes(path: str | Path, arguments: tuple[str, ...], prepare: Callable[[], 
     except OSError as error:
         return error.errno or 255
     return 255
-
-
-def script(path: Path, text: str) -> Path:
-    """Write an executable file."""
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
 
 
 def program(path: Path) -> Path:

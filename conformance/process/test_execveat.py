@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelproof import behaviour
-from kernelproof.conformance.process.test_exec import script
+from kernelproof.conformance.process.conftest import script
 from kernelproof.impl._syscalls.execution import AT_FDCWD, ExecFlag, execveat
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import pytest
 
 from kernelproof import behaviour
 from kernelproof.conformance.conftest import NOBODY, become_plain
+from kernelproof.conformance.process.children import make_process
 from kernelproof.impl._syscalls.execution import execve
 from kernelproof.impl._syscalls.limits import INFINITY, Resource, prlimit
-from kernelproof.impl._syscalls.namespaces import clone3
 from kernelproof.impl._syscalls.signals import Disposition, set_disposition
 from kernelproof.impl._syscalls.waiting import wait4
 
@@ -33,14 +33,6 @@ def shown(resource: Resource, pid: int | str = "self", text: str = "") -> list[s
     lines = (text or Path(f"/proc/{pid}/limits").read_text()).splitlines()
     (line,) = (line for line in lines if line.startswith(title))
     return line.removeprefix(title).split()[:2]
-
-
-def make_process() -> None:
-    """Make a child that ends at once, and wait for it."""
-    child = clone3(0).pid
-    if child == 0:
-        os._exit(0)
-    wait4(child)
 
 
 @behaviour("process.rlimit.inherited")
