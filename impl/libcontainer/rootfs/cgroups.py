@@ -1,7 +1,8 @@
 """The container's view of cgroups: one mount of version 2, or a tmpfs with a directory for each hierarchy of version 1.
 
-In a cgroup namespace a fresh mount shows no more than the container's own cgroup; without one, the own cgroup is bound.
-What is not delegated stays read-only: `release_agent` and other containers' limits are out of reach.
+In a cgroup namespace a fresh mount shows no more than the container's own cgroup. Without one, of version 1 the own
+cgroup of each hierarchy is bound, so that `release_agent` is out of reach; of version 2, which has none, what the host
+sees. Where nothing is delegated, nothing is shown.
 """
 
 from __future__ import annotations
@@ -24,29 +25,36 @@ from kernelproof.impl.mount.tmpfs import mount_tmpfs
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    from kernelproof.impl.mount.options import Options
+    pass
 
 _ALWAYS = MountAttribute.NOSUID | MountAttribute.NODEV | MountAttribute.NOEXEC
 
 
 class MountCgroup2(Operation):
-    """Mounts the unified hierarchy.
+    """Shows the unified hierarchy; `mount_point` and `root` are where the host has it, and what of it.
 
-    `mount_point` is where the host has it: the own cgroup below it is bound where a fresh mount is refused. `masked`:
-    where the own cgroup is not delegated, as in a container of a user who has none, nothing of it is shown.
+    `how`: "fresh" is a mount of its own, which in a cgroup namespace begins at the own cgroup (where it is refused,
+    that is bound); "whole" binds what the host sees; "own" binds the own cgroup; "masked" shows nothing, where the own
+    cgroup is not delegated. Without a cgroup namespace a fresh mount is never made: it would reset the host's options.
     """
 
-    __slots__ = ("destination", "words", "mount_point", "root", "masked")  # noqa: RUF023
+    __slots__ = ("destination", "words", "mount_point", "root", "how")  # noqa: RUF023
     stage = "init"
     destination: str
     words: tuple[str, ...]
     mount_point: str
     root: str
-    masked: bool
+    how: str
 
     def describe(self) -> str:
         """What will happen."""
-        return f"mount cgroup2 on {self.destination} ({','.join(self.words)}), or bind the own cgroup"
+        what = {
+            "fresh": "mount cgroup2",
+            "whole": f"bind {self.mount_point}",
+            "own": f"bind the own cgroup below {self.mount_point}",
+            "masked": "mount an empty tmpfs in the place of cgroups",
+        }
+        return f"{what[self.how]} on {self.destination} ({','.join(self.words)})"
 
     def do(self, site: Site) -> None:
         """Does it.
@@ -60,25 +68,23 @@ class MountCgroup2(Operation):
         place = open_place(site, self.destination)
         try:
             require_exact(site, place, self.destination)
-            refuse_procfs(site, place, self.destination)
+        finally:
+            os.close(place)
+        with self._make() as made:
+            attach_bind(site, made, self.destination, options._replace(data=""))
+
+    def _make(self) -> DetachedMount:
+        if self.how == "masked":
+            return mount_tmpfs("mode=755,nr_inodes=1", source="cgroup", attributes=_ALWAYS | MountAttribute.RDONLY)
+        if self.how == "whole":
+            return DetachedMount.copy(self.mount_point)
+        if self.how == "fresh":
             try:
                 with FsContext("cgroup2", source="cgroup") as context:
-                    made = context.create().mount(options.attributes_set)
+                    return context.create().mount(_ALWAYS)
             except OSError as error:
                 if error.errno not in (EPERM, EBUSY):
                     raise
-                made = self._instead(options)
-            with made:
-                attach_in_root(root_of(site), place, made)
-                if is_read_only(options):
-                    set_read_only(made.fd)
-                show_to(made, options)
-        finally:
-            os.close(place)
-
-    def _instead(self, options: Options) -> DetachedMount:
-        if self.masked:
-            return mount_tmpfs("mode=755,nr_inodes=1", source="cgroup", attributes=_ALWAYS | MountAttribute.RDONLY)
         return DetachedMount.copy(own_directory(Hierarchy(2, (), "", self.mount_point, self.root, False)))
 
 

@@ -261,8 +261,10 @@ def _cgroups(asked: _Asked, host: Host, namespaces: dict[str, str | None]) -> Op
         tree = tuple((each.name, each.controllers, each.mount_point, each.root) for each in reversed(old.values()))
         return MountCgroups1(asked.destination, asked.words, tree, "cgroup" in namespaces)
     mount_point, root = (unified.mount_point, unified.root) if unified else ("", "/")
-    is_masked = host.is_rootless and "cgroup" not in namespaces
-    return MountCgroup2(asked.destination, asked.words, mount_point, root, is_masked)
+    how = "fresh" if "cgroup" in namespaces else "whole"
+    if how == "whole" and "user" in namespaces:
+        how = "masked" if host.is_rootless else "own"
+    return MountCgroup2(asked.destination, asked.words, mount_point, root, how)
 
 
 def _mapped_owners(config: Config, asked: tuple[_Asked, ...], namespaces: dict[str, str | None]) -> Iterator[Operation]:

@@ -208,12 +208,15 @@ def test_cgroups() -> None:
     new = Hierarchy(2, (), "", "/sys/fs/cgroup", "/", False)
     old = Hierarchy(1, ("cpu", "cpuacct"), "", "/cg/cpu", "/", False)
     again = old._replace(mount_point="/elsewhere")
-    assert MountCgroup2("/sys/fs/cgroup", ("ro",), "/sys/fs/cgroup", "/", False) in plan_rootfs(
-        config_of(mount), Host((new,))
-    )
-    assert MountCgroup2("/sys/fs/cgroup", ("ro",), "/sys/fs/cgroup", "/", True) in plan_rootfs(
-        config_of(mount), Host((new,), is_rootless=True)
-    )
+    for kinds, is_rootless, how in (
+        ("mount cgroup", False, "fresh"),
+        ("mount", False, "whole"),
+        ("mount user", False, "own"),
+        ("mount user", True, "masked"),
+        ("mount user cgroup", True, "fresh"),
+    ):
+        plan = plan_rootfs(config_of(mount, kinds=kinds), Host((new,), is_rootless))
+        assert MountCgroup2("/sys/fs/cgroup", ("ro",), "/sys/fs/cgroup", "/", how) in plan
     tree = (("", ("cpu", "cpuacct"), "/cg/cpu", "/"),)
     for kinds, namespaced in (("mount", False), ("mount cgroup", True)):
         plan = plan_rootfs(config_of(mount, kinds=kinds), Host((new, old, again)))

@@ -47,24 +47,42 @@ def old(hierarchy: Callable[..., Path]) -> tuple[cgroups.Hierarchy, ...]:
 @pytest.fixture
 def new(hierarchy: Callable[..., Path]) -> cgroups.Hierarchy:
     """The hierarchy of version 2."""
-    hierarchy("v2")
+    hierarchy("v2", at=Path("/sys/fs/cgroup"))
     found = cgroups.read_layout().unified
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize("kinds", [("mount", "cgroup"), ("mount",)], ids=["namespace", "bound"])
-def test_version_2(container: Any, new: cgroups.Hierarchy, kinds: tuple[str, ...]) -> None:
-    """The unified hierarchy is there, read-only, and no other container can be reached through it."""
+@pytest.mark.parametrize("kinds", ["mount cgroup", "mount", "user mount pid cgroup", "user mount pid"])
+@pytest.mark.parametrize("word", ["ro", "rw"])
+def test_version_2(container: Any, new: cgroups.Hierarchy, kinds: str, word: str) -> None:
+    """In a namespace of its own, or of users, the own cgroup is seen as the root, else the host's; `ro` is read-only.
+
+    The options of the host's mount are as they were.
+    """
+    mount.remount(new.mount_point, "remount,nsdelegate")
+    own = cgroups.Cgroup.create("rootfs-test", cgroups.read_layout())
+    for path in [container.image, *container.image.rglob("*")]:
+        os.chown(path, 100_000, 100_000)
 
     def look() -> list[object]:
-        return [read_mountinfo(), os.path.exists("/sys/fs/cgroup/cgroup.procs"), os.access("/sys/fs/cgroup", os.W_OK)]
+        names = os.listdir("/sys/fs/cgroup")
+        return [read_mountinfo(), "cgroup.procs" in names, "rootfs-test" in names, os.access("/sys/fs/cgroup", os.W_OK)]
 
-    seen: Any = container.run(container.config([PROC, CGROUP], kinds=kinds), look, host=Host((new,)))
+    wanted = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", word))
+    own.add(os.getpid())
+    try:
+        seen: Any = container.run(container.config([PROC, wanted], kinds=kinds.split()), look, host=Host((new,)))
+    finally:
+        Path(new.mount_point, "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+        own.remove()
+        own.close()
     assert isinstance(seen, list), seen
     found = table_of(seen[0]).find("/sys/fs/cgroup")
-    assert (found.fstype, found.opts) == ("cgroup2", "ro,nosuid,nodev,noexec,relatime")
-    assert seen[1:] == [True, False]
+    assert (found.fstype, found.opts) == ("cgroup2", f"{word},nosuid,nodev,noexec,relatime")
+    assert seen[1:3] == [True, kinds == "mount"]
+    assert seen[3] == (word == "rw" and "user" not in kinds)
+    assert "nsdelegate" in mount.MountTable.read().find(new.mount_point).super_options
 
 
 @pytest.mark.parametrize("kinds", [("mount", "cgroup"), ("mount",)], ids=["namespace", "bound"])
