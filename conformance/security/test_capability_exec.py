@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kernelproof import behaviour
 from kernelproof.conformance.process.procfs import status_bits
-from kernelproof.conformance.security.conftest import KILL, NET_RAW, become_user_with, bit
+from kernelproof.conformance.security.conftest import KILL, NET_RAW, USER, become_user_with, bit
 from kernelproof.impl._syscalls.capabilities import capget, capset, drop_bounding, raise_ambient
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def with_ambient() -> None:
     """Become a user with one ambient capability."""
     become_user_with(bit(KILL), inheritable=bit(KILL))
     raise_ambient(KILL)
+    assert status_bits("CapAmb") == bit(KILL)
 
 
 @behaviour("capabilities.ambient.survives-plain-exec")
@@ -156,4 +157,4 @@ def test_ambient_ends_with_a_change_of_user(after_exec: AfterExec, program: Path
     """The ambient set is empty in a program that runs as another user by its set-user-ID bit."""
     program.chmod(0o4755)
     status = after_exec(with_ambient, program)
-    assert seen([status.bits("CapAmb"), status.words("Uid")[1]]) == [0, "0"]
+    assert seen([status.bits("CapAmb"), *status.words("Uid")[:2]]) == [0, str(USER), "0"]

@@ -174,9 +174,10 @@ def test_chroot(in_child: InChild, folders: tuple[Path, Path], seen: Seen) -> No
 
     def ask() -> list[object]:
         restrict(READ_FILE)
-        return [seen.errno_of(chroot, folders[0]), os.listdir("/")]
+        answer = seen.errno_of(chroot, folders[0])
+        return [answer, os.listdir("/"), seen.errno_of(os.open, "/file", os.O_RDONLY)]
 
-    assert seen(in_child(ask)) == ["no error", ["file"]]
+    assert seen(in_child(ask)) == ["no error", ["file"], "EACCES"]
 
 
 @behaviour("landlock.fs.ioctl-dev-common-commands")
