@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 import threading
@@ -138,8 +139,9 @@ def test_other_thread_goes_on(output_of: OutputOf, seen: Seen) -> None:
 
         def call() -> None:
             os.write(writer, str(threading.get_native_id()).encode())
-            done.wait(30)
+            done.wait(SECONDS)
             _yield_without_lock()
+            os.write(writer, b"went on")
 
         threading.Thread(target=call, daemon=True).start()
         tid = os.read(reader, 20).decode()
@@ -148,7 +150,9 @@ def test_other_thread_goes_on(output_of: OutputOf, seen: Seen) -> None:
         deadline = time.monotonic() + SECONDS
         while task.exists() and time.monotonic() < deadline:
             os.getppid()  # nothing tells a thread's end before Linux 6.9
-        os.write(1, b"there" if task.exists() else b"alive")
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        os.write(1, b"the thread went on" if poll.poll(0) or task.exists() else b"alive")
         os._exit(0)
 
     assert seen(output_of(run)) == "alive"
