@@ -10,7 +10,7 @@ import os
 
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.cgroups.errors import NoControllerError
-from kernelproof.impl.cgroups.layout import read_layout
+from kernelproof.impl.cgroups.layout import Layout, read_layout
 from kernelproof.impl.libcontainer.operations import Operation, Site
 
 
@@ -47,7 +47,7 @@ class MakeCgroup(Operation):
         try:
             layout = read_layout()
             existed = self._exists(layout.hierarchies)
-            cgroup = Cgroup.create(self.name, layout)
+            cgroup = self._create(layout, existed=existed)
         except (NoControllerError, PermissionError) as error:
             refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, None)
             if self.required or not refused:
@@ -60,6 +60,14 @@ class MakeCgroup(Operation):
         if cgroup.version == 2:
             site.found["cgroup directory"] = cgroup.directory.fileno()
 
+    def _create(self, layout: Layout, *, existed: bool) -> Cgroup:
+        try:
+            return Cgroup.create(self.name, layout)
+        except OSError:
+            if not existed:  # what failed may have come after it was made
+                remove_cgroup(self.name)
+            raise
+
     def _exists(self, hierarchies: tuple[object, ...]) -> bool:
         return any(os.path.isdir(f"{getattr(one, 'mount_point', '')}/{self.name}") for one in hierarchies)
 
@@ -67,7 +75,7 @@ class MakeCgroup(Operation):
         cgroup = open_cgroup(site)
         if cgroup is not None:
             if not site.found.get("cgroup was there"):
-                cgroup.remove()
+                remove_cgroup(self.name)
             cgroup.close()
 
 

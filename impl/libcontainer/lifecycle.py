@@ -169,14 +169,18 @@ def _make(
     except BaseException:
         site.close()
         raise
-    pidfd, master = site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1)
-    cgroup = open_cgroup(site)
-    if cgroup is not None and request.waits:
-        cgroup.close()
-    if request.waits and walk.child is not None:
-        walk.child.channel.close()
-        site.close()
-    return Started(state, pidfd, master, walk)
+    try:
+        pidfd, master = site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1)
+        cgroup = open_cgroup(site)
+        if request.waits and walk.child is not None:
+            if cgroup is not None:
+                cgroup.close()
+            walk.child.channel.close()
+            site.close()
+        return Started(state, pidfd, master, walk)
+    except BaseException:
+        walk.undo()
+        raise
 
 
 def write_pid(path: str, pid: int) -> None:

@@ -258,7 +258,7 @@ class HostWalk:
             operation = self._done.pop()
             try:
                 operation.undo(self.site)
-            except (OSError, RuntimeError) as error:  # the first error is the one that is told
+            except FAILURES as error:  # the first error is the one that is told
                 left.append(f"not taken back: {operation.describe()}: {error}")
         return tuple(left)
 

@@ -60,12 +60,14 @@ def traced(bundle: Any, options: list[str], log: Path) -> int:
             os._exit(1)
         finally:
             os._exit(2)
-    os.waitpid(pid, os.WUNTRACED)
+    _, stopped = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(stopped)
     tracer = subprocess.Popen(["strace", "-qq", "-o", str(log), *options, "-p", str(pid)], stderr=subprocess.PIPE)
     assert tracer.stderr is not None
     status = Path(f"/proc/{pid}/status")
     while "TracerPid:\t0\n" in status.read_text(encoding="ascii"):
-        assert tracer.poll() is None, tracer.stderr.read()
+        if tracer.poll() is not None:  # it was killed at its first call, while it stood still
+            break
     os.kill(pid, signal.SIGCONT)
     _, ended = os.waitpid(pid, 0)
     tracer.wait(60)
