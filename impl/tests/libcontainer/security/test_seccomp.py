@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from kernelproof.impl.libcontainer.config import names
 from kernelproof.impl.libcontainer.config.records import Seccomp, SeccompArgument, SeccompRule
 from kernelproof.impl.libcontainer.security.actions import ALLOW, ERRNO, KILL_PROCESS, NOTIFY
 from kernelproof.impl.libcontainer.security.architectures import (
@@ -15,7 +16,7 @@ from kernelproof.impl.libcontainer.security.architectures import (
     parse_numbers,
 )
 from kernelproof.impl.libcontainer.security.bpf import Call, run
-from kernelproof.impl.libcontainer.security.seccomp import NEW_LISTENER, compile_seccomp
+from kernelproof.impl.libcontainer.security.seccomp import ACTIONS, FLAGS, NEW_LISTENER, OPERATORS, compile_seccomp
 from kernelproof.impl.tests.libcontainer.security.random_rules import (
     BIG_ENDIAN,
     LITTLE_ENDIAN,
@@ -33,12 +34,12 @@ def answer(policy: Seccomp, number: int, *arguments: int, arch: int = X86_64.aud
     return run(compile_seccomp(policy, native=X86_64).words, Call(arch, number, arguments))[0]
 
 
-@pytest.mark.parametrize("names", LITTLE_ENDIAN + BIG_ENDIAN, ids="-".join)
+@pytest.mark.parametrize("arches", LITTLE_ENDIAN + BIG_ENDIAN, ids="-".join)
 @pytest.mark.parametrize("mixed", [False, True], ids=["one-action", "mixed"])
-def test_program_answers_as_the_rules_read(names: tuple[str, ...], mixed: bool) -> None:
+def test_program_answers_as_the_rules_read(arches: tuple[str, ...], mixed: bool) -> None:
     """For random rules and calls the program returns what reading the rules one by one gives."""
-    machines = [ARCHITECTURES[f"SCMP_ARCH_{name}"] for name in names]
-    chance = random.Random(f"{names} {mixed}")
+    machines = [ARCHITECTURES[f"SCMP_ARCH_{name}"] for name in arches]
+    chance = random.Random(f"{arches} {mixed}")
     decided: set[int] = set()
     for _ in range(20):
         policy = random_policy(chance, machines, most_rules=4, most_arguments=3, mixed=mixed)
@@ -53,9 +54,9 @@ def test_program_answers_as_the_rules_read(names: tuple[str, ...], mixed: bool) 
 
 def every_second(count: int) -> Seccomp:
     """A list of calls with as many gaps as calls, for three machines."""
-    names = sorted(X86_64.numbers(), key=X86_64.numbers().__getitem__)[: 2 * count : 2]
+    listed = sorted(X86_64.numbers(), key=X86_64.numbers().__getitem__)[: 2 * count : 2]
     machines = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32")
-    return Seccomp(ERROR, architectures=machines, syscalls=(SeccompRule(tuple(names), ALLOWED),))
+    return Seccomp(ERROR, architectures=machines, syscalls=(SeccompRule(tuple(listed), ALLOWED),))
 
 
 def test_long_list_is_searched_by_halving() -> None:
@@ -260,3 +261,11 @@ def test_line_without_a_number_is_an_error() -> None:
     """A table with a line that is no pair is refused."""
     with pytest.raises(ValueError, match="unpack"):
         parse_numbers("# comment\nread 0\nwrite\n")
+
+
+def test_names_are_those_that_a_configuration_may_use() -> None:
+    """What the check of a configuration lets through can be compiled, and the other way round."""
+    assert tuple(ARCHITECTURES) == names.SECCOMP_ARCHITECTURES
+    assert set(ACTIONS) == set(names.SECCOMP_ACTIONS)
+    assert set(OPERATORS) == set(names.SECCOMP_OPERATORS)
+    assert set(FLAGS) == set(names.SECCOMP_FLAGS)
