@@ -204,7 +204,9 @@ def _accompany(connection: int, function: Callable[[Talk], object]) -> NoReturn:
         function(Talk(connection))
         status = 0
     finally:
-        # Nothing may leave this function: the caller's frames belong to the parent.
-        if status:
-            os.write(connection, traceback.format_exc().encode())
-        os._exit(status)
+        # Nothing may leave this function, as the caller's frames belong to the parent: not even that nobody hears it.
+        try:
+            if status:
+                os.write(connection, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
