@@ -117,6 +117,11 @@ def one_life(layout: Layout, top: Path, pid: int, times: int) -> tuple[Work, Wor
                 os.write(root, str(pid).encode())
                 cgroup.remove()
 
+    with Cgroup.create("warm", layout, controllers=CONTROLLERS) as warm:  # what is imported at first use is imported
+        warm.add(pid)
+        os.write(root, str(pid).encode())
+        warm.remove()
+
     def calls() -> None:
         for _ in range(times):
             os.mkdir(f"{top}/life")
@@ -149,6 +154,8 @@ def list_figures(top: Path, cgroups: int, peers: str | None, sleeper: int) -> li
     opened = [Cgroup.create(f"many/{number}", layout, controllers=CONTROLLERS) for number in range(cgroups)]
     paths = [top / f"many/{number}" for number in range(cgroups)]
     only = (*CONTROLLERS,)
+    opened[0].read_stats(only)  # what is imported at first use is imported
+    plain(paths[0])
     name = f"stats of {cgroups} cgroups, {len(CONTROLLERS)} controllers"
     figures = [
         Figure(

@@ -40,19 +40,21 @@ class Bus:
         self._connection = connection
 
     @classmethod
-    def open(cls, *, user: bool = False) -> Bus:
+    def open(cls, *, user: bool = False, timeout_seconds: float = 30.0) -> Bus:
         """Connect.
 
         Args:
             user: to the user's own manager; else to the system's.
+            timeout_seconds: for the bus to let this process in.
 
         Raises:
+            TimeoutError: the bus did not answer in time.
             NoControllerError: there is no such bus, with its address; or no jeepney.
             OSError: EACCES and others of connect(2).
         """
         address = _address(user)
         try:
-            return cls(_library(".io.blocking").open_dbus_connection(bus=address))
+            return cls(_library(".io.blocking").open_dbus_connection(bus=address, auth_timeout=timeout_seconds))
         except (FileNotFoundError, ConnectionRefusedError) as error:
             who = "the user's manager" if user else "systemd"
             raise NoControllerError(f"no bus of {who} at {address}: {error.strerror}") from error

@@ -83,7 +83,7 @@ class Manager:
             NoControllerError: there is none, or no jeepney.
             SystemdError, TimeoutError: it does not answer.
         """
-        bus = Bus.open(user=user)
+        bus = Bus.open(user=user, timeout_seconds=timeout_seconds)
         try:
             bus.call("Subscribe", "", timeout_seconds=timeout_seconds)
         except BaseException:
