@@ -18,6 +18,7 @@ from kernelproof.conformance.kernel_ranges import parse_series
 from kernelproof.conformance.report.bisecting import Found, bisect, is_same, is_telling
 from kernelproof.conformance.report.comparison import Answer, read_answers
 from kernelproof.conformance.report.matrix import kernel_order
+from kernelproof.conformance.report.outcomes import Outcome
 from kernelproof.conformance.report.reading import ResultsError, read_results
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import ProvisionError, VmError
@@ -92,9 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(answer: Answer) -> str:
-    # Why a kernel tells nothing is what its user has to mend.
-    lines = (answer.reason or "").strip().splitlines()
-    why = f": {lines[0][:300]}" if lines and not is_telling(answer) else ""
+    # What nobody has on record yet is worth its reason: why a kernel tells nothing, or what failed.
+    known = answer.outcome in (Outcome.PASS, Outcome.DEVIATION)
+    lines = [] if known else (answer.reason or "").strip().splitlines()
+    why = f": {lines[0][:300]}" if lines else ""
     return format_answer(answer) + escape_text(why)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -48,6 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
         VmError: there is nothing to show, or what there is does not belong together.
         OSError: a file can't be read or written.
     """
+    # Nothing here makes cycles, and looking for them takes a tenth of the time: there are a million small objects.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _make(arguments)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _make(arguments: argparse.Namespace) -> int:
     began = time.process_time()
     try:
         check_place(arguments.output)

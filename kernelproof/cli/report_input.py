@@ -161,6 +161,7 @@ def read_given(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
 def make_statements(suite: SuiteRead, kernels: Iterable[str]) -> list[Statement]:
     """The catalogue's entries as statements of a report about these kernels."""
     names = tuple(kernels)
+    tried = [row.series for row in read_rows().rows]
     return [
         Statement(
             id=entry.id,
@@ -174,18 +175,20 @@ def make_statements(suite: SuiteRead, kernels: Iterable[str]) -> list[Statement]
             since=entry.since or None,
             note=entry.note or None,
             suspected=entry.suspected or None,
-            deviations=tuple(_make_deviation(suite, one, names, profile_for(entry.needs)) for one in entry.deviations),
+            deviations=tuple(_make_deviation(suite, entry, one, names, tried) for one in entry.deviations),
             tests=suite.tests.get(entry.id, ()),
         )
         for entry in suite.entries
     ]
 
 
-def _make_deviation(suite: SuiteRead, one: Deviation, names: Sequence[str], profile: str) -> KnownDeviation:
+def _make_deviation(
+    suite: SuiteRead, entry: Entry, one: Deviation, names: Sequence[str], tried: Sequence[str]
+) -> KnownDeviation:
     path = one.witness.resolve()
     witness = path.relative_to(suite.root) if path.is_relative_to(suite.root) else path
     on = tuple(name for name in names if _holds(one.kernels, name))
-    since = describe_since(one, [row.series for row in read_rows().rows])
+    since, profile = describe_since(one, tried), profile_for(entry.needs)
     return KnownDeviation(one.kernels.text, on, one.seen, one.reason, str(witness), one.source, since, profile)
 
 
