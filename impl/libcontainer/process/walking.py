@@ -250,10 +250,13 @@ class HostWalk:
         Returns:
             What could not be taken back.
         """
-        if self.child is not None:
-            self.child.kill()
-            self.child.channel.close()
         left = []
+        if self.child is not None:
+            try:
+                self.child.kill()
+                self.child.channel.close()
+            except OSError as error:
+                left.append(f"process {self.child.pid}: {error}")
         while self._done:
             operation = self._done.pop()
             try:

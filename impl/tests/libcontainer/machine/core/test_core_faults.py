@@ -1,8 +1,8 @@
 """Every system call of making a container fails once, and the runtime is killed after each once: nothing stays behind.
 
-The list is recorded, never written: one traced run gives the calls that `create` makes on this kernel. A traced process
-is a fork of the test's own; strace attaches to it, lets its k-th call fail or kills it there, and afterwards
-`delete --force` must leave the host as it was.
+The list is recorded, never written: one traced run gives the calls that `create` makes on this kernel, in the runtime
+and in the container's process. A traced process is a fork of the test's own; strace attaches to it, lets the k-th call
+fail or kills there, and afterwards `delete --force` must leave the host as it was.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ pytestmark = pytest.mark.machine(profile="runtimes")
 UNTOUCHED = re.compile(
     r"^(mmap|munmap|mprotect|madvise|brk|mremap|rt_sig\w+|exit\w*|restart_syscall|clock_\w+|getrandom|futex|sched_yield)$"
 )
-CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+CALL = re.compile(r"^(\d+) +(\w+)\(")
 
 
 class Call(NamedTuple):
-    """The n-th call of one name."""
+    """The n-th call of one name, of the runtime or of the container's process; where both make it, of both."""
 
     name: str
     number: int
@@ -62,7 +62,7 @@ def traced(bundle: Any, options: list[str], log: Path) -> int:
             os._exit(2)
     _, stopped = os.waitpid(pid, os.WUNTRACED)
     assert os.WIFSTOPPED(stopped)
-    tracer = subprocess.Popen(["strace", "-qq", "-o", str(log), *options, "-p", str(pid)], stderr=subprocess.PIPE)
+    tracer = subprocess.Popen(["strace", "-qq", "-f", "-o", str(log), *options, "-p", str(pid)], stderr=subprocess.PIPE)
     assert tracer.stderr is not None
     status = Path(f"/proc/{pid}/status")
     while "TracerPid:\t0\n" in status.read_text(encoding="ascii"):
@@ -70,6 +70,7 @@ def traced(bundle: Any, options: list[str], log: Path) -> int:
             break
     os.kill(pid, signal.SIGCONT)
     _, ended = os.waitpid(pid, 0)
+    clean(bundle)  # the tracer stays as long as the container's process does
     tracer.wait(60)
     tracer.stderr.close()
     return ended
@@ -78,15 +79,14 @@ def traced(bundle: Any, options: list[str], log: Path) -> int:
 def record(bundle: Any, log: Path) -> list[Call]:
     """The calls that making a container makes here, in order."""
     assert os.waitstatus_to_exitcode(traced(bundle, [], log)) == 0
-    counts: Counter[str] = Counter()
-    calls = []
+    counts: Counter[tuple[str, str]] = Counter()
+    calls: dict[Call, None] = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         found = CALL.match(line)
-        if found is not None:
-            counts[found[1]] += 1
-            if not UNTOUCHED.match(found[1]):
-                calls.append(Call(found[1], counts[found[1]]))
-    return calls
+        if found is not None and not UNTOUCHED.match(found[2]):
+            counts[found[1], found[2]] += 1
+            calls[Call(found[2], counts[found[1], found[2]])] = None
+    return list(calls)
 
 
 def clean(bundle: Any) -> None:
@@ -120,14 +120,12 @@ def test_each_call(bundle: Any, cgroup2: Path, tmp_path: Path, full_number: Call
     bundle.states.mkdir(mode=0o700)
     before = bundle.belongings()
     calls = record(bundle, tmp_path / "log")
-    clean(bundle)
     assert leftovers(bundle, before) == []
     tried = chosen(calls, full_number(600))
     wrong = []
     for call in tried:
         action = "error=ENOSPC" if how == "fails" else "signal=SIGKILL"
         traced(bundle, ["-e", f"inject={call.name}:{action}:when={call.number}"], tmp_path / "log")
-        clean(bundle)
         left = leftovers(bundle, before)
         if left:
             wrong.append((call, left))
@@ -147,7 +145,6 @@ def test_a_missing_undo_is_found(bundle: Any, cgroup2: Path, tmp_path: Path, mon
 
     monkeypatch.setattr(MakeCgroup, "undo", nothing)
     traced(bundle, ["-e", "inject=clone3:error=ENOSPC"], tmp_path / "log")
-    clean(bundle)
     left = leftovers(bundle, before)
     (cgroup2 / "box").rmdir()
     assert left == ["cgroups"]
