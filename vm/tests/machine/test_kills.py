@@ -194,6 +194,8 @@ def test_kill_at_any_moment(
         said = (tmp_path / "output").read_text("utf-8", "replace")
         if victim == "controller" and not killed.startswith("nothing"):
             assert status == -signal.SIGKILL
+        elif victim == "worker" and "gateway_bootstrap.py" in said:  # killed before it had begun: xdist has no run then
+            assert status == pytest.ExitCode.INTERNAL_ERROR, said
         else:
             assert status in (0, 1), said
             assert count_outcomes(said) >= TESTS, said
