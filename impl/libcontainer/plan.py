@@ -132,7 +132,10 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
     rooms = plan_rooms(config, host, request)
 
     def hooked(kind: str) -> tuple[Operation, ...]:
-        return plan_hooks(kind, getattr(hooks, _HOOK_FIELDS[kind]), document)
+        wanted = getattr(hooks, _HOOK_FIELDS[kind])
+        if kind == "startContainer":  # it runs in the container: the runtime's environment is none of its business
+            wanted = tuple(hook if hook.env is not None else hook.replace(env=process.env) for hook in wanted)
+        return plan_hooks(kind, wanted, document)
 
     return (
         *plan_cgroup(config, request),

@@ -22,7 +22,7 @@ from kernelproof.impl.libcontainer.config.records import (
 from kernelproof.impl.libcontainer.controlgroups import cgroup_name
 from kernelproof.impl.libcontainer.events import Event, translate
 from kernelproof.impl.libcontainer.facts import Host, parse_permitted
-from kernelproof.impl.libcontainer.hooks import stored_hooks
+from kernelproof.impl.libcontainer.hooks import RunHook, stored_hooks
 from kernelproof.impl.libcontainer.operations import Operation
 from kernelproof.impl.libcontainer.plan import Request, describe, plan_container
 from kernelproof.impl.libcontainer.process.identity import parse_stat
@@ -103,6 +103,14 @@ def test_order_of_a_plan() -> None:
     ]
     places = [order.index(name) for name in expected]
     assert places == sorted(places)
+
+
+def test_a_hook_in_the_container_has_its_environment() -> None:
+    """A startContainer hook without environment gets the program's, others the runtime's."""
+    hooks = Hooks(start_container=(Hook("/in"), Hook("/own", env=("A=1",))), create_runtime=(Hook("/out"),))
+    plan = plan_container(config().replace(hooks=hooks), Host(), Request("box", "/b"))
+    found = {one.hook.path: one.hook.env for one in plan if isinstance(one, RunHook)}
+    assert found == {"/in": ("PATH=/bin",), "/own": ("A=1",), "/out": None}
 
 
 def test_a_scout_goes_where_birth_is_not_enough() -> None:
