@@ -1,0 +1,167 @@
+"""The command line as engines call it, with whole containers: status, pid files, output, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import kernelproof
+from kernelproof.impl.libcontainer.config.records import Config
+
+pytestmark = pytest.mark.machine(profile="runtimes")
+
+FIXTURES = Path(__file__).parents[5] / "fixtures/libcontainer/legacy"
+# As python -m kernelproof.impl.libcontainer, wherever the machine keeps the parts of the package.
+PLACES = list(kernelproof.__path__)
+CODE = (
+    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof; kernelproof.__path__[:] = {PLACES!r};"
+    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
+)
+APPLETS = ("true", "sh", "sleep", "cat", "hostname", "tty")
+
+
+class Command(NamedTuple):
+    """nsinit with a directory of states of its own, in a bundle."""
+
+    bundle: Path
+
+    def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs a subcommand; what it prints goes to files, as the container's process inherits them."""
+        command = [sys.executable, "-c", CODE, "--root", str(self.bundle / "states"), *words]
+        with open(self.bundle / "out", "w+") as out, open(self.bundle / "err", "w+") as err:
+            done = subprocess.run(
+                command,
+                cwd=self.bundle,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                check=False,
+            )
+        said = [(self.bundle / name).read_text() for name in ("out", "err")]
+        return subprocess.CompletedProcess(command, done.returncode, *said)
+
+    def status(self, name: str) -> str:
+        """The status that `state` prints."""
+        return str(json.loads(self("state", name).stdout)["status"])
+
+    def configure(self, *args: str, **process: object) -> None:
+        """Writes config.json for a program."""
+        (self.bundle / "config.json").write_text(Config.minimal("rootfs", args, **process).dump())
+
+
+@pytest.fixture
+def nsinit(tmp_path: Path, hierarchy: Callable[..., Path]) -> Command:
+    """The command in a bundle whose root holds busybox, on a machine with version 2 of cgroups."""
+    hierarchy("v2")
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "the profile has it"
+    for name in ("bin", "proc", "dev", "sys", "etc"):
+        (tmp_path / "rootfs" / name).mkdir(parents=True)
+    shutil.copy(busybox, tmp_path / "rootfs/bin/busybox")
+    for name in APPLETS:
+        (tmp_path / "rootfs/bin" / name).symlink_to("busybox")
+    return Command(tmp_path)
+
+
+def test_the_life_that_engines_lead(nsinit: Command) -> None:
+    """create, start, delete --force twice: each with its status and pid file, and nothing is left."""
+    nsinit.configure("sleep", "1000")
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert nsinit("create", "--bundle", ".", "--pid-file", "pid", "box").returncode == 0
+    pid = (nsinit.bundle / "pid").read_text()
+    assert pid.isdigit()
+    assert nsinit.status("box") == "created"
+    assert nsinit("start", "box").returncode == 0
+    assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    for _ in range(2):
+        assert nsinit("delete", "--force", "box").returncode == 0
+    assert list((nsinit.bundle / "states").iterdir()) == []
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_another_process_and_a_pause(nsinit: Command) -> None:
+    """exec ends as its program did; pause stops the container, and its status says so."""
+    nsinit.configure("sleep", "1000")
+    assert nsinit("run", "--detach", "box").returncode == 0
+    assert nsinit("exec", "box", "sh", "-c", "exit 3").returncode == 3
+    assert nsinit("pause", "box").returncode == 0
+    assert nsinit.status("box") == "paused"
+    assert nsinit("delete", "--force", "box").returncode == 0
+
+
+def test_run_ends_as_the_program_did(nsinit: Command) -> None:
+    """Output and exit status are the program's; 128 + N if a signal killed it; the container is gone."""
+    nsinit.configure("sh", "-c", "echo inside; exit 7")
+    done = nsinit("run", "box")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "inside\n", "")
+    nsinit.configure("sh", "-c", "kill -9 $$")
+    assert nsinit("run", "box").returncode in (0, 137)  # pid 1 of a PID namespace does not get its own SIGKILL
+    assert nsinit("list", "--quiet").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [("nosuch", "executable file not found"), ("/nosuch", "no such file or directory"), ("/etc", "permission denied")],
+)
+def test_engines_read_why_a_program_cannot_start(nsinit: Command, program: str, said: str) -> None:
+    """create says it in the words from which podman makes 127 and 126; the last record of the log is it."""
+    nsinit.configure(program)
+    done = nsinit("--log", "log", "--log-format=json", "create", "box")
+    assert done.returncode == 1
+    assert said in done.stderr
+    last = json.loads((nsinit.bundle / "log").read_text().splitlines()[-1])
+    assert (last["level"], said in last["msg"]) == ("error", True)
+    assert list((nsinit.bundle / "states").iterdir()) == []
+
+
+def test_a_terminal_goes_to_the_socket(nsinit: Command) -> None:
+    """With --console-socket, create sends the terminal's master, and the program finds a terminal of its own."""
+    nsinit.configure("tty", terminal=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(nsinit.bundle / "console"))
+        listener.listen()
+        assert nsinit("create", "--console-socket", "console", "box").returncode == 0
+        connection, _ = listener.accept()
+        with connection:
+            _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
+    assert nsinit("start", "box").returncode == 0
+    with open(descriptors[0], "rb", buffering=0) as master:
+        assert master.read(100) == b"/dev/pts/0\r\n"
+    assert nsinit("delete", "--force", "box").returncode == 0
+
+
+def test_limits_are_changed_and_kept(nsinit: Command) -> None:
+    """update changes the container's own copy of its configuration; events print what is measured."""
+    nsinit.configure("sleep", "1000")
+    assert nsinit("run", "--detach", "box").returncode == 0
+    done = nsinit("update", "--pids-limit", "77", "box")
+    kept = json.loads((nsinit.bundle / "states/box/config.json").read_text())
+    if done.returncode:  # the machine's hierarchies have no such controller
+        assert "pids" in done.stderr
+    else:
+        assert kept["linux"]["resources"]["pids"] == {"limit": 77}
+    event = json.loads(nsinit("events", "--stats", "box").stdout or "null")
+    assert event is None or (event["type"], event["id"]) == ("stats", "box")
+    assert nsinit("delete", "--force", "box").returncode == 0
+
+
+def test_exec_of_2014_runs_by_container_json(nsinit: Command) -> None:
+    """With data_path, exec runs a program by container.json in the working directory; it has the file's host name."""
+    value = json.loads((FIXTURES / "d.json").read_text())
+    value |= {"tty": False, "networks": [{"type": "loopback", "mtu": 1500}], "routes": []}
+    (nsinit.bundle / "data").mkdir()
+    (nsinit.bundle / "data/container.json").write_text(json.dumps(value))
+    inside = Command(nsinit.bundle)._replace(bundle=nsinit.bundle / "rootfs")
+    done = inside("exec", "sh", "-c", "hostname; exit 5", data_path=str(nsinit.bundle / "data"))
+    assert (done.returncode, done.stdout) == (5, "koye\n")
+    assert sorted(path.name for path in (nsinit.bundle / "data").iterdir()) == ["container.json"]
