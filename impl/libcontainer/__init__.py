@@ -9,7 +9,8 @@
                  a container between one command and the next
     attesting, reporting
                  what runs compared with what was asked; what this host can do
-    container    all of it for Python programs with threads
+    container, children
+                 all of it for Python programs with threads; their processes
     foreground   a process that is attended to its end
     nsinit       the command line
 

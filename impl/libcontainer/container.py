@@ -15,14 +15,14 @@ but what a program remembers may be old; ask `status`.
 from __future__ import annotations
 
 import os
-import select
 import sys
 
 from kernelproof.impl.libcontainer import lifecycle, running
+from kernelproof.impl.libcontainer.children import NOTHING, PIPE, Running, Streams
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
-from kernelproof.impl.libcontainer.process.helper import Helpers, Made
+from kernelproof.impl.libcontainer.process.helper import Helpers
 from kernelproof.impl.libcontainer.state import (
     NoSuchContainerError,
     WrongStatusError,
@@ -33,7 +33,6 @@ from kernelproof.impl.libcontainer.state import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Self
@@ -42,154 +41,10 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.attesting import Finding
     from kernelproof.impl.libcontainer.events import Event
 
-PIPE = -1
-NOTHING = -2
-_SIGKILL, _SIGTERM = 9, 15
+_SIGTERM = 15
 
 
-class Running:
-    """A process of a container: a child of this program.
-
-    Attributes:
-        pid: in this program's PID namespace.
-        pidfd: readable when it has ended; closed by `close`.
-        stdin, stdout, stderr: our ends where PIPE was asked, else -1; the caller closes them.
-        master: of its terminal, or -1; the caller closes it.
-    """
-
-    __slots__ = ("_code", "master", "pid", "pidfd", "stderr", "stdin", "stdout")
-
-    def __init__(self, made: Made, streams: _Streams) -> None:
-        self.pid = made.pid
-        self.pidfd = made.pidfd
-        self.master = made.master
-        self.stdin, self.stdout, self.stderr = streams.ours
-        self._code: int | None = None
-
-    @property
-    def exit_status(self) -> int | None:
-        """The exit status, 128 + N if signal N killed it; None while it runs or was not waited for."""
-        return self._code
-
-    def wait(self, timeout_seconds: float | None = None) -> int:
-        """Waits for its end.
-
-        Returns:
-            The exit status, 128 + N if signal N killed it.
-
-        Raises:
-            TimeoutError: it has not ended in time.
-            ChildProcessError: somebody else in this program waited for it.
-        """
-        if self._code is None:
-            poll = select.poll()
-            poll.register(self.pidfd, select.POLLIN)
-            if not poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
-                raise TimeoutError(f"process {self.pid} has not ended after {timeout_seconds} s")
-            self._code = self._reap()
-        return self._code
-
-    def _reap(self) -> int:
-        found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert found is not None
-        return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
-
-    async def wait_async(self) -> int:
-        """Waits for its end, as `wait`, without keeping the event loop."""
-        import asyncio  # only programs that have it loaded already come here
-
-        loop = asyncio.get_running_loop()
-        if self._code is None:
-            ended: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(self.pidfd, _once, ended)
-            try:
-                await ended
-            finally:
-                loop.remove_reader(self.pidfd)
-            if self._code is None:
-                self._code = self._reap()
-        return self._code
-
-    def read_output(self, timeout_seconds: float | None = None) -> bytes:
-        """All that comes from its standard output, until nobody has it open any more.
-
-        Raises:
-            TimeoutError: somebody has it open after that time.
-            ValueError: it is no pipe of ours.
-        """
-        if self.stdout < 0:
-            raise ValueError("the standard output is no pipe: ask for PIPE")
-        poll = select.poll()
-        poll.register(self.stdout, select.POLLIN)
-        parts: list[bytes] = []
-        while True:
-            if not poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
-                raise TimeoutError(f"process {self.pid} has said nothing for {timeout_seconds} s")
-            data = os.read(self.stdout, 1 << 16)
-            if not data:
-                return b"".join(parts)
-            parts.append(data)
-
-    def kill(self, number: int = _SIGTERM) -> None:
-        """Sends a signal to it; one that has ended is no error.
-
-        Raises:
-            OSError: EINVAL, EPERM.
-        """
-        lifecycle.send_signal(self.pidfd, number)
-
-    def close(self) -> None:
-        """Closes the descriptors; the process goes on."""
-        for name in ("pidfd", "stdin", "stdout", "stderr", "master"):
-            fd = getattr(self, name)
-            if fd >= 0:
-                os.close(fd)
-                setattr(self, name, -1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-
-def _once(ended: asyncio.Future[None]) -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
-class _Streams:
-    """Standard streams of a process that is to be made: what it gets, and our ends of pipes."""
-
-    __slots__ = ("given", "opened", "ours")
-
-    def __init__(self, wanted: tuple[int | None, int | None, int | None]) -> None:
-        self.opened: list[int] = []
-        self.ours = [-1, -1, -1]
-        try:
-            self.given = [self._one(place, fd) for place, fd in enumerate(wanted)]
-        except OSError:
-            self.close(ours=True)
-            raise
-
-    def _one(self, place: int, fd: int | None) -> int:
-        if fd is None:
-            return place
-        if fd == NOTHING:
-            given = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        elif fd == PIPE:
-            read, write = os.pipe2(os.O_CLOEXEC)
-            given, self.ours[place] = (read, write) if place == 0 else (write, read)
-        else:
-            return fd
-        self.opened.append(given)
-        return given
-
-    def close(self, *, ours: bool = False) -> None:
-        for fd in (*self.opened, *(self.ours if ours else ())):
-            if fd >= 0:
-                os.close(fd)
-        self.opened.clear()
+__all__ = ["NOTHING", "PIPE", "Container", "Running", "Runtime"]
 
 
 class Container:
@@ -428,7 +283,7 @@ class Runtime:
         self, kind: str, values: dict[str, object], text: str, streams: tuple[int | None, int | None, int | None]
     ) -> Running:
         """Has a helper make a process; errors as `create`."""
-        opened = _Streams(streams)
+        opened = Streams(streams)
         file = os.memfd_create("configuration", os.MFD_CLOEXEC)
         try:
             os.write(file, text.encode())
