@@ -122,7 +122,7 @@ class Directory:
         Source: cgroup-v2.rst, Organizing Processes and Threads.
         """
         part = check_name(name)
-        path = os.path.join(self.path, part)
+        path = f"{self.path}/{part}"
         try:
             os.mkdir(part, 0o755, dir_fd=self.fileno())
             # Of one component, which was made a moment ago, there is nothing to resolve.

@@ -39,8 +39,9 @@ def enable(directory: Directory, controllers: Iterable[str]) -> tuple[str, ...]:
         OSError: EBUSY: it holds processes, and only leaves may (but the root); EOPNOTSUPP: a domain controller in a
             threaded subtree; EACCES, EPERM: not delegated. Notes say what helps.
     """
-    given = enabled(directory)
-    wanted = [name for name in dict.fromkeys(controllers) if name not in given]
+    asked = tuple(dict.fromkeys(controllers))
+    given = enabled(directory) if asked else ()
+    wanted = [name for name in asked if name not in given]
     if not wanted:
         return ()
     there = directory.controllers()

@@ -99,16 +99,16 @@ def make_place(
     """
     parts = split_name(name)
     directory = Directory.open(hierarchy)
-    for depth, part in enumerate(parts):
-        with directory:
-            if hierarchy.version == 2:
-                _enable(directory, controllers, undo, opened)
-            directory = _make_child(directory, part, parts[:depth], hierarchy, undo, opened)
+    for part in parts:
+        opened.callback(directory.close)
+        if hierarchy.version == 2:
+            _enable(directory, controllers, undo)
+        directory = _make_child(directory, part, hierarchy, undo)
     undo.callback(directory.close)
     return Place(hierarchy, directory, "/" + "/".join(parts))
 
 
-def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack, opened: ExitStack) -> None:
+def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack) -> None:
     wanted = tuple(controllers) if controllers is not None else directory.controllers()
     try:
         new = enabling.enable(directory, wanted)
@@ -117,22 +117,16 @@ def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitS
             return  # nobody asked for one by name: what can't be had is not there
         raise
     if new:
-        again = directory.duplicate()
-        opened.callback(again.close)
-        undo.callback(enabling.disable, again, new)
+        undo.callback(enabling.disable, directory, new)
 
 
-def _make_child(
-    directory: Directory, part: str, above: tuple[str, ...], hierarchy: Hierarchy, undo: ExitStack, opened: ExitStack
-) -> Directory:
+def _make_child(directory: Directory, part: str, hierarchy: Hierarchy, undo: ExitStack) -> Directory:
     try:
         child = directory.make(part)
     except FileExistsError:
         child = directory.child(part)
     else:
-        again = directory.duplicate()
-        opened.callback(again.close)
-        undo.callback(ending.remove, again, part, 0.0)
+        undo.callback(ending.remove, directory, part, 0.0)
     if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
         for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
             child.write(write.file, write.value)
