@@ -37,8 +37,9 @@ def run_lint(session: nox.Session) -> None:
 def run_types(session: nox.Session) -> None:
     run(session, "mypy", "-p", "kernelproof")
     # Folders that import their own files by bare names are looked at one by one.
-    run(session, "mypy", "start.py", "noxfile.py", "conftest.py", "tests", "--exclude", "^tests/conformance/")
+    run(session, "mypy", "start.py", "noxfile.py", "conftest.py", "tests", "--exclude", "^tests/(conformance|report)/")
     run(session, "mypy", "tests/conformance")
+    run(session, "mypy", "tests/report")
     run(session, "mypy", "benchmarks")
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,8 +104,8 @@ def main() -> None:
     os.chdir(BUNDLE)
     programs = {"nsinit": str(launcher), "runc": "runc", "crun": "crun"}
     for what, words in (("--version", ("--version",)), ("run", ("run", "one"))):
-        subjects = {
-            name: (lambda program=program, words=words: timed(program, *words)) for name, program in programs.items()
+        subjects: dict[str, Callable[[], tuple[float, float]]] = {
+            name: partial(timed, program, *words) for name, program in programs.items()
         }
         interleave(rounds, subjects, what)
     sys.path.append(str(ROOT))
@@ -113,7 +114,7 @@ def main() -> None:
     config = load_config(BUNDLE).config
     with Runtime("/tmp/states") as runtime:
         runtime.warm()
-        subjects = {"library": lambda: library(runtime, config), "crun": lambda: timed("crun", "run", "one")}
+        subjects = {"library": partial(library, runtime, config), "crun": partial(timed, "crun", "run", "one")}
         interleave(rounds, subjects, "whole life")
 
 

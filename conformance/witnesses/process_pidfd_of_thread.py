@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 
-answers = []
+answers: list[str] = []
 
 
 def ask():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,13 +42,13 @@ VALUES = st.recursive(
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_text_that_is_no_json_is_refused_with_its_place(text, said):
+def test_text_that_is_no_json_is_refused_with_its_place(text: bytes, said: str) -> None:
     """Each way to be no JSON is a ValueError that says where, and no other error."""
     with pytest.raises(ValueError, match=said):
         parse(text)
 
 
-def test_what_is_too_large_is_refused_before_it_is_parsed():
+def test_what_is_too_large_is_refused_before_it_is_parsed() -> None:
     """A document above the bound is not looked at; one at the bound is."""
     with pytest.raises(ValueError, match="more than 10 are not read"):
         parse(b"[1,2,3,4,5]", most_bytes=10)
@@ -55,14 +56,14 @@ def test_what_is_too_large_is_refused_before_it_is_parsed():
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e3", "-0.0", "NaN", "Infinity", "1E400"])
-def test_a_number_that_is_no_integer_keeps_its_text(text):
+def test_a_number_that_is_no_integer_keeps_its_text(text: str) -> None:
     """Fractions, exponents and what is no number are never rounded."""
     value = parse(text)
     assert isinstance(value, Fraction)
     assert value == text
 
 
-def test_doubled_names_are_kept_in_mind():
+def test_doubled_names_are_kept_in_mind() -> None:
     """An object with doubled names says which; its last values count. Others are plain dicts."""
     value = parse('{"a": 1, "b": {"c": 2, "c": 3}, "a": 4, "a": 5}')
     assert isinstance(value, Members)
@@ -75,13 +76,13 @@ def test_doubled_names_are_kept_in_mind():
 
 
 @pytest.mark.parametrize("number", [(1 << 64) - 1, -(1 << 63), 0, 10**300])
-def test_integers_come_through_in_full(number):
+def test_integers_come_through_in_full(number: int) -> None:
     """No integer passes through a float."""
     assert parse(str(number)) == number
 
 
 @given(VALUES)
-def test_what_is_written_is_read_again(value):
+def test_what_is_written_is_read_again(value: Any) -> None:
     """format_value and parse are each other's inverse, and the standard library reads the same."""
     for indent in (None, 0, 2, 4):
         text = format_value(value, indent)
@@ -90,7 +91,7 @@ def test_what_is_written_is_read_again(value):
 
 
 @given(st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode()[:-1]))
-def test_any_bytes_are_read_or_refused(data):
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Whatever is given, the answer is a value or a ValueError."""
     try:
         value = parse(data)
@@ -101,13 +102,13 @@ def test_any_bytes_are_read_or_refused(data):
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object, float("nan"), float("inf"), b"x"], ids=repr)
-def test_what_is_no_json_is_not_written(value):
+def test_what_is_no_json_is_not_written(value: object) -> None:
     """A value that JSON does not have is a ValueError."""
     with pytest.raises(ValueError, match="no JSON value"):
         format_value([value])
 
 
-def test_reading_loads_no_regular_expressions():
+def test_reading_loads_no_regular_expressions() -> None:
     """Parsing and writing in a new interpreter import neither json nor re; a syntax error may."""
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]; from kernelproof.impl.libcontainer.config import jsontext as j;"

@@ -232,7 +232,12 @@ def test_ctrl_c_and_a_closed_pipe_end_quietly(
 def test_global_options_reach_the_subcommand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """root, the manager of cgroups and rootless are handed on."""
     seen: list[entry.Context] = []
-    monkeypatch.setattr(load("list"), "run", lambda context, given: seen.append(context) or 0)
+
+    def listed(context: entry.Context, _given: object) -> int:
+        seen.append(context)
+        return 0
+
+    monkeypatch.setattr(load("list"), "run", listed)
     main(["--root", str(tmp_path), "--systemd-cgroup", "--rootless", "true", "list"])
     main(["list"])
     assert (seen[0].root, seen[0].cgroup_manager, seen[0].rootless) == (str(tmp_path), "systemd", True)

@@ -181,8 +181,13 @@ def test_run_in_the_foreground_ends_as_the_program_did(
 ) -> None:
     """Its exit status is the program's, and the container is deleted unless it is to be kept."""
     removed = Calls([])
+
+    def attend(started: Any, _given: object) -> int:
+        os.close(started.pidfd)
+        return 7
+
     monkeypatch.setattr(running, "run_container", calls)
-    monkeypatch.setattr(running, "attend", lambda started, given: os.close(started.pidfd) or 7)
+    monkeypatch.setattr(running, "attend", attend)
     monkeypatch.setattr(running, "_become_subreaper", lambda: None)
     monkeypatch.setattr(running, "delete", removed)
     assert main(["--root", "/r", "run", *words, "-b", str(bundle), "web"]) == status
@@ -486,8 +491,13 @@ def test_exec_of_2014_runs_container_json(
     (tmp_path / "rootfs").mkdir()
     monkeypatch.chdir(tmp_path / "rootfs")
     monkeypatch.setenv("data_path", str(tmp_path))
+
+    def attend(_started: object, _given: object) -> int:
+        (tmp_path / "pid").touch()
+        return 5
+
     monkeypatch.setattr(executing_2014, "run_container", calls)
-    monkeypatch.setattr(executing_2014, "attend", lambda started, given: (tmp_path / "pid").touch() or 5)
+    monkeypatch.setattr(executing_2014, "attend", attend)
     monkeypatch.setattr(executing_2014, "delete", removed)
     assert main(["--root", str(tmp_path / "states"), "exec", "sh", "-c", "exit 5"]) == 5
     (((_, config, request), named),) = calls.seen

@@ -22,7 +22,7 @@ import pytest
 from kernelproof.impl.libcontainer import Request, lifecycle
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import MakeCgroup
-from kernelproof.impl.libcontainer.operations import Site
+from kernelproof.impl.libcontainer.operations import Site, StartError
 from kernelproof.impl.libcontainer.state import ContainerError
 
 pytestmark = pytest.mark.machine(profile="runtimes")
@@ -56,7 +56,7 @@ def traced(bundle: Any, options: list[str], log: Path) -> int:
             os.kill(os.getpid(), signal.SIGSTOP)
             create(bundle)
             os._exit(0)
-        except (OSError, ContainerError, ValueError, RuntimeError, lifecycle.StartError):
+        except (OSError, ContainerError, ValueError, RuntimeError, StartError):
             os._exit(1)
         finally:
             os._exit(2)

@@ -55,6 +55,7 @@ def test_life_in_a_program(bundle: Any, runtime: Runtime) -> None:
             container.wait(0.01)
         assert container.verify() == ()
         container.exec(["sleep", "1000"])
+        assert container.process is not None
         exe = os.stat(f"/proc/{container.process.pid}/exe")
         assert exe.st_size == (bundle.rootfs / "bin/busybox").stat().st_size
     with pytest.raises(StartError, match="nowhere"):
