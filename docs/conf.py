@@ -1,6 +1,6 @@
 """The documentation site: Sphinx with Furo, pages in Markdown, a reference made of docstrings. Built by `nox -s docs`.
 
-MkDocs Material was tried too, and builds the same pages in a fifth of the time; it reaches the end of its life in 2027.
+MkDocs Material was tried too; it reaches the end of its life in 2027.
 
 Pages are read on their own as well, as files of a repository. So their links are relative and lead to files, those to
 README.md and its neighbours too, and the table of contents stands here instead of in a page.
