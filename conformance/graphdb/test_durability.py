@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -16,7 +17,6 @@ from kernelproof.impl.graphdb import GraphDatabase, ReadOnly, opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from kernelproof.conformance.conftest import InChild
     from kernelproof.conformance.graphdb.conftest import Shell
