@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelproof.impl import mount
-from kernelproof.impl.mount import Mount, MountAttribute, MountTable, Propagation, parse_mountinfo
+from kernelproof.impl.mount import Mount, MountAttribute, MountTable, Propagation, parse_mountinfo, table
 from kernelproof.impl.mount.mountinfo import decode_octal, encode_octal, format_mount
 from kernelproof.impl.mount.table import find_in_text
 
@@ -274,3 +274,16 @@ def test_read_takes_a_file_of_another_root(tmp_path: Path) -> None:
     assert mount.find_mount("/mnt2/x", 7, proc=tmp_path).id == 36
     with pytest.raises(FileNotFoundError):
         MountTable.read(8, proc=tmp_path)
+
+
+def test_one_mount_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line with the whole ID is found, however the text comes in pieces; another that begins alike is not."""
+    (tmp_path / "7").mkdir()
+    lines = [f"{number} 1 0:{number} / /m{number} rw - tmpfs m{number} rw" for number in (361, 36, 1, 6)]
+    (tmp_path / "7/mountinfo").write_text("\n".join(lines))  # the last one ends with the file
+    for size in (1, 7, 1000):
+        monkeypatch.setattr(table, "_CHUNK_BYTES", size)
+        for number in (36, 361, 6, 1):
+            assert mount.mount_by_id(number, pid=7, proc=tmp_path).mount_point == f"/m{number}"
+        with pytest.raises(mount.NoSuchMountError):
+            mount.mount_by_id(3, pid=7, proc=tmp_path)

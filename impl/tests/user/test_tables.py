@@ -78,6 +78,11 @@ def our_parse_passwd(text: str) -> list[tuple[str, int, int]]:
         "bob:x:1000 :1000:::",
         "bob:x:\u0663:1000:::",
         "bob:x:1_000:1000:::",
+        "bob:x:1_000:1_000::/:",
+        "bob:x:0_0:0_0::/:",
+        "bob:x:+5:+5::/:",
+        "bob:x: 5: 5::/:",
+        "bob:x:-0:-0::/:",
     ],
 )
 def test_bad_number_makes_no_user(line: str, subject: type) -> None:
@@ -470,3 +475,7 @@ def test_line_limit_is_a_megabyte() -> None:
     rest = ":x:1:1:::"
     assert len(parse_passwd("a" * (LINE_LIMIT - len(rest)) + rest)) == 1
     assert len(parse_passwd("a" * (LINE_LIMIT - len(rest) + 1) + rest)) == 0
+    plain = "ann:x:5:5::/:\n"
+    for surplus in (0, 1, 9):
+        text = plain + "a" * (LINE_LIMIT - len(rest) + surplus) + rest + "\n" + plain
+        assert len(parse_passwd(text)) == (3 if surplus == 0 else 2)
