@@ -47,6 +47,7 @@ class Kind(NamedTuple):
     names: type[IntFlag] | type[IntEnum] | None = None  # how a note shows it
 
     def of(self, names: type[IntFlag] | type[IntEnum]) -> Kind:
+        """The same kind, shown in notes by the names of these flags or numbers."""
         return self._replace(names=names)
 
 
