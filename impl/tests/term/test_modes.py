@@ -371,16 +371,10 @@ def kill_in_raw_mode(run_script: Run, block: str, before_kill: str = "") -> tupl
 @pytest.mark.rule("T5", ours=GUARDED, wrong=NOT_GUARDED)
 @pytest.mark.rule("T+1")
 def test_terminal_comes_back_after_a_kill(run_script: Run, subject: str) -> None:
-    """After SIGKILL the attributes are back, within 200 ms on a machine that has time for it."""
+    """After SIGKILL the attributes are back; machine/test_kernel.py says within which time."""
     program, before, start = kill_in_raw_mode(run_script, subject)
-    wait_until(lambda: save(program.pair.master) == before or time.monotonic() > start + 2)
+    wait_until(lambda: save(program.pair.master) == before or time.monotonic() > start + 5)
     assert save(program.pair.master) == before
-    assert time.monotonic() - start < 0.2 * slowness()
-
-
-def slowness() -> float:
-    """How many times longer than on an idle machine things may take here: other work shares its processors."""
-    return max(1.0, os.getloadavg()[0]) * 2
 
 
 @pytest.mark.rule("T+1")
@@ -437,11 +431,9 @@ def test_watcher_sees_an_exec(run_script: Run) -> None:
 def test_watcher_ends_with_the_block(peer: int) -> None:
     """After the block no watcher is left, no descriptor, and no child to wait for."""
     before = os.listdir("/dev/fd")
-    start = time.monotonic()
     for _ in range(3):
         with raw(peer, guard=True):
             pass
-    assert time.monotonic() - start < 5 * slowness()
     assert os.listdir("/dev/fd") == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
