@@ -5,7 +5,7 @@
     operations   what an operation is, and how a failing one is told
     rootfs, security, network, process
                  the operations themselves, by what they change, and how processes are started for them
-    state, locking, lifecycle, running, hooks, events
+    state, locking, lifecycle, ending, conditions, running, hooks, events
                  a container between one command and the next
     attesting, reporting
                  what runs compared with what was asked; what this host can do
@@ -25,6 +25,7 @@ TYPE_CHECKING = False  # what type checkers take for true; typing itself would c
 if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.attesting import Finding as Finding
     from kernelproof.impl.libcontainer.attesting import verify as verify
+    from kernelproof.impl.libcontainer.conditions import read_state as read_state
     from kernelproof.impl.libcontainer.config.problems import ConfigError as ConfigError
     from kernelproof.impl.libcontainer.config.problems import Problem as Problem
     from kernelproof.impl.libcontainer.config.reading import load_config as load_config
@@ -45,13 +46,12 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.container import Container as Container
     from kernelproof.impl.libcontainer.container import Running as Running
     from kernelproof.impl.libcontainer.container import Runtime as Runtime
+    from kernelproof.impl.libcontainer.ending import delete as delete
+    from kernelproof.impl.libcontainer.ending import kill as kill
     from kernelproof.impl.libcontainer.facts import Host as Host
     from kernelproof.impl.libcontainer.facts import read_host as read_host
     from kernelproof.impl.libcontainer.lifecycle import create as create
-    from kernelproof.impl.libcontainer.lifecycle import delete as delete
-    from kernelproof.impl.libcontainer.lifecycle import kill as kill
     from kernelproof.impl.libcontainer.lifecycle import pause as pause
-    from kernelproof.impl.libcontainer.lifecycle import read_state as read_state
     from kernelproof.impl.libcontainer.lifecycle import resume as resume
     from kernelproof.impl.libcontainer.lifecycle import run as run
     from kernelproof.impl.libcontainer.lifecycle import start as start
@@ -84,9 +84,11 @@ _HOMES = {
     "config.problems": "ConfigError Problem",
     "config.reading": "load_config parse_config",
     "config.records": "Config Hook Hooks IdMapping Linux Mount Namespace Process Resources Root User",
+    "conditions": "read_state",
     "container": "Container NOTHING PIPE Running Runtime",
+    "ending": "delete kill",
     "facts": "Host read_host",
-    "lifecycle": "create delete kill pause read_state resume run start",
+    "lifecycle": "create pause resume run start",
     "operations": "Operation Site StartError",
     "plan": "Request describe plan_container",
     "reporting": "Ability capabilities_report granted",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 
-from kernelproof.impl.libcontainer.lifecycle import send_signal
+from kernelproof.impl.libcontainer.ending import send_signal
 from kernelproof.impl.libcontainer.process.helper import Made
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start

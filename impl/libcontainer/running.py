@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+from kernelproof.impl.libcontainer.conditions import status
 from kernelproof.impl.libcontainer.config.reading import parse_config
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.controlgroups import open_cgroup
 from kernelproof.impl.libcontainer.executing import differing_kinds, plan_exec
 from kernelproof.impl.libcontainer.facts import read_host
-from kernelproof.impl.libcontainer.lifecycle import Started, status, write_pid
+from kernelproof.impl.libcontainer.lifecycle import Started, write_pid
 from kernelproof.impl.libcontainer.operations import Site
 from kernelproof.impl.libcontainer.process.walking import HostWalk
 from kernelproof.impl.libcontainer.state import (
@@ -17,6 +18,7 @@ from kernelproof.impl.libcontainer.state import (
     CREATED,
     PAUSED,
     RUNNING,
+    State,
     StateDirectory,
     StateError,
     WrongStatusError,
@@ -90,17 +92,13 @@ def execute(
         if found not in (CREATED, RUNNING, *((PAUSED,) if ignore_paused else ())):
             raise WrongStatusError(f"container {identifier!r} is {found}: nothing can be started in it")
         config = read_config(directory)
-        try:
-            kinds = differing_kinds(state.process.pid)
-        except (FileNotFoundError, ProcessLookupError):
-            raise WrongStatusError(f"container {identifier!r} is not running any more") from None
         cgroup = "/".join(part for part in (state.cgroup, sub_cgroup.strip("/")) if part) if state.cgroup else ""
         operations = plan_exec(
             config,
             process,
             read_host(),
             state.process,
-            kinds,
+            _kinds(state),
             cgroup=cgroup,
             console_socket=console_socket,
             streams=streams,
@@ -113,18 +111,29 @@ def execute(
         site.found["record"] = lambda: write_pid(pid_file, _pid(site)) if pid_file else None
         if prepare is not None:
             prepare(site)
-        walk = HostWalk(operations, site)
-        try:
-            walk.run()
-            walk.await_program()
-            return Started(state, site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1), walk)
-        finally:
-            opened = open_cgroup(site)
-            if opened is not None:
-                opened.close()
-            if walk.child is not None:
-                walk.child.channel.close()
-            site.close()
+        return _walk(state, HostWalk(operations, site))
+
+
+def _kinds(state: State) -> tuple[str, ...]:
+    try:
+        return differing_kinds(state.process.pid)
+    except (FileNotFoundError, ProcessLookupError):
+        raise WrongStatusError(f"container {state.id!r} is not running any more") from None
+
+
+def _walk(state: State, walk: HostWalk) -> Started:
+    site = walk.site
+    try:
+        walk.run()
+        walk.await_program()
+        return Started(state, site.descriptors.pop("pidfd"), site.descriptors.pop("master", -1), walk)
+    finally:
+        opened = open_cgroup(site)
+        if opened is not None:
+            opened.close()
+        if walk.child is not None:
+            walk.child.channel.close()
+        site.close()
 
 
 def _pid(site: Site) -> int:

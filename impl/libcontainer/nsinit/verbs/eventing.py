@@ -6,9 +6,9 @@ import os
 import select
 import sys
 
+from kernelproof.impl.libcontainer.conditions import require
 from kernelproof.impl.libcontainer.config.jsontext import format_value
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
-from kernelproof.impl.libcontainer.lifecycle import require
 from kernelproof.impl.libcontainer.nsinit.measures import describe_event, describe_stats
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, TEXT, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.values import parse_duration

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from kernelproof.impl.libcontainer.conditions import read_state
 from kernelproof.impl.libcontainer.config.writing import dump
-from kernelproof.impl.libcontainer.lifecycle import delete, read_state
+from kernelproof.impl.libcontainer.ending import delete
 from kernelproof.impl.libcontainer.lifecycle import run as run_container
 from kernelproof.impl.libcontainer.nsinit.main import DATA_PATH
 from kernelproof.impl.libcontainer.nsinit.of2014 import load, name_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelproof.impl.libcontainer.lifecycle import kill
+from kernelproof.impl.libcontainer.ending import kill
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.values import parse_signal
 from kernelproof.impl.libcontainer.state import default_root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kernelproof.impl.libcontainer.lifecycle import read_state
+from kernelproof.impl.libcontainer.conditions import read_state
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, TEXT, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.tables import print_json, print_table
 from kernelproof.impl.libcontainer.state import ContainerError, default_root, list_ids

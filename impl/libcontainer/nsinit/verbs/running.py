@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kernelproof.impl.libcontainer.lifecycle import delete
+from kernelproof.impl.libcontainer.ending import delete
 from kernelproof.impl.libcontainer.lifecycle import run as run_container
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, TEXT, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelproof.impl.libcontainer.lifecycle import read_state
+from kernelproof.impl.libcontainer.conditions import read_state
 from kernelproof.impl.libcontainer.nsinit.options import Command, Given
 from kernelproof.impl.libcontainer.nsinit.tables import print_json
 from kernelproof.impl.libcontainer.state import default_root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from kernelproof.impl.libcontainer.conditions import require
 from kernelproof.impl.libcontainer.config.checking_resources import check_resources
 from kernelproof.impl.libcontainer.config.jsontext import MOST_BYTES
 from kernelproof.impl.libcontainer.config.problems import ConfigError
@@ -12,7 +13,6 @@ from kernelproof.impl.libcontainer.config.record import Record
 from kernelproof.impl.libcontainer.config.resources import BlockIo, Cpu, Memory, Pids, Resources
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
-from kernelproof.impl.libcontainer.lifecycle import require
 from kernelproof.impl.libcontainer.limiting import set_limits
 from kernelproof.impl.libcontainer.locking import StateLock
 from kernelproof.impl.libcontainer.nsinit.options import NUMBER, TEXT, Command, Given, Option, UsageError

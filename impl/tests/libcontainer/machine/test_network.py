@@ -16,8 +16,8 @@ from pyroute2 import IPRoute, NetNS
 from kernelproof.impl._syscalls.namespaces import CloneFlag, setns, unshare
 from kernelproof.impl.libcontainer.config.own import Network, Route
 from kernelproof.impl.libcontainer.config.records import Config, Linux, Namespace, NetDevice
+from kernelproof.impl.libcontainer.ending import UNDO
 from kernelproof.impl.libcontainer.facts import read_host
-from kernelproof.impl.libcontainer.lifecycle import UNDO
 from kernelproof.impl.libcontainer.network.planning import plan_network
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.netlink.errors import NetlinkError
