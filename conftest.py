@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "machine" in item.path.parts and item.get_closest_marker("machine") is None:
             item.add_marker("makes_machines")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where no test uses hypothesis, its plugin would load it at the end, to say nothing: 0.3 s of CPU a run."""
+    plugin = session.config.pluginmanager.get_plugin("hypothesispytest")
+    if plugin is not None and "hypothesis" not in sys.modules:
+        session.config.pluginmanager.unregister(plugin)
 
 
 @pytest.fixture
