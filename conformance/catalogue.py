@@ -17,6 +17,12 @@
     witness = "witnesses/name_length.py"         below the catalogue's parent folder; prints that value
     reason = "The check came with …"
 
+    [[behaviour.peer_deviations]]                what a peer, asked beside the test's subject, does instead
+    subject = "runc"
+    kernels = ">=6.12"                           absent: everywhere
+    seen = "accepted"
+    reason = "…"
+
 A file is a subsystem. What it is not for: knowing tests (`suite`) or asking a kernel (`needs`).
 
 CatalogueError      every problem found, one a line with file, line and remedy (a ValueError)
@@ -31,7 +37,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kernelproof.conformance.deviations import Deviation, parse_deviations
+from kernelproof.conformance.deviations import Deviation, PeerDeviation, parse_deviations, parse_peer_deviations
 from kernelproof.conformance.kernel_ranges import KernelRange, parse_range
 from kernelproof.conformance.requirements import Requirement, parse_requirement
 
@@ -39,7 +45,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){2}")
 _KINDS = ("kernel", "userland", "runtime")
 _TEXT_KEYS = ("id", "statement", "source", "kernels", "since", "of", "note", "suspected")
 _REQUIRED_KEYS = ("id", "statement", "source")
-_KEYS = (*_TEXT_KEYS, "needs", "deviations")
+_KEYS = (*_TEXT_KEYS, "needs", "deviations", "peer_deviations")
 _OLD_KEYS = {
     "deviation": "put the exact value into [[behaviour.deviations]] with a witness, or the remark into suspected",
 }
@@ -71,6 +77,7 @@ class Entry(NamedTuple):
         of: "kernel", "userland" or "runtime".
         deviations: What known kernels do instead.
         since, note, suspected: For people; empty where there is none.
+        peer_deviations: What known peers do instead.
     """
 
     id: str
@@ -84,6 +91,7 @@ class Entry(NamedTuple):
     since: str = ""
     note: str = ""
     suspected: str = ""
+    peer_deviations: tuple[PeerDeviation, ...] = ()
 
 
 class Catalogue(NamedTuple):
@@ -172,6 +180,7 @@ class _FileReader:
             since=texts.get("since", ""),
             note=texts.get("note", ""),
             suspected=texts.get("suspected", ""),
+            peer_deviations=self._peer_deviations(name, place, table.get("peer_deviations", [])),
         )
 
     def _check_texts(self, name: str, place: str, table: dict[str, Any]) -> None:
@@ -208,6 +217,12 @@ class _FileReader:
 
     def _deviations(self, name: str, place: str, tables: object) -> tuple[Deviation, ...]:
         deviations, problems = parse_deviations(tables, folder=self._path.parent.parent)
+        for problem in problems:
+            self._complain(place, name, problem)
+        return deviations
+
+    def _peer_deviations(self, name: str, place: str, tables: object) -> tuple[PeerDeviation, ...]:
+        deviations, problems = parse_peer_deviations(tables)
         for problem in problems:
             self._complain(place, name, problem)
         return deviations

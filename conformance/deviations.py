@@ -5,6 +5,8 @@ A deviation is believed only by value: the test must have recorded (`seen`) exac
 then, the outcome is "deviation".
 
 The witness prints one line: a text as it is, anything else as JSON.
+
+What a peer does otherwise has the value alone: the peer's own command has shown it, nothing of the project between.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 from kernelproof.conformance.kernel_ranges import KernelRange, Series, parse_range
 
 _KEYS = ("kernels", "seen", "witness", "reason")
+_PEER_KEYS = ("subject", "seen", "reason")
 _WITNESS_LINES = 40
 
 
@@ -43,6 +46,48 @@ def deviation_on(deviations: tuple[Deviation, ...], series: Series) -> Deviation
     return next((deviation for deviation in deviations if deviation.kernels.holds(series)), None)
 
 
+class PeerDeviation(NamedTuple):
+    """What a peer does instead of the documented.
+
+    Args:
+        subject: The peer.
+        kernels: Where; None: everywhere.
+        seen: The exact value, as for a `Deviation`.
+        reason: Why, where known.
+    """
+
+    subject: str
+    kernels: KernelRange | None
+    seen: Any
+    reason: str
+
+
+def peer_deviation_on(deviations: tuple[PeerDeviation, ...], subject: str, series: Series) -> dict[str, Any] | None:
+    """Return what is listed for a peer on a kernel as plain data, {"seen", "reason"}; None where nothing is."""
+    for one in deviations:
+        if one.subject == subject and (one.kernels is None or one.kernels.holds(series)):
+            return {"seen": one.seen, "reason": one.reason}
+    return None
+
+
+def parse_peer_deviations(tables: object) -> tuple[tuple[PeerDeviation, ...], list[str]]:
+    """Parse the `peer_deviations` of one entry; return them and every problem found."""
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        return (), ["peer_deviations must be tables: [[behaviour.peer_deviations]]"]
+    deviations: list[PeerDeviation] = []
+    problems: list[str] = []
+    for table in tables:
+        wrong = _key_problems(table, (*_PEER_KEYS, "kernels"), _PEER_KEYS)
+        try:
+            kernels = parse_range(table["kernels"]) if "kernels" in table and not wrong else None
+        except ValueError as error:
+            wrong = [str(error)]
+        if not wrong:
+            deviations.append(PeerDeviation(table["subject"], kernels, table["seen"], table["reason"]))
+        problems += [f"peer deviation: {problem}" for problem in wrong]
+    return tuple(deviations), problems
+
+
 def parse_deviations(tables: object, *, folder: Path) -> tuple[tuple[Deviation, ...], list[str]]:
     """Parse the `deviations` of one entry; return them and every problem found.
 
@@ -55,7 +100,7 @@ def parse_deviations(tables: object, *, folder: Path) -> tuple[tuple[Deviation, 
     deviations: list[Deviation] = []
     problems: list[str] = []
     for table in tables:
-        wrong = _table_problems(table)
+        wrong = _key_problems(table, _KEYS, _KEYS)
         if not wrong:
             try:
                 deviations.append(_parse_deviation(table, folder))
@@ -65,12 +110,12 @@ def parse_deviations(tables: object, *, folder: Path) -> tuple[tuple[Deviation, 
     return tuple(deviations), problems + _overlaps(deviations)
 
 
-def _table_problems(table: dict[str, Any]) -> list[str]:
-    problems = [f"unknown key {key!r}; known are {', '.join(_KEYS)}" for key in table if key not in _KEYS]
-    problems += [f"has no {key}; add it" for key in _KEYS if key not in table]
+def _key_problems(table: dict[str, Any], known: tuple[str, ...], required: tuple[str, ...]) -> list[str]:
+    problems = [f"unknown key {key!r}; known are {', '.join(known)}" for key in table if key not in known]
+    problems += [f"has no {key}; add it" for key in required if key not in table]
     problems += [
         f"{key} must be a text that is not empty"
-        for key in ("kernels", "witness", "reason")
+        for key in ("kernels", "witness", "reason", "subject")
         if key in table and not (isinstance(table[key], str) and table[key].strip())
     ]
     if "seen" in table and not _is_value(table["seen"]):

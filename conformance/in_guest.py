@@ -2,7 +2,7 @@
 
 The host sends with each item what its entry in the catalogue says: {"subject", "needs", "deviation"}; the catalogue
 itself is never read here. The answer travels in the reports' user property "kernelproof-behaviour": {"outcome", "seen",
-"reason", "log"}, where the outcome is one that pytest has no word for, or None.
+"reason", "log"}, where the outcome is one that pytest has no word for, or None; and "peers" where the test asked some.
 
 How the five outcomes show in pytest's reports: pass and deviation passed, fail failed in the call, broken failed in the
 setup, not applicable skipped in the setup.
@@ -21,7 +21,7 @@ import pytest
 
 from kernelproof.conformance.kernel_log import KernelLog, judge
 from kernelproof.conformance.needs import MachineLacks, NotApplicable, Probes
-from kernelproof.conformance.seen import format_value, last_seen
+from kernelproof.conformance.seen import format_value, last_peers, last_seen
 
 PROPERTY = "kernelproof-behaviour"
 NOT_APPLICABLE_PREFIX = "not applicable: "
@@ -131,6 +131,8 @@ def _judge_item(item: pytest.Item, state: _State, teardown: pytest.TestReport) -
     # After the teardown: the log is whole then, and a witness finds the machine as the test found it. The guest's
     # session sends no report before the last one is made, so the call's can still be changed here.
     state.answer["seen"] = last_seen(item)
+    if peers := last_peers(item):
+        state.answer["peers"] = peers
     log, troubles = state.judge_log(item)
     report = state.call_report
     if report is None:

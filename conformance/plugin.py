@@ -71,6 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "behaviour(id, *, subject='impl'): the documented statement this test proves; runs in a machine"
     )
     config.addinivalue_line(
+        "markers", "peers(*names): who does a behaviour's work in the same machine too; see Seen.beside"
+    )
+    config.addinivalue_line(
         "markers", "expect_log(*patterns): what the test must provoke in the kernel log; its absence is a failure"
     )
     if os.environ.get(GUEST_VARIABLE):

@@ -101,9 +101,36 @@ class ItemRecord:
             log=self._log(outcome),
         )
 
+    def peer_rows(self) -> Iterator[Row]:
+        """Return a row for each peer that the test asked beside its subject; the item's own row has the time of all."""
+        own, answers = self.row(), self._guest.get("peers")
+        if own is None or not isinstance(answers, dict):
+            return
+        for name, listed in self._known["peers"].items():
+            if isinstance(answer := answers.get(name), dict):
+                outcome, reason = _judge_peer(answer, listed)
+                seen = _bounded(answer.get("seen"))
+                row = own._replace(subject=name, outcome=outcome, reason=reason, seen=seen, log=None)
+                yield row._replace(wall_seconds=None, guest_seconds=None)
+
     def _log(self, outcome: Outcome) -> str | None:
         log = self._guest.get("log") or (self._machine.get("log") if self._machine.get("lost") else None)
         return _clipped(log) if isinstance(log, str) and log and outcome is not Outcome.PASS else None
+
+
+def _judge_peer(answer: Mapping[str, Any], listed: Mapping[str, Any] | None) -> tuple[Outcome, str | None]:
+    # As for a subject of the project's own, but by value alone.
+    said = answer.get("reason")
+    reason = _clipped(said) if isinstance(said, str) and said else "no reason"
+    if answer.get("outcome") == Outcome.PASS:
+        if listed is None:
+            return Outcome.PASS, None
+        return Outcome.FAIL, f"it does as documented, not {listed['seen']!r} as listed: remove the peer's deviation"
+    if listed is None:
+        return Outcome.FAIL, reason
+    if json.dumps(answer.get("seen")) != json.dumps(listed["seen"]):
+        return Outcome.FAIL, f"{listed['seen']!r} is listed, {answer.get('seen')!r} was seen: {reason}"
+    return Outcome.DEVIATION, listed["reason"]
 
 
 def _clipped(text: str) -> str:
@@ -167,7 +194,7 @@ class RunResults:
         rows: dict[tuple[str, str], list[Row]] = {}
         for record in self._items.values():
             if (row := record.row()) is not None:
-                rows.setdefault((record.file, record.kernel), []).append(row)
+                rows.setdefault((record.file, record.kernel), []).extend((row, *record.peer_rows()))
         if rows:
             self._write(rows, self._is_complete(exitstatus))
         if self._unwritten and session.exitstatus == pytest.ExitCode.OK:

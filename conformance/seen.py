@@ -4,12 +4,20 @@
     assert seen.errno_of(mount, "none", target, "tmpfs") == "EPERM"
 
 The last value recorded is the one a deviation is matched with, so record right before the assertion.
+
+Peers do the same work in the same machine, and what comes of it is kept beside the test's own answer:
+
+    with seen.beside("runc"):
+        assert seen(ask("runc")) == 1
+
+Nothing that happens in there fails the test.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from errno import errorcode
 from typing import Any, TypeVar
 
@@ -17,6 +25,7 @@ import pytest
 
 NO_ERROR = "no error"  # what `errno_of` gives when the kernel did as it was told
 
+_REASON_LIMIT = 2000  # characters of a peer's reason
 _Value = TypeVar("_Value")
 
 
@@ -25,6 +34,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._values: list[Any] = []
+        self._peers: dict[str, dict[str, Any]] = {}
 
     def __call__(self, value: _Value, /) -> _Value:
         """Record a value as JSON and return it as it was given.
@@ -44,6 +54,25 @@ class Seen:
             answer = NO_ERROR
         return self(answer)
 
+    @contextmanager
+    def beside(self, peer: str) -> Iterator[None]:
+        """Keep what is recorded, and what fails, as a peer's."""
+        own, self._values = self._values, []
+        reason = None
+        try:
+            yield
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 -- whatever a peer does, it fails nothing
+            reason = _clipped(f"{type(error).__name__}: {error}")
+        finally:
+            answer = {"outcome": "pass" if reason is None else "fail", "reason": reason, "seen": self.last}
+            self._peers[peer] = answer
+            self._values = own
+
+    @property
+    def peers(self) -> dict[str, dict[str, Any]]:
+        """What became of each peer: {"outcome": "pass" or "fail", "reason", "seen"}."""
+        return self._peers
+
     @property
     def last(self) -> Any:
         """The value recorded last as JSON data; None before the first."""
@@ -62,6 +91,16 @@ def last_seen(item: pytest.Item) -> Any:
     """Return what the item's test recorded last; None when it recorded nothing."""
     recorder = item.stash.get(_KEY, None)
     return None if recorder is None else recorder.last
+
+
+def last_peers(item: pytest.Item) -> dict[str, dict[str, Any]]:
+    """Return what became of the peers of an item's test; empty where it asked none."""
+    recorder = item.stash.get(_KEY, None)
+    return {} if recorder is None else recorder.peers
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _REASON_LIMIT else text[:_REASON_LIMIT] + "…"
 
 
 def errno_name(error: OSError) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kernelproof.conformance.catalogue import Catalogue, CatalogueError, Entry, read_catalogue
-from kernelproof.conformance.deviations import deviation_on
+from kernelproof.conformance.deviations import deviation_on, peer_deviation_on
 from kernelproof.conformance.kernel_ranges import parse_series
 from kernelproof.conformance.report.outcomes import JUDGED_SUBJECTS
 from kernelproof.conformance.requirements import profile_for, time_for
@@ -36,11 +36,12 @@ class Marked(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """An item of the run: its statement, who acts, on which kernel."""
+    """An item of the run: its statement, who acts, on which kernel, and who does the same beside it."""
 
     entry: Entry
     subject: str
     series: str
+    peers: tuple[str, ...] = ()
 
 
 class Suite:
@@ -87,7 +88,7 @@ class Suite:
 
     def _bind_all(self, items: list[pytest.Item], strict: Sequence[Path]) -> list[str]:
         problems: list[str] = []
-        owners: dict[tuple[str, str], tuple[str, str]] = {}
+        owners: dict[tuple[str, str], pytest.Item] = {}
         for item in items:
             marker = item.get_closest_marker("behaviour")
             if marker is None:
@@ -100,17 +101,19 @@ class Suite:
                 problems.append(f"{_place(item)}: {error}")
         return list(dict.fromkeys(problems))  # once for a parametrised test
 
-    def _bind_item(self, item: pytest.Item, owners: dict[tuple[str, str], tuple[str, str]]) -> None:
+    def _bind_item(self, item: pytest.Item, owners: dict[tuple[str, str], pytest.Item]) -> None:
         behaviour, subject = read_marker(item)
         entry = self.catalogue.entries.get(behaviour)
         if entry is None:
             folders = ", ".join(map(str, self.folders))
             raise ValueError(f"no statement {behaviour!r} in {folders}; add it with its source, or correct the id")
         slot = (behaviour, "impl" if subject in JUDGED_SUBJECTS else subject)
-        function = _function_of(item)
-        place, owner = owners.setdefault(slot, (_place(item), function))
-        if owner != function:
-            raise ValueError(f"{behaviour} has a test at {place} already; one statement, one test: split the statement")
+        owner = owners.setdefault(slot, item)
+        if _function_of(owner) != _function_of(item):
+            raise ValueError(
+                f"{behaviour} has a test at {_place(owner)} already; one statement, one test: split the statement"
+            )
+        read_peers(item)
         self.with_test.add(behaviour)
         if item.get_closest_marker("machine") is None:
             item.add_marker(_machine_marker(entry))
@@ -146,7 +149,7 @@ class Suite:
         outside = [item for item, entry in behaviours if entry is not None and not _is_meant_for(entry, series, home)]
         for item, entry in behaviours:
             if entry is not None and item not in outside:
-                self.bound[item.nodeid] = Bound(entry, read_marker(item).subject, series)
+                self.bound[item.nodeid] = Bound(entry, read_marker(item).subject, series, read_peers(item))
         if outside:
             items[:] = [item for item in items if item not in outside]
             self._out_of_range.update(item.nodeid for item in outside)
@@ -197,13 +200,15 @@ class Suite:
         if bound is None:
             return
         said = next((value for name, value in report.user_properties if name == BEHAVIOUR_PROPERTY), None)
-        deviation = deviation_on(bound.entry.deviations, parse_series(bound.series))
+        series = parse_series(bound.series)
+        deviation = deviation_on(bound.entry.deviations, series)
         known = {
             "behaviour": bound.entry.id,
             "subject": bound.subject,
             "of": bound.entry.of,
             "node": plain_node(report.nodeid, bound.series),
             "deviates": deviation is not None,
+            "peers": {name: peer_deviation_on(bound.entry.peer_deviations, name, series) for name in bound.peers},
             "folders": [str(folder) for folder in self.folders],
             "guest": said,
         }
@@ -244,6 +249,20 @@ def read_marker(item: pytest.Item) -> Marked:
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
         raise ValueError(f"subject={subject!r} is neither impl nor stand-in nor a peer's name in small letters")
     return Marked(names.pop(), subject)
+
+
+def read_peers(item: pytest.Item) -> tuple[str, ...]:
+    """Return who does the work of an item's test beside its subject.
+
+    Raises:
+        ValueError: A name is none.
+    """
+    marker = item.get_closest_marker("peers")
+    names = () if marker is None else marker.args
+    for name in names:
+        if not isinstance(name, str) or not _SUBJECT.fullmatch(name) or name in JUDGED_SUBJECTS:
+            raise ValueError(f"peers: {name!r} is no peer's name in small letters")
+    return tuple(names)
 
 
 def plain_node(nodeid: str, series: str) -> str:
