@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -32,10 +33,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where no test uses hypothesis, its plugin would load it at the end, to say nothing: 0.3 s of CPU a run."""
+    """What need not be done at a run's end is left out; 0.4 s of CPU a run.
+
+    Where no test uses hypothesis, its plugin would load it at the end, to say nothing. And what is collected now lives
+    as long as the run: no use in looking through it again whenever unreachable objects are searched for.
+    """
     plugin = session.config.pluginmanager.get_plugin("hypothesispytest")
     if plugin is not None and "hypothesis" not in sys.modules:
         session.config.pluginmanager.unregister(plugin)
+    gc.freeze()
 
 
 @pytest.fixture
