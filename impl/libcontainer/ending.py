@@ -216,7 +216,13 @@ def _remove_bridge(name: object) -> None:
     remove_bridge(name)
 
 
-UNDO: dict[str, Callable[[object], None]] = {"link": _remove_link, "bridge": _remove_bridge}
+def _remove_scope(value: object) -> None:
+    from kernelproof.impl.libcontainer.scopes import remove_scope  # D-Bus: 20 modules that few need
+
+    remove_scope(value)
+
+
+UNDO: dict[str, Callable[[object], None]] = {"link": _remove_link, "bridge": _remove_bridge, "scope": _remove_scope}
 
 
 def may_have_hooks(text: bytes, kind: str) -> bool:

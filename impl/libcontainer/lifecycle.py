@@ -98,7 +98,7 @@ def create(
         state = State(request.id, request.bundle, root_path(config, request.bundle), dict(config.annotations))
         try:
             operations = plan_container(config, read_host(), request)
-            cgroup = next((one for one in operations if type(one).__name__ == "MakeCgroup"), None)
+            cgroup = next((one for one in operations if type(one).__name__ in ("MakeCgroup", "EnterScope")), None)
             state.cgroup = str(getattr(cgroup, "name", ""))
             directory.write("config.json", config_text)
             directory.write_state(state)
@@ -147,7 +147,7 @@ def _make(
         state.process = read_identity(pid, pidfd)
         state.status = CREATED
         cgroup = open_cgroup(site)
-        state.cgroup = state.cgroup if cgroup is not None else ""
+        state.cgroup = str(site.found.get("cgroup name", state.cgroup)) if cgroup is not None else ""
         state.keep_cgroup = bool(site.found.get("cgroup was there"))
         undo = site.found.get("undo", [])
         assert isinstance(undo, list)

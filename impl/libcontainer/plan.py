@@ -58,9 +58,20 @@ class Request:
         streams: whether standard streams come with the request.
         no_pivot, no_new_keyring: as the options of these names.
         preserved: how many descriptors, from 3 on, the program gets.
+        cgroup_manager: who makes the cgroup: cgroupfs, systemd or, for none at all, disabled.
     """
 
-    __slots__ = ("bundle", "console_socket", "id", "no_new_keyring", "no_pivot", "preserved", "streams", "waits")
+    __slots__ = (
+        "bundle",
+        "cgroup_manager",
+        "console_socket",
+        "id",
+        "no_new_keyring",
+        "no_pivot",
+        "preserved",
+        "streams",
+        "waits",
+    )
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class Request:
         no_pivot: bool = False,
         no_new_keyring: bool = False,
         preserved: int = 0,
+        cgroup_manager: str = "cgroupfs",
     ) -> None:
         self.id = identifier
         self.bundle = bundle
@@ -82,6 +94,7 @@ class Request:
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
         self.preserved = preserved
+        self.cgroup_manager = cgroup_manager
 
 
 class Recorded(Operation):
@@ -130,6 +143,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
     hooks = config.hooks or Hooks()
     document = hook_document(config, request)
     rooms = plan_rooms(config, host, request)
+    cgroup, entering, limits = plan_cgroup(config, host, request)
 
     def hooked(kind: str) -> tuple[Operation, ...]:
         wanted = getattr(hooks, _HOOK_FIELDS[kind])
@@ -138,10 +152,10 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         return plan_hooks(kind, wanted, document)
 
     return (
-        *plan_cgroup(config, request),
+        *cgroup,
         *(operation for operation in rooms if operation.stage == "host" and not is_late(operation)),
         *((OpenRendezvous(),) if request.waits else ()),
-        *plan_birth(config, host, division, streams=request.streams),
+        *plan_birth(config, host, division, entering, streams=request.streams),
         *(operation for operation in rooms if is_late(operation)),
         *plan_names(config),
         *hooked("prestart"),
@@ -152,7 +166,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *((UseTerminal(),) if process.terminal else ()),
         FindProgram(process.args[0], _path_of(process), process.user.uid),
         *((SendConsole(request.console_socket),) if request.console_socket else ()),
-        *((SetLimits(config.linux.resources),) if config.linux.resources is not None else ()),
+        *limits,
         Recorded(),
         *((AwaitStart(),) if request.waits else ()),
         EnterDirectory(process.cwd),
@@ -194,14 +208,24 @@ def is_late(operation: Operation) -> bool:
     return operation.stage == "host" and bool(getattr(operation, "late", False))
 
 
-def plan_cgroup(config: Config, request: Request) -> tuple[Operation, ...]:
-    """The cgroup of a container."""
+def plan_cgroup(config: Config, host: Host, request: Request) -> tuple[tuple[Operation, ...], ...]:
+    """The cgroup of a container: how it is made before the process, how the process enters it, how it is limited."""
     linux = config.linux
-    required = linux.cgroups_path is not None or (linux.resources is not None and linux.resources.values() != ())
-    return (MakeCgroup(cgroup_name(linux.cgroups_path, request.id), required),)
+    resources = linux.resources
+    if request.cgroup_manager == "disabled":
+        return (), (), ()
+    if request.cgroup_manager == "systemd":
+        from kernelproof.impl.libcontainer.scopes import plan_scope  # measured: 20 modules that few need
+
+        return (), *plan_scope(linux, request.id, is_user=host.uid != 0)
+    required = linux.cgroups_path is not None or (resources is not None and resources.values() != ())
+    made = MakeCgroup(cgroup_name(linux.cgroups_path, request.id), required)
+    return (made,), (EnterCgroup(),), (SetLimits(resources),) if resources is not None else ()
 
 
-def plan_birth(config: Config, host: Host, division: Division, *, streams: bool) -> tuple[Operation, ...]:
+def plan_birth(
+    config: Config, host: Host, division: Division, entering: tuple[Operation, ...], *, streams: bool
+) -> tuple[Operation, ...]:
     """The process and its namespaces.
 
     A new user or PID namespace alone is made by the clone itself. Where one of those that a process can be born in only
@@ -225,7 +249,7 @@ def plan_birth(config: Config, host: Host, division: Division, *, streams: bool)
     return (
         *((OpenNamespaces(division.joined),) if joined else ()),
         *birth,
-        EnterCgroup(),
+        *entering,
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
         *((BecomeRoot(maps.groups),) if maps is not None else ()),

@@ -81,6 +81,16 @@ def plan_properties(limits: Limits) -> tuple[Property, ...]:
     return tuple(found)
 
 
+def keepable(limits: Limits) -> Limits:
+    """The limits without those that systemd has no property for, which are the cgroup's files' alone.
+
+    >>> keepable(Limits(pids_max=0, cpu_burst_microseconds=5, memory_max_bytes=4096)) == Limits(memory_max_bytes=4096)
+    True
+    """
+    unknown = (*_UNKNOWN, "pids_max") if limits.pids_max == 0 else _UNKNOWN
+    return Limits(**{name: value for name, value in limits._asdict().items() if name not in unknown})
+
+
 def _refuse_unknown(limits: Limits) -> None:
     asked = limits._asdict()
     for limit in _UNKNOWN:

@@ -45,8 +45,6 @@ def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool,
     identifier = check_id(given.operands[0])
     process = loaded.config.process
     check_terminal(given, bool(process and process.terminal), foreground=foreground)
-    if context.cgroup_manager == "systemd":
-        raise ContainerError("--systemd-cgroup: cgroups are made without systemd here; leave the option out")
     preserved = given.number("preserve-fds")
     if preserved < 0:
         raise UsageError(f"--preserve-fds {preserved}: at least 0")
@@ -58,6 +56,7 @@ def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool,
         no_pivot=given.flag("no-pivot"),
         no_new_keyring=given.flag("no-new-keyring"),
         preserved=preserved,
+        cgroup_manager=context.cgroup_manager,
     )
 
 

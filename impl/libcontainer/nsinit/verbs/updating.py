@@ -21,6 +21,7 @@ from kernelproof.impl.libcontainer.state import (
     CREATED,
     PAUSED,
     RUNNING,
+    State,
     WrongStatusError,
     default_root,
     open_directory,
@@ -28,6 +29,7 @@ from kernelproof.impl.libcontainer.state import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
+    from kernelproof.impl.cgroups.cgroup import Cgroup
     from kernelproof.impl.libcontainer.nsinit.main import Context
 
 # Option -> the record and its field.
@@ -71,10 +73,22 @@ def run(context: Context, given: Given) -> int:
         if cgroup is None:
             raise WrongStatusError(f"container {state.id!r} has no cgroup whose limits could be changed")
         with cgroup:
-            set_limits(cgroup, asked)
+            change_limits(state, cgroup, asked)
         changed = config.replace(linux=config.linux.replace(resources=merged))
         directory.write("config.json", dump(changed, None, own=True).encode())
     return 0
+
+
+def change_limits(state: State, cgroup: Cgroup, asked: Resources) -> None:
+    """Sets limits, of a scope by systemd too; errors as limiting.set_limits."""
+    scope = next((value for kind, value in state.undo if kind == "scope"), None)
+    match scope:
+        case [str(name), bool(is_user)]:
+            from kernelproof.impl.libcontainer.scopes import set_scope_limits  # D-Bus: 20 modules that few need
+
+            set_scope_limits(name, asked, cgroup, is_user=is_user)
+        case _:
+            set_limits(cgroup, asked)
 
 
 def read_resources(source: str) -> Resources:

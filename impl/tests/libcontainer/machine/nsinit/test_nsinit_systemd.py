@@ -1,0 +1,119 @@
+"""--systemd-cgroup: the container's cgroup is a scope that systemd made, limited by it and gone with the container."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import kernelproof
+from kernelproof.impl.cgroups.systemd.manager import Manager
+from kernelproof.impl.libcontainer.config.records import Config, Cpu, Memory, Mount, Pids, Resources
+
+pytestmark = pytest.mark.machine(profile="systemd")
+
+TOP = Path("/sys/fs/cgroup")
+CODE = (
+    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof;"
+    f"kernelproof.__path__[:] = {list(kernelproof.__path__)!r};"
+    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
+)
+LIMITS = Resources(memory=Memory(limit=64 << 20), pids=Pids(30), cpu=Cpu(quota=20_000, period=100_000, burst=5_000))
+
+
+class Command(NamedTuple):
+    """nsinit --systemd-cgroup in a bundle, with a directory of states of its own."""
+
+    bundle: Path
+
+    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a subcommand; what it prints goes to files, as the container's process inherits them."""
+        command = [sys.executable, "-c", CODE, "--systemd-cgroup", "--root", str(self.bundle / "states"), *words]
+        with open(self.bundle / "out", "w+") as out, open(self.bundle / "err", "w+") as err:
+            done = subprocess.run(
+                command, cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
+            )
+        said = [(self.bundle / name).read_text() for name in ("out", "err")]
+        assert not check or done.returncode == 0, said[1]
+        return subprocess.CompletedProcess(command, done.returncode, *said)
+
+    def configure(self, *args: str, path: str | None, resources: Resources | None = None) -> None:
+        """Writes config.json for a program; the root has the guest's own programs."""
+        root = self.bundle / "rootfs"
+        if not root.exists():
+            root.mkdir()
+            for name in ("bin", "lib", "lib64"):
+                (root / name).symlink_to(f"usr/{name}")
+        config = Config.minimal("rootfs", args)
+        config = config.replace(mounts=(*config.mounts, Mount("/usr", "none", "/usr", ("rbind", "ro"))))
+        linux = config.linux.replace(cgroups_path=path, resources=resources)
+        (self.bundle / "config.json").write_text(config.replace(linux=linux).dump())
+
+
+@pytest.fixture
+def nsinit(tmp_path: Path) -> Command:
+    """The command in an empty bundle."""
+    return Command(tmp_path)
+
+
+def place_of(pid: str) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::")
+
+
+def read(scope: Path) -> list[str]:
+    return [(scope / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max", "cpu.max.burst")]
+
+
+def test_a_scope(nsinit: Command) -> None:
+    """The scope is where cgroupsPath says, limits are systemd's and the files', and both are changed by an update."""
+    nsinit.configure("/bin/sleep", "1000", path="work-web.slice:web:box", resources=LIMITS)
+    nsinit("create", "--pid-file", "pid", "box")
+    pid = (nsinit.bundle / "pid").read_text()
+    assert place_of(pid) == "/work.slice/work-web.slice/web-box.scope"
+    scope = TOP / place_of(pid).strip("/")
+    nsinit("start", "box")
+    assert read(scope) == [str(64 << 20), "30", "20000 100000", "5000"]
+    nsinit("update", "--memory", str(48 << 20), "box")
+    with Manager.open() as manager:
+        told = [manager.property_of("web-box.scope", name) for name in ("MemoryMax", "TasksMax", "Delegate")]
+    assert told == [48 << 20, 30, True]
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    assert read(scope) == [str(48 << 20), "30", "20000 100000", "5000"]
+    assert nsinit("exec", "box", "/bin/sh", "-c", "exit 4", check=False).returncode == 4
+    nsinit("pause", "box")
+    assert json.loads(nsinit("state", "box").stdout)["status"] == "paused"
+    nsinit("delete", "--force", "box")
+    assert not scope.exists()
+    # The name is free again at once, whatever the first container's end was.
+    nsinit.configure("/bin/sh", "-c", "kill -9 $$; exit 1", path="work-web.slice:web:box")
+    nsinit("run", "box", check=False)
+    assert not scope.exists()
+    assert list((nsinit.bundle / "states").iterdir()) == []
+
+
+def test_names(nsinit: Command) -> None:
+    """Without a path the scope is nsinit-ID in system.slice; a path of another form is refused, and nothing is left."""
+    nsinit.configure("/bin/cat", "/proc/1/cgroup", path=None)
+    config = json.loads((nsinit.bundle / "config.json").read_text())
+    config["linux"]["namespaces"] = [one for one in config["linux"]["namespaces"] if one["type"] != "cgroup"]
+    (nsinit.bundle / "config.json").write_text(json.dumps(config))
+    assert nsinit("run", "box").stdout == "0::/system.slice/nsinit-box.scope\n"
+    nsinit.configure("/bin/true", path="/a/b")
+    done = nsinit("run", "box", check=False)
+    assert done.returncode == 1
+    assert "slice:prefix:name" in done.stderr
+    assert not (TOP / "a").exists()
+    assert list((nsinit.bundle / "states").iterdir()) == []
+
+
+def test_what_fails_leaves_no_scope(nsinit: Command) -> None:
+    """A program that is missing is told as without systemd, and no unit is left."""
+    nsinit.configure("/nosuch", path="system.slice:web:box")
+    done = nsinit("create", "box", check=False)
+    assert (done.returncode, "no such file or directory" in done.stderr) == (1, True)
+    units = subprocess.run(["systemctl", "list-units", "--all", "--plain"], capture_output=True, text=True, check=True)
+    assert "web-box.scope" not in units.stdout
