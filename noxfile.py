@@ -39,8 +39,10 @@ def run_lint(session: nox.Session) -> None:
 def run_types(session: nox.Session) -> None:
     run(session, "mypy", "-p", "kernelproof")
     # Folders that import their own files by bare names are looked at one by one.
-    run(session, "mypy", "start.py", "noxfile.py", "conftest.py", "tests", "--exclude", "^tests/(conformance|report)/")
+    apart = "^tests/(conformance|mutants|report)/"
+    run(session, "mypy", "start.py", "noxfile.py", "conftest.py", "tests", "--exclude", apart)
     run(session, "mypy", "tests/conformance")
+    run(session, "mypy", "tests/mutants")
     run(session, "mypy", "tests/report")
     run(session, "mypy", "benchmarks")
 
@@ -127,6 +129,13 @@ def report(session: nox.Session) -> None:
     session.env.update({name: value for name, _, value in lines})
     run(session, "python", "-m", "pytest", "tests/report", *session.posargs)
     run(session, "python", "benchmarks/report_figures.py")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break `impl` in small ways and list what no test notices; `--hollow`: empty what each behaviour's test calls."""
+    set_up(session)
+    run(session, "python", "tests/mutants/run.py", *session.posargs)
 
 
 @nox.session

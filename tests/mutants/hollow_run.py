@@ -1,0 +1,78 @@
+"""Every test of a behaviour, with the functions of `impl` that it calls doing nothing: each must fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from answers import Answers, digest_of
+from machines import ROOT, collect, run
+
+_LOST_FOR_WANT = ("TypeError", "AttributeError")  # a test that could not go on with None
+
+
+class Verdict(NamedTuple):
+    """What an item's answer means.
+
+    Args:
+        fails: Whether the test fails as it should; None if it was not tried.
+        how: In a word: "observed", "no value", "passes", "calls nothing", "not tried".
+    """
+
+    fails: bool | None
+    how: str
+
+
+def judge(answer: dict[str, Any]) -> Verdict:
+    """Judge one item's answer."""
+    outcome, called = answer["outcome"], answer.get("guest", {}).get("called", [])
+    if outcome == "passed":
+        return Verdict(False, "passes" if called else "calls nothing")
+    if outcome == "failed":
+        return Verdict(True, "no value" if answer["said"].startswith(_LOST_FOR_WANT) else "observed")
+    if outcome == "teardown failed":
+        return Verdict(True, "observed")
+    if "machine was lost" in answer["said"] or "given up" in answer["said"]:
+        return Verdict(True, "observed")
+    return Verdict(None, "not tried")
+
+
+def run_hollow(
+    paths: Sequence[str], kernel: str, options: Sequence[str], store: Answers, tell: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Try what is not known yet; returns the answers of all items below the paths.
+
+    Raises:
+        RunFailed: pytest itself does not work.
+    """
+    nodeids = collect(paths, kernel)
+    digests = {path: digest_of(_files_beside(ROOT / path)) for path in {each.partition("::")[0] for each in nodeids}}
+    known = store.read()
+
+    def is_known(nodeid: str) -> bool:
+        return known.get(nodeid, {}).get("digest") == digests[nodeid.partition("::")[0]]
+
+    wanted = [nodeid for nodeid in nodeids if not is_known(nodeid)]
+    tell(f"{len(nodeids)} tests, {len(wanted)} of them not tried since they changed")
+    done = 0
+    for group in _by_folder(wanted):
+        for answer in run(dict.fromkeys(group, "hollow"), kernel, options):
+            known[answer["nodeid"]] = answer | {"digest": digests[answer["nodeid"].partition("::")[0]]}
+            store.add(known[answer["nodeid"]])
+            done += 1
+            tell(f"{done} of {len(wanted)}  {judge(answer).how:13}  {answer['nodeid']}")
+    return {nodeid: known[nodeid] for nodeid in nodeids if nodeid in known}
+
+
+def _files_beside(path: Path) -> list[Path]:
+    # A test and what its folder shares; other tests do not matter to it.
+    return [path, *(each for each in path.parent.glob("*.py") if not each.name.startswith("test_"))]
+
+
+def _by_folder(nodeids: Iterable[str]) -> list[list[str]]:
+    # A session of a few hundred tests each: one that collects all of them takes a machine half a minute.
+    groups: dict[str, list[str]] = {}
+    for nodeid in nodeids:
+        groups.setdefault(nodeid.partition("::")[0].rpartition("/")[0], []).append(nodeid)
+    return list(groups.values())

@@ -1,0 +1,40 @@
+"""Which edits are tried: a part of all there are, the same for the same seed, larger packages with more of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from edits import Edit
+
+_LEAST = 15  # of a package, if it has as many
+
+
+def sample(by_package: Mapping[str, Sequence[Edit]], number: int, seed: int) -> dict[str, list[Edit]]:
+    """About `number` edits, by package; at most one of a function, as long as there are functions left.
+
+    Args:
+        by_package: All edits.
+        number: How many to choose; 0 means all.
+        seed: Of the choice.
+    """
+    if number == 0:
+        return {package: list(edits) for package, edits in by_package.items()}
+    total = sum(map(len, by_package.values()))
+    return {
+        package: _choose(edits, max(_LEAST, round(number * len(edits) / total)), random.Random(f"{seed} {package}"))
+        for package, edits in by_package.items()
+    }
+
+
+def _choose(edits: Sequence[Edit], number: int, dice: random.Random) -> list[Edit]:
+    shuffled = list(edits)
+    dice.shuffle(shuffled)
+    first: list[Edit] = []
+    others: list[Edit] = []
+    functions = set()
+    for edit in shuffled:
+        place = (edit.path, edit.function)
+        (others if place in functions else first).append(edit)
+        functions.add(place)
+    return sorted([*first, *others][:number])
