@@ -14,6 +14,7 @@ from typing import Any
 from kernelproof.cli import machines, main
 from kernelproof.vm.errors import MachineLost
 from kernelproof.vm.messages import CONVERSATIONS
+from kernelproof.vm.tests.interruptible import listen
 from kernelproof.vm.tests.machine_side.local_machine import LocalMachine, open_machine
 
 
@@ -50,5 +51,6 @@ def open_lost(*_: object) -> Iterator[LocalMachine]:
 
 if __name__ == "__main__":
     assert "attend" in CONVERSATIONS
+    listen()
     machines.open_machine = open_lost if os.environ.get("KERNELPROOF_LOSE") else open_local  # type: ignore[assignment]
     sys.exit(main.main())

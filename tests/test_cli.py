@@ -135,13 +135,15 @@ def test_interrupt(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     program = (
         "import sys, kernelproof.cli.kernels as k, kernelproof.cli.main as m\n"
+        "from kernelproof.vm.tests.interruptible import listen\n"
+        "listen()\n"
         f"k.run = lambda arguments: open({str(fifo)!r}).read()\n"
         "sys.exit(m.main(['kernels']))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     with fifo.open("w"):  # opened as soon as it reads, so it is where it waits
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "kernelproof: interrupted\n")
 
 

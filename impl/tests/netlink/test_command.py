@@ -16,6 +16,14 @@ import pytest
 from kernelproof.impl.netlink import Neighbour, Route, Rtnl, Rule
 from kernelproof.impl.netlink.__main__ import main
 
+# The command, by whomever it is started: a job in the background would hand on an ignored SIGINT.
+LISTENING = """
+import signal, sys
+from kernelproof.impl.netlink.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints where it succeeds."""
@@ -117,7 +125,7 @@ def test_refusals_are_a_line_and_status_1(arguments: list[str], why: str, capsys
 
 def test_monitor_prints_events_until_it_is_interrupted(place: str, namespace: int) -> None:
     """An event is a line of JSON with the record's keys; SIGINT ends the command with 130 and no traceback."""
-    command = [sys.executable, "-m", "kernelproof.impl.netlink", "monitor", "link", "--json", "--netns", place]
+    command = [sys.executable, "-c", LISTENING, "monitor", "link", "--json", "--netns", place]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[namespace])
     try:
         assert child.stdout is not None

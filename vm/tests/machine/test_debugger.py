@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from kernelproof.vm.cache import default_cache_root
+from kernelproof.vm.tests.interruptible import PYTEST
 
 CACHE = default_cache_root()  # before a pytester gives itself a home of its own
-SECONDS = 120.0  # for what is waited for on a busy host, a template included
+SECONDS = 600.0  # for what is waited for on a busy host, a template included
 
 
 class Terminal:
@@ -26,7 +26,7 @@ class Terminal:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.master, slave = os.openpty()
         termios.tcsetwinsize(slave, (33, 101))
-        command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kernel", "6.12", *arguments)
+        command = (*PYTEST, "-p", "no:cacheprovider", "--kernel", "6.12", *arguments)
         environment = {**os.environ, "KERNELPROOF_CACHE": str(CACHE), "TERM": "xterm", "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
             command,
@@ -72,7 +72,7 @@ class Terminal:
                 self._read()
             except AssertionError:
                 break
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def close(self) -> None:
         """Leave nothing."""

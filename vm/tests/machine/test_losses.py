@@ -15,7 +15,7 @@ from kernelproof.vm.errors import MachineLost
 from kernelproof.vm.machine import Machine
 from kernelproof.vm.template import Template
 
-SOON = 30.0  # wall seconds on a busy host; an idle one needs 0.1 to 0.2
+SOON = 300.0  # wall seconds on a busy host; an idle one needs 0.1 to 0.2
 
 
 def lose(machine: Machine, *command: str, timeout: float = 60.0) -> MachineLost:

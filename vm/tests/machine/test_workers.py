@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from kernelproof.vm.cache import default_cache_root
+from kernelproof.vm.tests.interruptible import PYTEST
 from kernelproof.vm.tests.machine.test_pytest_runs import PR_SET_CHILD_SUBREAPER, list_orphans
 
 pytest.importorskip("xdist")
@@ -94,17 +94,18 @@ def read_results(path: Path) -> dict[str, Any]:
     return data
 
 
-def test_same_results(pytester: pytest.Pytester) -> None:
-    """Without workers, with one and with two: the same rows, the same facts, the same outcomes; each template once."""
+@pytest.mark.long
+def test_same_results(pytester: pytest.Pytester, pytestconfig: pytest.Config) -> None:
+    """Without workers, with two and with one: the same rows, the same facts, the same outcomes; each template once."""
     found = []
-    for workers in ("0", "1", "2"):
+    for workers in ("0", "2", "1") if pytestconfig.getoption("--long") else ("0", "2"):
         result = run(pytester, "-n", workers, "-v")
         result.assert_outcomes(passed=4, failed=1, skipped=1)
         told = result.stdout.str() + result.stderr.str()
         assert told.count("push the project and collect its tests") == 2
         assert told.count("(ready after") == 2
         found.append(read_results(pytester.path / "results/6.12.json"))
-    assert found[0] == found[1] == found[2]
+    assert all(each == found[0] for each in found[1:])
     assert found[0]["kernel"]["release"].startswith("6.12.")
     assert found[0]["machine"]["time"] == "virtual"
 
@@ -149,7 +150,7 @@ def test_interrupt(pytester: pytest.Pytester) -> None:
     )
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever loses its parent becomes our child
     try:
-        command = (sys.executable, "-m", "pytest", "-v", "--kernel", "6.12", "-n", "2", "-k", "one or two")
+        command = (*PYTEST, "-v", "--kernel", "6.12", "-n", "2", "-k", "one or two")
         with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
             assert process.stdout is not None
             seen = b""
@@ -158,8 +159,8 @@ def test_interrupt(pytester: pytest.Pytester) -> None:
                 assert read, seen
                 seen += read
             os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(timeout=20) == 2
-        assert list_orphans(deadline=time.monotonic() + 5) == []
+            assert process.wait(timeout=120) == 2
+        assert list_orphans(deadline=time.monotonic() + 60) == []
     finally:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     (path,) = (pytester.path / "results/selected").iterdir()

@@ -233,8 +233,10 @@ from kernelproof.vm.memory import create_memory
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.running import Program, Running
 from kernelproof.vm.qemu import Role
+from kernelproof.vm.tests.interruptible import listen
 from kernelproof.vm.tests.machine_side.test_lying_guest import SPEC
 memory = create_memory("test", 4096)
+listen()
 running = Running.start(SPEC, Role.CLONE, Program(sys.executable, (("FAKE_QEMU", "honest"),)), memory, Spawner())
 print(running.child.pid, flush=True)
 os.kill(os.getpid(), {number})
@@ -253,6 +255,6 @@ def test_nothing_outlives_its_starter(number: int) -> None:
     except ProcessLookupError:
         return
     try:
-        assert select.select([ended], [], [], 10)[0]
+        assert select.select([ended], [], [], 60)[0]
     finally:
         os.close(ended)
