@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from kernelproof.vm import own_kernel
+from kernelproof.vm.accelerator import probe
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.cpio import Member, read_newc
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel_select import read_rows
+from kernelproof.vm.process import Spawner
 from kernelproof.vm.provision import provision
 from kernelproof.vm.provision_context import Provisioning
 from kernelproof.vm.provision_progress import SilentProgress
 from kernelproof.vm.provision_unpack import lay_down, read_packages
-from kernelproof.vm.template import Template
+from kernelproof.vm.template import Template, read_machine_type
 from kernelproof.vm.wishes import Wishes, read_wishes
 
 KERNEL = "6.12"
@@ -76,7 +78,7 @@ def make_tar(place: Path, members: list[Member]) -> Path:
 
 def boot(wishes: Wishes, cache: Cache) -> Template:
     assert wishes.kernel is not None
-    return Template(wishes.kernel.name, cache=cache, wishes=wishes)
+    return Template(wishes.kernel.name, time="real", cache=cache, wishes=wishes)  # it boots with half of the work
 
 
 def test_own_kernel_and_root(
@@ -99,10 +101,13 @@ def test_own_kernel_and_root(
 
 
 def test_image_without_pvh(image: Path, installed: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image that has no PVH entry is booted compressed."""
+    """An image that has no PVH entry is booted compressed, and gets as far as its init."""
     monkeypatch.setattr(own_kernel, "_boots_by_pvh", lambda vmlinux: False)
-    with boot(read_wishes(image=image, modules=installed), cache) as template, template.clone() as machine:
-        assert machine.run(["uname", "-r"]).stdout.strip() in image.name
+    wishes = read_wishes(image=image, modules=installed)
+    assert wishes.kernel is not None
+    made = provision(wishes.kernel.name, (), cache=cache, progress=SilentProgress(), project=None, wishes=wishes)
+    assert made.kernel.vmlinux.read_bytes() == image.read_bytes()
+    assert probe(made, read_machine_type(made.qemu), "qemu64", Spawner(), "tcg", 300.0)
 
 
 def test_kernel_without_a_way_to_the_host(image: Path, installed: Path, cache: Cache) -> None:

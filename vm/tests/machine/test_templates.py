@@ -10,22 +10,28 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kernelproof.vm import base
 from kernelproof.vm.accelerator import probe
-from kernelproof.vm.base import provide_base
+from kernelproof.vm.base import Ingredients, provide_base
 from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.memory import copy_sparse
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.provision import provision
 from kernelproof.vm.provision_progress import SilentProgress
 from kernelproof.vm.qemu import Role, Wiring, qemu_command, template_record
 from kernelproof.vm.snapshot import Snapshot
 from kernelproof.vm.template import Template, read_machine_type
+
+Boot = Callable[..., tuple[object, dict[str, int]]]
 
 
 class Told(SilentProgress):
@@ -49,11 +55,37 @@ def answers(snapshot: Snapshot) -> bool:
         return machine.run(["true"]).returncode == 0
 
 
+def digest_of(template: Template) -> str:
+    return digest_record(template_record(template._ingredients.spec))
+
+
+def boot_again(template: Template) -> Boot:
+    """In place of a boot: the machine that was booted for the shared cache. These tests are about what is kept."""
+    template.clone().close()
+    entry = Cache().find(base.KIND, digest_of(template))
+    assert entry is not None
+
+    def boot(ingredients: Ingredients, memory: int, state: int, spawner: Spawner) -> tuple[object, dict[str, int]]:
+        with (entry / "memory").open("rb") as source:
+            copy_sparse(source.fileno(), memory)
+        os.write(state, (entry / "state").read_bytes())
+        return json.loads((entry / "record.json").read_text("utf-8"))["hello"], {}
+
+    return boot
+
+
+@pytest.fixture
+def quick_boot(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_boot", boot_again(template))
+
+
 @pytest.fixture(scope="module")
 def cache(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """A cache of this module's own that holds a whole template."""
     cache = Cache(tmp_path_factory.mktemp("cache"))
-    snapshot, told = provide(template, cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "_boot", boot_again(template))
+        snapshot, told = provide(template, cache)
     snapshot.close()
     assert told.steps == ["boot 6.12 plain virtual"]
     return cache
@@ -61,7 +93,7 @@ def cache(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Cache
 
 @pytest.fixture
 def entry(template: Template, cache: Cache) -> Path:
-    return cache.path(base.KIND, digest_record(template_record(template._ingredients.spec)))
+    return cache.path(base.KIND, digest_of(template))
 
 
 def test_second_use(template: Template, cache: Cache, entry: Path) -> None:
@@ -87,6 +119,7 @@ def empty_memory(entry: Path) -> None:
     (entry / ".seen").unlink()
 
 
+@pytest.mark.usefixtures("quick_boot")
 @pytest.mark.parametrize(
     ("damage", "seen"), [(truncate_state, "its files are damaged"), (empty_memory, "")], ids=["state", "memory"]
 )
@@ -98,6 +131,7 @@ def test_damaged_template(
     damage(entry)
     monkeypatch.setattr(base, "PING_SECONDS", 20.0)
     snapshot, told = provide(template, cache)
+    monkeypatch.undo()
     assert told.steps == ["boot 6.12 plain virtual"]
     assert len(told.notes) == 1
     assert told.notes[0].startswith("template 6.12 plain virtual is made anew: ")
@@ -106,22 +140,45 @@ def test_damaged_template(
     snapshot.close()
 
 
-OTHER_RUN = """
-import sys
-from pathlib import Path
-from kernelproof.vm.cache import Cache
-from kernelproof.vm.template import Template
-template = Template(sys.argv[2])
-from kernelproof.vm.base import provide_base
-from kernelproof.vm.process import Spawner
-class Told:
-    def step(self, text): print(text, flush=True)
-    note = step
-    def advance(self, done, total): pass
-ingredients = template._ingredients
-provide_base(ingredients, Cache(Path(sys.argv[1])), Told(), Spawner()).close()
-print("ready", flush=True)
-"""
+class Teller(SilentProgress):
+    """Prints steps."""
+
+    def step(self, text: str) -> None:
+        print(text, flush=True)
+
+
+def other_run() -> None:
+    """A run in a process of its own; where it would boot, it waits for a word first."""
+    cache, template = Cache(Path(sys.argv[1])), Template(sys.argv[2])
+    boot = boot_again(template)
+
+    def boot_when_told(*arguments: Any) -> tuple[object, dict[str, int]]:
+        sys.stdin.readline()
+        return boot(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "_boot", boot_when_told)
+        provide_base(template._ingredients, cache, Teller(), Spawner()).close()
+    print("ready", flush=True)
+
+
+OTHER_RUN = "from kernelproof.vm.tests.machine.test_templates import other_run; other_run()"
+
+
+def run_at_once(cache: Path, *kernels: str) -> list[list[str]]:
+    """Let a process for each kernel provide its base template; who boots goes on when each has said something."""
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", OTHER_RUN, cache, kernel], stdin=pipe, stdout=pipe, text=True)
+            )
+            for kernel in kernels
+        ]
+        first = [run.stdout.readline() for run in runs if run.stdout is not None]
+        told = [line + run.communicate("go\n")[0] for line, run in zip(first, runs, strict=True)]
+    assert [run.returncode for run in runs] == [0] * len(kernels)
+    return [text.splitlines() for text in told]
 
 
 def test_two_runs_at_once(tmp_path: Path) -> None:
@@ -134,20 +191,10 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 def test_two_kernels_at_once(tmp_path: Path) -> None:
     """Two runs with different kernels boot side by side in one cache, and each finds its own template there after."""
-    first, second = run_at_once(tmp_path, "6.12", "oldest")
-    assert (first[0], first[-1]) == ("boot 6.12 plain virtual", "ready")
-    assert (second[-2], second[-1]) == ("boot 5.10 plain virtual", "ready")
+    booted = [["boot 6.12 plain virtual", "ready"], ["boot 5.10 plain virtual", "ready"]]
+    assert run_at_once(tmp_path, "6.12", "oldest") == booted
     assert run_at_once(tmp_path, "6.12", "oldest") == [["ready"], ["ready"]]
     assert len(list(Cache(tmp_path).folder(base.KIND).glob("[0-9a-f]*"))) == 2
-
-
-def run_at_once(cache: Path, *kernels: str) -> list[list[str]]:
-    """Let a process for each kernel provide its base template, all at once; returns what they were told."""
-    commands = [[sys.executable, "-c", OTHER_RUN, str(cache), kernel] for kernel in kernels]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    outputs = [run.communicate(timeout=600)[0].splitlines() for run in runs]
-    assert all(run.returncode == 0 for run in runs)
-    return outputs
 
 
 def test_boot_that_fails(template: Template, tmp_path: Path) -> None:
@@ -172,9 +219,9 @@ def test_initramfs_that_is_cut(template: Template, tmp_path: Path) -> None:
     assert "make that root anew" in caught.value.remedy
 
 
-def test_kernel_without_its_modules(template: Template, tmp_path: Path) -> None:
+def test_kernel_without_its_modules(tmp_path: Path) -> None:
     """A kernel whose modules are not there boots where what it needs is built in, and says which it lacks."""
-    ingredients = template._ingredients
+    ingredients = Template("6.12", time="real")._ingredients
     root, _, *others = ingredients.archives
     bare = replace(ingredients, archives=(root, *others), spec=replace(ingredients.spec, words=("bare",)))
     cache = Cache(tmp_path / "cache")
@@ -190,6 +237,7 @@ def test_kernel_without_its_modules(template: Template, tmp_path: Path) -> None:
     assert {"bridge", "veth", "overlay"} <= set(missing)
 
 
+@pytest.mark.usefixtures("quick_boot")
 def test_entries_of_other_versions(template: Template, cache: Cache, entry: Path) -> None:
     """What another version left beside a template, whatever its shape, neither disturbs its use nor is touched."""
     others = [entry.with_name(digit * 64) for digit in "0123"]
@@ -247,7 +295,7 @@ def test_qemu_whose_starter_is_gone(template: Template) -> None:
         numbers = (qmp.fileno(), agent.fileno())
         wiring = Wiring(ingredients.program.executable, memory, "/dev/null", *numbers)
         command = qemu_command(ingredients.spec, Role.CLONE, wiring)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, pass_fds=numbers)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, pass_fds=numbers)
     assert done.returncode == 1
     assert memory in done.stderr
 
@@ -256,11 +304,13 @@ def test_probe_of_the_accelerator(template: Template) -> None:
     """The probe's kernel gets as far as its init where the accelerator works, and is given up where it does not."""
     made = provision("6.12", (), cache=Cache(), progress=Told(), project=None)
     machine = read_machine_type(made.qemu)
-    assert probe(made, machine, "qemu64", Spawner(), "tcg", 60.0)
+    assert probe(made, machine, "qemu64", Spawner(), "tcg", 300.0)
     assert not probe(made, machine, "qemu64", Spawner(), "tcg", 0.2)
 
 
 KILLED_RUN = """
+from kernelproof.vm.tests.interruptible import listen
+listen()
 from kernelproof.vm.template import Template
 session, _ = Template("6.12").session(lambda machine: None)
 machine = session.clone()
@@ -281,7 +331,7 @@ def test_killed_run(number: int, tmp_path: Path) -> None:
         machine = os.pidfd_open(pid)
         run.send_signal(number)
         assert run.wait(60) != 0
-        assert select.select([machine], [], [], 10)[0], shlex.join(command)
+        assert select.select([machine], [], [], 60)[0], shlex.join(command)
         os.close(machine)
     assert list(tmp_path.iterdir()) == []
     assert set(os.listdir("/dev/shm")) <= before
