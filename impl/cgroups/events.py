@@ -95,6 +95,10 @@ class CgroupEvents:
         """What each file said when it was last read: the last words of a cgroup that was removed."""
         return {name: dict(lines) for name, lines in self._seen.items()}
 
+    def changes(self) -> list[Event]:
+        """What has changed since the last time, without waiting: the kernel may wake a watcher 10 ms late."""
+        return self._changes()
+
     def watch(self, timeout_seconds: float | None = None) -> Iterator[Event]:
         """Yield what happens, until the time has passed or the cgroup is removed, which is the last event."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds

@@ -1,18 +1,17 @@
-"""events: print what is measured of a container, again and again, or once."""
+"""events: print what is measured of a container, again and again, and what happens to it; or measure once."""
 
 from __future__ import annotations
 
-import os
-import select
 import sys
+import time
 
 from kernelproof.impl.libcontainer.conditions import require
 from kernelproof.impl.libcontainer.config.jsontext import format_value
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
+from kernelproof.impl.libcontainer.events import ENDED, Watch
 from kernelproof.impl.libcontainer.nsinit.measures import describe_event, describe_stats
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, TEXT, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.values import parse_duration
-from kernelproof.impl.libcontainer.process.identity import open_process
 from kernelproof.impl.libcontainer.state import (
     CREATED,
     PAUSED,
@@ -44,21 +43,30 @@ def run(context: Context, given: Given) -> int:
 
 
 def watch(state: State, seconds: float) -> None:
-    """Prints a measurement at once, then in each interval, until the process has ended."""
-    pidfd = open_process(state.process)
-    if pidfd is None:
-        return
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    try:
+    """Prints a measurement at once and in each interval, and what happens when it does, until the container has ended.
+
+    Raises:
+        OSError: see events.Watch.
+    """
+    with Watch.open(state) as watching:
         while True:
-            print_event(state)
-            if poll.poll(seconds * 1000):
+            try:
+                print_event(state)
+            except WrongStatusError:
                 return
-    except WrongStatusError:
-        return
-    finally:
-        os.close(pidfd)
+            deadline = time.monotonic() + seconds
+            for event in watching.events(seconds):
+                if event.kind == ENDED:
+                    return
+                write(event.to_json())
+                if time.monotonic() >= deadline:
+                    break
+
+
+def write(event: dict[str, object]) -> None:
+    """Prints an event."""
+    sys.stdout.write(format_value(event) + "\n")
+    sys.stdout.flush()
 
 
 def print_event(state: State) -> None:
@@ -67,8 +75,7 @@ def print_event(state: State) -> None:
     Raises:
         WrongStatusError: there is no cgroup, or no longer.
     """
-    sys.stdout.write(format_value(describe_event("stats", state.id, measure(state))) + "\n")
-    sys.stdout.flush()
+    write(describe_event("stats", state.id, measure(state)))
 
 
 def measure(state: State) -> dict[str, object]:
@@ -85,7 +92,7 @@ def measure(state: State) -> dict[str, object]:
 
 
 COMMAND = Command(
-    "print what is measured of a container, one JSON object a line",
+    "print what is measured of a container and what happens to it, one JSON object a line",
     (Option("--stats", FLAG, "once, then end"), INTERVAL),
     ("ID",),
     run=run,
