@@ -118,6 +118,11 @@ def cell_sign(cell: Cell) -> Markup:
     return _CELL_SIGNS[cell.state]
 
 
+def state_sign(state: State) -> Markup:
+    """As `cell_sign`, of a state alone."""
+    return _CELL_SIGNS[state]
+
+
 def breakable(name: str) -> Markup:
     """An id that may be broken behind its dots."""
     parts = [escape_text(part) for part in name.split(".")]

@@ -20,6 +20,7 @@ from kernelproof.conformance.report.page_frame import (
     notices,
     sign,
 )
+from kernelproof.conformance.report.side_by_side import format_side_by_side
 from kernelproof.conformance.report.statements import KnownDeviation, Statement
 
 _BAR = (State.PASS, State.NOT_APPLICABLE, State.DEVIATION, State.FAIL, State.BROKEN)
@@ -173,6 +174,7 @@ def format_subsystem(site: Site, name: str) -> Page:
         element("p", f"{len(site.subsystems[name])} statements in {len(topics)} topics.", class_="sub"),
         _format_legend(),
         element("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"Statements about {name}"),
+        format_side_by_side(site, site.subsystems[name]),
     )
     return Page(f"subsystem/{name}.html", name, body)
 

@@ -257,3 +257,14 @@ def test_every_state_has_letter_words_and_schema() -> None:
     assert set(schema["$defs"]["cell"]["properties"]["state"]["enum"]) == {state.value for state in State}
     css = (STATIC / "site.css").read_text("utf-8")
     assert [state for state in State if state.glyph and f".s-{state.value}" not in css] == []
+
+
+def test_side_by_side(suite: Suite) -> None:
+    """Who did the same work stands beside the project's own, statement by kernel and subject; else nothing does."""
+    suite.write_all()
+    assert suite.report() == 0
+    text = Reader(suite.read("subsystem/link.html")).text
+    assert "Side by side" in text
+    assert "oursrunc" in text
+    assert "runc: fail 1" in text.replace("✕", "")
+    assert "Side by side" not in Reader(suite.read("subsystem/mount.html")).text
