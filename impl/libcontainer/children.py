@@ -30,14 +30,17 @@ class Running:
         pidfd: readable when it has ended; closed by `close`.
         stdin, stdout, stderr: our ends where PIPE was asked, else -1; the caller closes them.
         master: of its terminal, or -1; the caller closes it.
+        refused: what was asked of it and is not to be had here, each as a sentence; of a container's first process,
+            known when it was started.
     """
 
-    __slots__ = ("_code", "master", "pid", "pidfd", "stderr", "stdin", "stdout")
+    __slots__ = ("_code", "master", "pid", "pidfd", "refused", "stderr", "stdin", "stdout")
 
     def __init__(self, made: Made, streams: Streams) -> None:
         self.pid = made.pid
         self.pidfd = made.pidfd
         self.master = made.master
+        self.refused = made.refused
         self.stdin, self.stdout, self.stderr = streams.ours
         self._code: int | None = None
 

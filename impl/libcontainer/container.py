@@ -102,7 +102,9 @@ class Container:
 
     def start(self) -> None:
         """Lets its program begin; errors as lifecycle.start."""
-        lifecycle.start(self._root, self.id)
+        refused = lifecycle.start(self._root, self.id)
+        if self.process is not None:
+            self.process.refused = refused
 
     def execute(
         self,

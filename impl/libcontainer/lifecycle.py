@@ -65,6 +65,12 @@ class Started:
         self.master = master
         self.walk = walk
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What was asked and is not to be had, each as a sentence; known when its program has begun."""
+        refused = self.walk.site.found.get("refused", ())
+        return tuple(refused) if isinstance(refused, list) else ()
+
 
 def create(
     root: str,
@@ -189,8 +195,11 @@ def write_pid(path: str, pid: int) -> None:
         os.close(parent)
 
 
-def start(root: str, identifier: str) -> None:
+def start(root: str, identifier: str) -> tuple[str, ...]:
     """Lets a created container's program begin, and waits until it has.
+
+    Returns:
+        What the configuration asks and is not to be had here, each as a sentence; mostly nothing.
 
     Raises:
         WrongStatusError: it is not created.
@@ -200,14 +209,15 @@ def start(root: str, identifier: str) -> None:
     with open_directory(root, identifier) as directory, StateLock(directory.fd):
         state = directory.read_state()
         require(directory, state, (CREATED,), "started")
-        start_locked(directory)
+        refused = start_locked(directory)
         run_poststart(directory, state)
+        return refused
 
 
-def start_locked(directory: StateDirectory) -> None:
-    """Starts it; the caller holds the lock. Errors as `start`."""
+def start_locked(directory: StateDirectory) -> tuple[str, ...]:
+    """Starts it; the caller holds the lock. Returns and errors as `start`."""
     try:
-        rendezvous.start(directory.fd)
+        return rendezvous.start(directory.fd)
     finally:
         rendezvous.remove(directory.fd)
 

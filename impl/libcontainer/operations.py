@@ -49,6 +49,12 @@ class Site:
         while self.descriptors:
             os.close(self.descriptors.popitem()[1])
 
+    def refuse(self, text: str) -> None:
+        """Notes what was asked and is not to be had, though the start goes on: whoever started it is told."""
+        refused = self.found.setdefault("refused", [])
+        assert isinstance(refused, list)
+        refused.append(text)
+
 
 class Operation:
     """One step. Subclasses name their fields in `__slots__`, in the order of `__init__`, and their stage.

@@ -41,14 +41,18 @@ _PROGRAM = (
 
 
 class Made:
-    """A process that a helper made: a child of this program, with its pidfd and its terminal's master, or -1."""
+    """A process that a helper made: a child of this program, with its pidfd and its terminal's master, or -1.
 
-    __slots__ = ("master", "pid", "pidfd")
+    `refused`: what was asked and is not to be had, each as a sentence.
+    """
 
-    def __init__(self, pid: int, pidfd: int, master: int) -> None:
+    __slots__ = ("master", "pid", "pidfd", "refused")
+
+    def __init__(self, pid: int, pidfd: int, master: int, refused: tuple[str, ...] = ()) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.master = master
+        self.refused = refused
 
 
 class Helper:
@@ -166,7 +170,8 @@ class Helpers:
         pidfd, master = (*answer.descriptors, -1)[:2]
         pid = answer.values["pid"]
         assert isinstance(pid, int)
-        return Made(pid, pidfd, master)
+        refused = answer.values.get("refused", ())
+        return Made(pid, pidfd, master, tuple(map(str, refused)) if isinstance(refused, list) else ())
 
     def _take(self) -> Helper:
         with self._lock:

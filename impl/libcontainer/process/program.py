@@ -168,7 +168,8 @@ class Announce(Operation):
             check_directory(directory)
         reset_signals()
         assert isinstance(channel, Channel)
-        channel.send(0, "program")
+        refused = site.found.get("refused")
+        channel.send(0, "program", {"refused": refused} if refused else None)
 
 
 class BecomeProgram(Operation):
@@ -188,6 +189,8 @@ class BecomeProgram(Operation):
         env = environment(self.env)
         if not env.get("HOME"):
             env["HOME"] = str(home or "/")
+        if env.get("LISTEN_PID") == "":
+            env["LISTEN_PID"] = str(os.getpid())  # see activation: known here alone
         load = site.found.get("filter")
         if callable(load):
             load()  # as the last thing: it may forbid all of the above

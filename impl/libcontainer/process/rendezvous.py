@@ -89,11 +89,14 @@ class AwaitStart(Turn):
             connection.close()
 
 
-def start(directory: int) -> None:
+def start(directory: int) -> tuple[str, ...]:
     """Starts the created container, and waits until its program runs.
 
     Args:
         directory: descriptor of the state directory.
+
+    Returns:
+        What was asked and is not to be had, each as a sentence.
 
     Raises:
         OSError: ENOENT: it was started already; ECONNREFUSED: its process is gone.
@@ -113,7 +116,7 @@ def start(directory: int) -> None:
                 raise error_of(message.values)
             return message
 
-        wait_for_program(receive, channel)
+        return wait_for_program(receive, channel)
     except ChannelError as error:
         raise StartError("final", "channel", 0, NAME, str(error)) from error
     finally:

@@ -238,7 +238,8 @@ class HostWalk:
             StartError: it has not. What was done is undone in reverse.
         """
         try:
-            wait_for_program(self._receive, self._born().channel)
+            for text in wait_for_program(self._receive, self._born().channel):
+                self.site.refuse(text)
         except FAILURES as error:
             told = failure(None, "final", error)
             told.left = self.undo()
@@ -266,8 +267,11 @@ class HostWalk:
         return tuple(left)
 
 
-def wait_for_program(receive: Callable[[], Message], channel: Channel) -> None:
+def wait_for_program(receive: Callable[[], Message], channel: Channel) -> tuple[str, ...]:
     """Reads messages until the one that the program is next, and then the end of the channel, which its exec closes.
+
+    Returns:
+        What was asked and is not to be had, each as a sentence.
 
     Raises:
         StartError: what failed instead.
@@ -278,6 +282,8 @@ def wait_for_program(receive: Callable[[], Message], channel: Channel) -> None:
     last = channel.receive()
     if last is not None:
         raise error_of(last.values)
+    refused = message.values.get("refused", ())
+    return tuple(str(text) for text in refused) if isinstance(refused, list) else ()
 
 
 def error_of(values: dict[str, object]) -> StartError:

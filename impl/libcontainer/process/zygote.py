@@ -85,6 +85,7 @@ def _serve(channel: Channel, request: Message) -> None:
         descriptors = [fd for fd in (started.pidfd, started.master) if fd >= 0]
         assert started.walk.child is not None
         values = {"pid": started.walk.child.pid, "wait for": sites.to_wait_for(failed=False)}
+        values |= {"refused": list(started.refused)} if started.refused else {}
         channel.send(request.number, "made", values, descriptors)
         for fd in descriptors:
             os.close(fd)

@@ -57,12 +57,29 @@ class Bind(Operation):
             UnsafePathError: the destination leads where nothing may be mounted.
         """
         wanted = parse_words(self.words).options
-        source = os.open(self.source, os.O_PATH | os.O_CLOEXEC)
+        with self._copy(site, recursive=bool(wanted.flags & MountFlag.REC)) as made:
+            attach_bind(site, made, self.destination, wanted)
+
+    def _copy(self, site: Site, *, recursive: bool) -> DetachedMount:
+        # A copy of the host's side has no flags that are locked: it is taken only where there is no other way.
+        kept = site.descriptors.pop(source_name(self.destination, self.source), -1)
         try:
-            with DetachedMount.copy(source, recursive=bool(wanted.flags & MountFlag.REC)) as made:
-                attach_bind(site, made, self.destination, wanted)
+            source = os.open(self.source, os.O_PATH | os.O_CLOEXEC)
+        except PermissionError:
+            if kept < 0:
+                raise
+            return DetachedMount(kept, road="open_tree")
+        try:
+            return DetachedMount.copy(source, recursive=recursive)
         finally:
             os.close(source)
+            if kept >= 0:
+                os.close(kept)
+
+
+def source_name(destination: str, source: str) -> str:
+    """The name in `site.descriptors` of a source whose mount was copied before."""
+    return f"source {source} {destination}"
 
 
 def attach_bind(site: Site, made: DetachedMount, destination: str, wanted: Options) -> None:
@@ -115,6 +132,10 @@ def _keep_locked(fd: int, wanted: Options, site: Site, destination: str) -> Opti
         attributes |= _ATIME
         flags |= _ATIME_FLAGS
     site.found[f"kept {destination}"] = str(flags)
+    if attributes & wanted.attributes_cleared:
+        site.refuse(
+            f"{destination}: {attributes & wanted.attributes_cleared} can't be taken away, another owner set it"
+        )
     return wanted._replace(
         flags=wanted.flags & ~_ATIME_FLAGS if attributes & _ATIME else wanted.flags,
         cleared=wanted.cleared & ~flags,

@@ -93,6 +93,7 @@ def plan_rootfs(config: Config, host: Host, bundle: str = "/") -> tuple[Operatio
     _load_what_is_rare(config)
     return (
         *_mapped_owners(config, asked, namespaces),
+        *_copied_sources(host, asked, namespaces),
         *_beginning(config, path),
         *(_mount(config, host, asked, each, namespaces) for each in asked),
         *_terminal(config),
@@ -284,6 +285,19 @@ def _mapped_owners(config: Config, asked: tuple[_Asked, ...], namespaces: dict[s
             )
         recursive = each.wanted.mapped == "ridmap" or bool(each.wanted.options.flags & MountFlag.REC)
         yield MapOwners(each.destination, each.source, recursive, _ranges(uids), _ranges(gids), userns)
+
+
+def _copied_sources(host: Host, asked: tuple[_Asked, ...], namespaces: dict[str, str | None]) -> Iterator[Operation]:
+    if "user" not in namespaces or host.is_rootless:
+        return
+    from kernelproof.impl.libcontainer.rootfs.sources import CopySource  # only with a user namespace
+
+    known = set()
+    for each in asked:
+        key = (each.destination, each.source)
+        if each.wanted.is_bind and not each.is_mapped and not each.is_remount and key not in known:
+            known.add(key)
+            yield CopySource(each.destination, bool(each.wanted.options.flags & MountFlag.REC), each.source)
 
 
 def _ranges(mappings: tuple[IdMapping, ...]) -> tuple[tuple[int, int, int], ...]:

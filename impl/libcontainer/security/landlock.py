@@ -281,8 +281,6 @@ class Confine(Operation):
             OSError: as `confine`.
         """
         policy = plan_policy(self.policy, read_abi())
-        if policy.lost:
-            refused = site.found.setdefault("refused", [])
-            assert isinstance(refused, list)
-            refused.extend(policy.lost)
+        for lost in policy.lost:
+            site.refuse(f"Landlock: {lost}")
         confine(policy)

@@ -108,7 +108,4 @@ class AdjustOomScore(Operation):
         except OSError as error:
             if not (self.tolerant and error.errno == errno.EACCES and type(error) is PermissionError):
                 raise
-            site.found.setdefault("refused", [])
-            refused = site.found["refused"]
-            assert isinstance(refused, list)
-            refused.append(f"an OOM score of {self.score}: lower than the runtime's, which has no CAP_SYS_RESOURCE")
+            site.refuse(f"an OOM score of {self.score}: lower than the runtime's, which has no CAP_SYS_RESOURCE")

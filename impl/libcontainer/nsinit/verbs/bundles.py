@@ -31,6 +31,10 @@ def load(context: Context, given: Given) -> Loaded:
     loaded = load_config(given.text("bundle", "."))
     for warning in loaded.warnings:
         context.log.warning(f"config.json: {warning}")
+    if count_sockets():
+        from kernelproof.impl.libcontainer.activation import with_listening  # measured: as below
+
+        loaded.config = with_listening(loaded.config, count_sockets(), os.environ)
     return loaded
 
 
@@ -45,9 +49,7 @@ def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool,
     identifier = check_id(given.operands[0])
     process = loaded.config.process
     check_terminal(given, bool(process and process.terminal), foreground=foreground)
-    preserved = given.number("preserve-fds")
-    if preserved < 0:
-        raise UsageError(f"--preserve-fds {preserved}: at least 0")
+    preserved = count_preserved(given, count_sockets())
     return Request(
         identifier,
         loaded.bundle,
@@ -58,6 +60,32 @@ def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool,
         preserved=preserved,
         cgroup_manager=context.cgroup_manager,
     )
+
+
+def count_sockets() -> int:
+    """How many sockets systemd or its like gave to this call, which are the program's."""
+    if "LISTEN_FDS" not in os.environ:
+        return 0
+    from kernelproof.impl.libcontainer.activation import count_listening  # measured: few are called with sockets
+
+    return count_listening(os.environ, os.getpid())
+
+
+def count_preserved(given: Given, sockets: int = 0) -> int:
+    """How many descriptors, from 3 on, the program is to get: sockets first.
+
+    Raises:
+        UsageError: a number below 0.
+        ValueError: they did not come with the call.
+    """
+    preserved = given.number("preserve-fds")
+    if preserved < 0:
+        raise UsageError(f"--preserve-fds {preserved}: at least 0")
+    if preserved or sockets:
+        from kernelproof.impl.libcontainer.activation import check_given  # measured: few are called with descriptors
+
+        check_given(preserved + sockets)
+    return preserved + sockets
 
 
 def check_terminal(given: Given, terminal: bool, *, foreground: bool) -> None:

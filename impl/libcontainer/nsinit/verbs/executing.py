@@ -9,7 +9,13 @@ from kernelproof.impl.libcontainer.config.reading import load_process
 from kernelproof.impl.libcontainer.config.records import Capabilities, Process, User
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, TEXT, TEXTS, Command, Given, Option, UsageError
 from kernelproof.impl.libcontainer.nsinit.values import parse_id, parse_user
-from kernelproof.impl.libcontainer.nsinit.verbs.bundles import check_terminal, flush, root_of, send_pidfd
+from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
+    check_terminal,
+    count_preserved,
+    flush,
+    root_of,
+    send_pidfd,
+)
 from kernelproof.impl.libcontainer.nsinit.verbs.running import DETACH_KEYS, attend
 from kernelproof.impl.libcontainer.running import execute, stored_config
 
@@ -38,8 +44,10 @@ def run(context: Context, given: Given) -> int:
         pid_file=given.text("pid-file"),
         sub_cgroup=sub_cgroup,
         ignore_paused=given.flag("ignore-paused"),
-        preserved=given.number("preserve-fds"),
+        preserved=count_preserved(given),
     )
+    for text in started.refused:
+        context.log.warning(f"not to be had here: {text}")
     if detached:
         send_pidfd(given.text("pidfd-socket"), started.pidfd)
         return 0
@@ -56,8 +64,7 @@ def check_words(given: Given, args: list[str]) -> str:
         raise UsageError("--process says what is started: no command can stand beside it")
     if not given.has("process") and not args:
         raise UsageError("COMMAND is missing")
-    if given.number("preserve-fds") < 0:
-        raise UsageError("--preserve-fds: at least 0")
+    count_preserved(given)
     plan_process(Process("/"), given, tuple(args))
     return parse_cgroup(given.text("cgroup"))
 

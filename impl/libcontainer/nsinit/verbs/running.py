@@ -41,6 +41,8 @@ def run(context: Context, given: Given) -> int:
         pid_file=given.text("pid-file"),
         tell=context.log.warning,
     )
+    for text in started.refused:
+        context.log.warning(f"not to be had here: {text}")
     if detached:
         send_pidfd(given.text("pidfd-socket"), started.pidfd)
         return 0

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def run(context: Context, given: Given) -> int:
     """Starts the program."""
-    start(context.root or default_root(), given.operands[0])
+    for text in start(context.root or default_root(), given.operands[0]):
+        context.log.warning(f"not to be had here: {text}")
     return 0
 
 

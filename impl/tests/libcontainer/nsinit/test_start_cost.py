@@ -42,6 +42,7 @@ from kernelproof.impl.libcontainer.plan import plan_container
 
 class Started:
     pidfd = 0
+    refused = ()
 
 def run(root, config, request, **options):
     plan_container(config, read_host(), request)

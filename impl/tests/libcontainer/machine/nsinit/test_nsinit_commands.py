@@ -26,7 +26,7 @@ CODE = (
     f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof; kernelproof.__path__[:] = {PLACES!r};"
     "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
 )
-APPLETS = ("true", "sh", "sleep", "cat", "hostname", "tty")
+APPLETS = ("true", "sh", "sleep", "cat", "hostname", "tty", "readlink", "grep")
 
 
 class Command(NamedTuple):
@@ -34,9 +34,14 @@ class Command(NamedTuple):
 
     bundle: Path
 
-    def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Runs a subcommand; what it prints goes to files, as the container's process inherits them."""
+    def __call__(self, *words: str, front: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs a subcommand; what it prints goes to files, as the container's process inherits them.
+
+        `front` is a shell's words before it, in the same process.
+        """
         command = [sys.executable, "-c", CODE, "--root", str(self.bundle / "states"), *words]
+        if front:
+            command = ["/bin/sh", "-c", f'{front} exec "$@"', "sh", *command]
         with open(self.bundle / "out", "w+") as out, open(self.bundle / "err", "w+") as err:
             done = subprocess.run(
                 command,
@@ -137,6 +142,36 @@ def test_a_terminal_goes_to_the_socket(nsinit: Command) -> None:
     assert nsinit("start", "box").returncode == 0
     with open(descriptors[0], "rb", buffering=0) as master:
         assert master.read(100) == b"/dev/pts/0\r\n"
+    assert nsinit("delete", "--force", "box").returncode == 0
+
+
+SHOW = "echo $LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES; for fd in /proc/self/fd/*; do readlink $fd; done | grep /etc"
+
+
+def test_sockets_go_to_the_program(nsinit: Command) -> None:
+    """What LISTEN_FDS counts is the program's with its own pid; with --preserve-fds more; no other descriptor is."""
+    opened = "exec 3</etc/passwd 4</etc/group 5</etc/fstab 6</etc/hosts;"
+    given = f"{opened} LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=a:b"
+    nsinit.configure("sh", "-c", SHOW)
+    assert nsinit("run", "box", front=given).stdout.split() == ["2", "1", "a:b", "/etc/passwd", "/etc/group"]
+    told = nsinit("run", "--preserve-fds", "1", "box", front=given).stdout.split()
+    assert told == ["2", "1", "a:b", "/etc/passwd", "/etc/group", "/etc/fstab"]
+    # Meant for another process, or none: nothing comes through.
+    assert nsinit("run", "box", front=f"{opened} LISTEN_FDS=2 LISTEN_PID=1").stdout.split() == []
+
+
+def test_descriptors_that_are_kept(nsinit: Command) -> None:
+    """--preserve-fds keeps so many for run and exec; one that is not open is an error: none of nsinit's own leaks."""
+    opened = "exec 3</etc/passwd 4</etc/group;"
+    nsinit.configure("sh", "-c", SHOW)
+    assert nsinit("run", "--preserve-fds=1", "box", front=opened).stdout.split() == ["/etc/passwd"]
+    done = nsinit("run", "--preserve-fds=3", "box", front=opened)
+    assert (done.returncode, "descriptor 5 of 3" in done.stderr) == (1, True)
+    nsinit.configure("sleep", "1000")
+    assert nsinit("run", "--detach", "box").returncode == 0
+    told = nsinit("exec", "--preserve-fds=2", "box", "sh", "-c", SHOW, front=opened)
+    assert told.stdout.split() == ["/etc/passwd", "/etc/group"]
+    assert nsinit("exec", "--preserve-fds=3", "box", "true", front=opened).returncode == 255
     assert nsinit("delete", "--force", "box").returncode == 0
 
 
