@@ -1,7 +1,8 @@
 """Moves bytes between the host and one machine: the agent's stream, QEMU's control stream, QEMU's end, in one poll(2).
 
-Every wait has a deadline by the monotonic clock and sees all three at once. What the messages mean is not judged here,
-and no error is translated: `kernelproof.vm.running` knows what a missed deadline is.
+Every wait has a deadline by the monotonic clock and sees all three at once; it is put off by the time in which QEMU
+had to wait for a processor. What the messages mean is not judged here, and no error is translated:
+`kernelproof.vm.running` knows what a missed deadline is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from kernelproof.vm.guest.frames import FrameError, FrameReader
+from kernelproof.vm.held_up import HeldUp
 from kernelproof.vm.messages import MAX_CONVERSATION, broken
 from kernelproof.vm.qmp import QmpReader, encode_command, read_answer
 
@@ -41,12 +43,19 @@ class Channel:
         pidfd: Of QEMU; not closed here.
         terminal: Connected to the guest's second port, where it has one; nothing is read of it but by who asks.
             Likewise.
+        held_up: The account of QEMU's waiting for a processor; none where deadlines are not put off.
     """
 
     def __init__(
-        self, agent: socket.socket, control: socket.socket, pidfd: int, terminal: socket.socket | None = None
+        self,
+        agent: socket.socket,
+        control: socket.socket,
+        pidfd: int,
+        terminal: socket.socket | None = None,
+        held_up: HeldUp | None = None,
     ) -> None:
         self.terminal = terminal
+        self._held_up = held_up
         self.events: deque[Mapping[str, object]] = deque(maxlen=_EVENTS)
         self._agent, self._control, self._pidfd = agent, control, pidfd
         self._frames, self._qmp = FrameReader(), QmpReader()
@@ -69,6 +78,11 @@ class Channel:
         self._control.close()
         if self.terminal is not None:
             self.terminal.close()
+
+    def count_anew(self) -> None:
+        """Begin what has deadlines of its own: what QEMU waited for a processor until now does not put them off."""
+        if self._held_up is not None:
+            self._held_up.begin()
 
     def wait_for_greeting(self, deadline: float) -> None:
         """Wait until QEMU's monitor greets.
@@ -236,13 +250,18 @@ class Channel:
         writing = writing and self._is_open
         if writing:
             self._poll.modify(self._agent, select.POLLIN | select.POLLOUT)
-        left = min(deadline - time.monotonic(), _LONGEST_SECONDS)
-        ready = self._poll.poll(math.ceil(left * 1000)) if left > 0 else []
+        ready = self._poll_until(deadline)
+        while not ready and self._held_up is not None and deadline + self._held_up.seconds() > time.monotonic():
+            ready = self._poll_until(deadline + self._held_up.seconds())
         if writing:
             self._poll.modify(self._agent, select.POLLIN)
         if not ready:
             raise DeadlineMissed
         return ready
+
+    def _poll_until(self, deadline: float) -> list[tuple[int, int]]:
+        left = min(deadline - time.monotonic(), _LONGEST_SECONDS)
+        return self._poll.poll(math.ceil(left * 1000)) if left > 0 else []
 
     def _take_in(self, ready: Iterable[tuple[int, int]], *, alone: bool = True) -> None:
         found = False

@@ -111,7 +111,7 @@ class Machine:
             input: Its standard input, at most 16 MiB.
             environment: All of its environment; the agent's by default.
             directory: Its working directory in the guest.
-            timeout: Seconds of the host's clock.
+            timeout: Seconds of the host's clock, without those in which the machine waits for a processor.
 
         Raises:
             GuestError: it can't be started.
@@ -138,7 +138,7 @@ class Machine:
         Args:
             function: "module:name", importable in the guest.
             arguments: Plain JSON values.
-            timeout: Seconds of the host's clock.
+            timeout: Seconds of the host's clock, without those in which the machine waits for a processor.
             keywords: Plain JSON values.
 
         Returns:
@@ -163,7 +163,7 @@ class Machine:
                 below a directory comes to lie below it, with symbolic links as they are.
             destination: Absolute path in the guest; parents are made.
             mode: Permissions of a file given by its content.
-            timeout: Seconds of the host's clock.
+            timeout: Seconds of the host's clock, without those in which the machine waits for a processor.
 
         Raises:
             GuestError: the guest can't write it.
@@ -196,7 +196,7 @@ class Machine:
             directory: Descriptor of a directory of the host; the caller closes it.
             name: What the file or tree is to be called in it.
             limit_bytes: At most so much is taken.
-            timeout: Seconds of the host's clock.
+            timeout: Seconds of the host's clock, without those in which the machine waits for a processor.
 
         Returns:
             The number of files written.
@@ -395,6 +395,7 @@ class Machine:
             raise RuntimeError("the machine is closed" if self._running.closed else "another request is under way")
         if message["kind"] not in CONVERSATIONS:
             raise LookupError(f"the protocol has no message of kind {message['kind']!r}")
+        self._running.channel.count_anew()
         deadline = time.monotonic() + timeout
         wake = {} if self._woken else {"wake": _make_wake(self.seed, self.entropy)}
         first = encode_message({**message, **wake, "protocol": PROTOCOL})

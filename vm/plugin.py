@@ -80,7 +80,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kernelproof", "tests in machines of their own")
     text = "run items marked 'machine' on these kernels: 6.12, 5.10,newest, all; a comma between several"
     group.addoption("--kernel", metavar="KERNELS", help=text)
-    text = "wall seconds after which an item's machine is given up, with all stacks in its report (default: 60)"
+    text = (
+        "seconds after which an item's machine is given up, with all stacks in its report (default: 60); "
+        "those in which it waits for a processor of a busy host do not count"
+    )
     group.addoption("--vm-timeout", metavar="SECONDS", type=float, default=60.0, help=text)
     for name, settings in (*_WISHES.items(), *_USES.items()):
         group.addoption(name, **settings)

@@ -18,6 +18,7 @@ from kernelproof.vm.channel import Channel, DeadlineMissed, Ended
 from kernelproof.vm.console import Console, escape_text
 from kernelproof.vm.disc_files import DiscFiles
 from kernelproof.vm.errors import ChannelError, MachineLost
+from kernelproof.vm.held_up import HeldUp
 from kernelproof.vm.lost import judge_end, lost
 from kernelproof.vm.phase import MOSTLY, TRIES, parse_tick_ahead
 from kernelproof.vm.process import Child, Spawner, Usage
@@ -149,7 +150,8 @@ class Running:
         finally:
             for end in theirs:
                 end.close()
-        channel = Channel(ours[1], ours[0], child.pidfd, *ours[2:])
+        terminal = ours[2] if has_terminal(spec) else None
+        channel = Channel(ours[1], ours[0], child.pidfd, terminal, HeldUp(child.pid))
         road, virtual = migration_road(spec.qemu_version), spec.time == "virtual"
         running = cls(role.value, child, channel, console, errors, road, discs, virtual=virtual)
         with running.losing("qemu"):
@@ -309,6 +311,7 @@ class Running:
     def _show_stacks(self) -> None:
         # Any byte makes a test's Python write its stacks: see guest.stacks. Then the guest panics on an unknown NMI,
         # and its log shows the stacks of all tasks. One that does neither is killed.
+        self.channel.count_anew()
         with suppress(QmpError, DeadlineMissed, Ended, ChannelError):
             self.channel.send(b"?", time.monotonic() + ANSWER_SECONDS)
             self.channel.wait_until_ended(time.monotonic() + STACKS_SECONDS)
@@ -316,6 +319,7 @@ class Running:
             self.channel.wait_until_ended(time.monotonic() + NMI_SECONDS)
 
     def _lose_by_end(self, kind: str) -> MachineLost:
+        self.channel.count_anew()
         with suppress(QmpError, ChannelError):
             self.channel.wait_until_ended(time.monotonic() + END_SECONDS)
         usage = self.close()

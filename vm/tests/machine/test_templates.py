@@ -176,7 +176,11 @@ def run_at_once(cache: Path, *kernels: str) -> list[list[str]]:
             for kernel in kernels
         ]
         first = [run.stdout.readline() for run in runs if run.stdout is not None]
-        told = [line + run.communicate("go\n")[0] for line, run in zip(first, runs, strict=True)]
+        for run in (run for line, run in zip(first, runs, strict=True) if line.startswith("boot")):
+            assert run.stdin is not None
+            run.stdin.write("go on\n")
+            run.stdin.flush()
+        told = [line + run.communicate()[0] for line, run in zip(first, runs, strict=True)]
     assert [run.returncode for run in runs] == [0] * len(kernels)
     return [text.splitlines() for text in told]
 
