@@ -36,13 +36,15 @@ class Hollow:
         self.called: dict[str, int] = {}
         self._root = root.rstrip("/") + "/"
         self._done: set[int] = set()
+        self._seen: set[str] = set()  # a clone that looked at everything again would copy every page of it
 
     def prepare(self, functions: Callable[[types.ModuleType], Iterator[types.FunctionType]]) -> None:
-        """Exchange the code of all functions of modules of `impl` that are loaded by now."""
-        for name, module in list(sys.modules.items()):
+        """Exchange the code of all functions of modules of `impl` that were loaded since it was done last."""
+        for name in sorted(sys.modules.keys() - self._seen):
             if name.startswith(IMPL):
-                for function in functions(module):
+                for function in functions(sys.modules[name]):
                     self._exchange(function)
+        self._seen.update(sys.modules)
 
     def _exchange(self, function: types.FunctionType) -> None:
         if function.__name__ in _KEPT or id(function) in self._done:

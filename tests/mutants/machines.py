@@ -28,7 +28,7 @@ def collect(paths: Sequence[str], kernel: str) -> list[str]:
     Raises:
         RunFailed: they can't be collected.
     """
-    command = _command(kernel, ("--collect-only", "-n", "0", *paths))
+    command = _command(kernel, ("--collect-only", "-n", "0", "-m", "machine or behaviour", *paths))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RunFailed(f"pytest collects nothing from {' '.join(paths)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -13,17 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from applying import MARK, NotLoaded, break_function
 from functions_of import functions_of
 from hollowing import Hollow
 
 PROPERTY = "mutant"
+HOLLOW, EDITS = "hollow", "edits"
 TASKS, ANSWERS = "KERNELPROOF_MUTANT_TASKS", "KERNELPROOF_MUTANT_ANSWERS"
 _GUEST = "KERNELPROOF_GUEST"
+_MOST_CALLED = 200  # names that an item tells
+_TEXT = 400  # characters of what a failure says
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--mutants`."""
+    text = "hollow: what tests call does nothing; edits: each test has one function that is broken"
+    parser.addoption("--mutants", choices=(HOLLOW, EDITS), default=HOLLOW, help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register this side's half."""
-    side = _Guest(str(config.rootpath)) if os.environ.get(_GUEST) else _Host(config)
+    side = _Guest(config) if os.environ.get(_GUEST) else _Host(config)
     config.pluginmanager.register(side, "mutants-side")
 
 
@@ -44,7 +54,7 @@ class _Host:
     @pytest.hookimpl(optionalhook=True)
     def pytest_kernelproof_item_data(self, item: pytest.Item) -> Mapping[str, object]:
         """Send what is to be done."""
-        return {"mutant": "hollow" if self._tasks is None else self._tasks[item.nodeid]}
+        return {"mutant": HOLLOW if self._tasks is None else self._tasks[item.nodeid]}
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -52,9 +62,7 @@ class _Host:
         if self._answers is None or hasattr(self._config, "workerinput"):
             return
         answer = self._worst.setdefault(report.nodeid, {"nodeid": report.nodeid, "outcome": "none", "said": ""})
-        for name, value in report.user_properties:
-            if name == PROPERTY:
-                answer["guest"] = value
+        _note_properties(answer, report)
         if report.when == "call" or report.outcome != "passed":
             outcome = report.outcome if report.when == "call" else f"{report.when} {report.outcome}"
             if answer["outcome"] in ("none", "passed"):
@@ -64,33 +72,53 @@ class _Host:
                 file.write(json.dumps(self._worst.pop(report.nodeid)) + "\n")
 
 
+def _note_properties(answer: dict[str, Any], report: pytest.TestReport) -> None:
+    facts: Any
+    for name, facts in report.user_properties:
+        if name == PROPERTY:
+            answer["guest"] = facts
+        elif name == "kernelproof":
+            answer["seconds"] = {key: facts.get(key) for key in ("wall_seconds", "guest_seconds")}
+            if "lost" in facts:
+                answer["lost"] = facts["lost"]["kind"]
+
+
 def _say(report: pytest.TestReport) -> str:
     if report.outcome == "passed":
         return ""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(getattr(crash, "message", None) or report.longreprtext)
-    return text[:400]
+    return text[:_TEXT]
 
 
 class _Guest:
-    def __init__(self, root: str) -> None:
-        self._hollow = Hollow(root)
-        self._task: Any = None
+    def __init__(self, config: pytest.Config) -> None:
+        self._root = config.rootpath
+        self._hollow = Hollow(str(config.rootpath)) if config.getoption("mutants") == HOLLOW else None
+        self._trouble = ""
 
     def pytest_collection_finish(self) -> None:
         """Exchange code before the snapshot, so that no clone has to."""
-        self._hollow.prepare(functions_of)
+        if self._hollow is not None:
+            self._hollow.prepare(functions_of)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_kernelproof_item(self, item: pytest.Item, data: Mapping[str, Any]) -> None:
-        """Keep what the host wants."""
-        self._task = data.get("mutant")
+    def pytest_kernelproof_item(self, data: Mapping[str, Any]) -> None:
+        """Do what the host wants: an edit holds for fixtures too."""
+        task = data.get("mutant")
+        if isinstance(task, dict):
+            try:
+                break_function(self._root, task)
+            except NotLoaded as error:
+                self._trouble = str(error)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
         """Let the test alone call what does nothing: its fixtures were set up in earnest."""
+        if self._hollow is None:
+            return (yield)
         self._hollow.prepare(functions_of)
-        self._hollow.active = self._task == "hollow"
+        self._hollow.active = True
         try:
             return (yield)
         finally:
@@ -98,8 +126,9 @@ class _Guest:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-        """Say what was called."""
+        """Say what was called, or whether the broken function ran."""
         report = yield
-        if call.when == "call":
-            report.user_properties.append((PROPERTY, {"called": sorted(self._hollow.called)[:200]}))
+        called = [] if self._hollow is None else sorted(self._hollow.called)[:_MOST_CALLED]
+        answer = {"called": called, "reached": bool(MARK[0]), "trouble": self._trouble}
+        report.user_properties.append((PROPERTY, answer))
         return report
