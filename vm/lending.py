@@ -63,12 +63,13 @@ class Budget:
 
 
 class _Lent:
-    """A template, and how much of its work is left."""
+    """A template that is or will be there, and how much of its work is left."""
 
-    def __init__(self, session: OpenSession | VmError, size_bytes: int) -> None:
-        self.session = session
-        self.size_bytes = size_bytes
-        self.left = -1
+    def __init__(self, left: int) -> None:
+        self.session: OpenSession | VmError = VmError("make template", "for a worker", "it was given up", "run again")
+        self.made = threading.Event()
+        self.size_bytes = 0
+        self.left = left
 
 
 class Lender:
@@ -87,7 +88,8 @@ class Lender:
         self._cancel = cancel
         self._budget = Budget(read_available()) if budget is None else budget
         self._lent: dict[tuple[MachineKey, tuple[Path, ...]], _Lent] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is lent; held for a moment only
+        self._building = threading.Lock()  # while it is held, others run what they have borrowed
         self._closed = False
         self._told: list[tuple[OpenSession, MachineKey, float]] = []
         self.address = f"kernelproof-{os.getpid()}-{secrets.token_hex(16)}"
@@ -110,11 +112,12 @@ class Lender:
         with suppress(OSError):  # it wakes who waits in accept(2)
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        if self._lock.acquire(timeout=_END_SECONDS):
-            for lent in self._lent.values():
-                _close(lent)
-            self._lent.clear()
-            self._lock.release()
+        if self._building.acquire(timeout=_END_SECONDS):
+            with self._lock:
+                for lent in self._lent.values():
+                    _close(lent)
+                self._lent.clear()
+            self._building.release()
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         threading.Thread(target=target, args=arguments, name="kernelproof-lender", daemon=True).start()
@@ -152,9 +155,16 @@ class Lender:
         plan = _read_plan(message)
         with self._lock:
             lent = self._lent.get((plan.key, plan.files))
-            if lent is None:
-                lent = self._lent[plan.key, plan.files] = self._make(plan)
-                lent.left = int(str(message["count"]))
+            if is_first := lent is None:
+                lent = self._lent[plan.key, plan.files] = _Lent(int(str(message["count"])))
+        assert lent is not None
+        if is_first:
+            try:
+                with self._building:
+                    self._make(plan, lent)
+            finally:
+                lent.made.set()
+        lent.made.wait()
         if isinstance(lent.session, VmError):
             error = lent.session
             remedy = f"{error.remedy}\n{error.text}" if isinstance(error, GuestError) else error.remedy
@@ -169,20 +179,21 @@ class Lender:
             "collected": answer,
         }
 
-    def _make(self, plan: SessionPlan) -> _Lent:
+    def _make(self, plan: SessionPlan, lent: _Lent) -> None:
         began = time.monotonic()
         try:
             if self._closed:
                 raise VmError("make template", str(plan.key), "the run is over", "run again")
-            session = self._build(plan)
+            session = lent.session = self._build(plan)
         except VmError as error:
-            return _Lent(error, 0)
+            lent.session = error
+            return
         except OSError as error:
-            return _Lent(VmError("make template", str(plan.key), str(error), "see to that file or folder"), 0)
-        size = session.machines.size_bytes if isinstance(session.machines, SessionTemplate) else 0
-        self._budget.account(size)
+            lent.session = VmError("make template", str(plan.key), str(error), "see to that file or folder")
+            return
+        lent.size_bytes = session.machines.size_bytes if isinstance(session.machines, SessionTemplate) else 0
+        self._budget.account(lent.size_bytes)
         self._told.append((session, plan.key, time.monotonic() - began))
-        return _Lent(session, size)
 
     def _count_down(self, plan: SessionPlan) -> None:
         with self._lock:

@@ -105,6 +105,38 @@ def test_built_once(lender: Lender, builder: Builder, borrowers: list[Borrower])
     assert lender.take_told() == []
 
 
+def test_others_go_on_while_one_is_built(
+    lender: Lender, builder: Builder, borrowers: list[Borrower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that has its template runs items while another's is built; who wants the new one waits for it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build_slowly(plan: SessionPlan) -> OpenSession:
+        if plan == OTHER:
+            begun.set()
+            assert go_on.wait(60)
+        return builder(plan)
+
+    monkeypatch.setattr(lender, "_build", build_slowly)
+    borrowers[0].open(PLAN, 2)
+    waiting = [threading.Thread(target=borrower.open, args=(OTHER, 1)) for borrower in borrowers[1:]]
+    waiting[0].start()
+    assert begun.wait(60)
+    waiting[1].start()
+    for _ in range(2):
+        borrowers[0].take()
+        borrowers[0].give_back()
+        borrowers[0].done(PLAN)
+    borrowers[0].take()  # answered after what was told before
+    borrowers[0].give_back()
+    assert builder.made[0].closed == 1
+    assert builder.plans == [PLAN]
+    go_on.set()
+    for thread in waiting:
+        thread.join()
+    assert builder.plans == [PLAN, OTHER]
+
+
 def test_dropped_after_its_last_item(lender: Lender, builder: Builder, borrowers: list[Borrower]) -> None:
     """A template is given back when as many items have run as there are, whichever worker ran them; and not twice."""
     for borrower in borrowers[:2]:
