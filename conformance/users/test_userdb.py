@@ -13,12 +13,14 @@ from kernelproof import behaviour
 from kernelproof.impl.user import (
     Files,
     Machine,
+    RecordError,
     Records,
     Userdb,
     View,
     is_valid_name,
     name_problems,
     parse_nsswitch,
+    parse_user_record,
     read_machine,
 )
 
@@ -149,3 +151,6 @@ def test_sysusers(run: RunCommand, tmp_path: Path, name: str, uid: str, is_good:
     if uid == "4001":
         assert is_valid_name(name, "strict") == is_good
         assert bool(name_problems(name, "strict")) != is_good
+    else:
+        with pytest.raises(RecordError, match=f"uid {uid} is no user or group id"):
+            parse_user_record(json.dumps({"userName": name, "uid": int(uid)}))
