@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from answers import Answers, digest_of
-from machines import ROOT, collect, run
+from machines import ROOT, RunFailed, collect, run
+from mutant_plugin import HOLLOW, HOLLOW_FIXTURES
 
 _LOST_FOR_WANT = ("TypeError", "AttributeError")  # a test that could not go on with None
 
@@ -17,7 +18,8 @@ class Verdict(NamedTuple):
 
     Args:
         fails: Whether the test fails as it should; None if it was not tried.
-        how: In a word: "observed", "no value", "passes", "calls nothing", "not tried".
+        how: In a word: "observed" or "no value" (it could not go on with None); "by fixtures", whose calls were emptied
+            too, as it passes otherwise; "passes", "calls nothing", "not tried".
     """
 
     fails: bool | None
@@ -27,14 +29,16 @@ class Verdict(NamedTuple):
 def judge(answer: dict[str, Any]) -> Verdict:
     """Judge one item's answer."""
     outcome, called = answer["outcome"], answer.get("guest", {}).get("called", [])
+    if outcome == "passed" and answer.get("fixtures") in ("failed", "setup failed"):
+        return Verdict(True, "by fixtures")
     if outcome == "passed":
         return Verdict(False, "passes" if called else "calls nothing")
     if outcome == "failed":
         return Verdict(True, "no value" if answer["said"].startswith(_LOST_FOR_WANT) else "observed")
     if outcome == "teardown failed":
         return Verdict(True, "observed")
-    if "machine was lost" in answer["said"] or "given up" in answer["said"]:
-        return Verdict(True, "observed")
+    if answer.get("lost") == "hang":
+        return Verdict(True, "observed")  # it waits for what does not come
     return Verdict(None, "not tried")
 
 
@@ -55,14 +59,36 @@ def run_hollow(
 
     wanted = [nodeid for nodeid in nodeids if not is_known(nodeid)]
     tell(f"{len(nodeids)} tests, {len(wanted)} of them not tried since they changed")
-    done = 0
-    for group in _by_folder(wanted):
-        for answer in run(dict.fromkeys(group, "hollow"), kernel, options):
-            known[answer["nodeid"]] = answer | {"digest": digests[answer["nodeid"].partition("::")[0]]}
-            store.add(known[answer["nodeid"]])
-            done += 1
-            tell(f"{done} of {len(wanted)}  {judge(answer).how:13}  {answer['nodeid']}")
+    for done, answer in enumerate(_run_all(_by_folder(wanted), HOLLOW, kernel, options, tell), 1):
+        known[answer["nodeid"]] = answer | {"digest": digests[answer["nodeid"].partition("::")[0]]}
+        store.add(known[answer["nodeid"]])
+        tell(f"{done} of {len(wanted)}  {judge(answer).how:13}  {answer['nodeid']}")
+    still = [nodeid for nodeid in nodeids if nodeid in known and _is_unsettled(known[nodeid])]
+    for answer in _run_all([still] if still else [], HOLLOW_FIXTURES, kernel, options, tell):
+        called = answer.get("guest", {}).get("called", [])
+        known[answer["nodeid"]] |= {"fixtures": answer["outcome"], "fixtures_called": called}
+        store.add(known[answer["nodeid"]])
+        tell(f"fixtures too  {judge(known[answer['nodeid']]).how:13}  {answer['nodeid']}")
     return {nodeid: known[nodeid] for nodeid in nodeids if nodeid in known}
+
+
+def _run_all(
+    groups: Iterable[Sequence[str]], task: str, kernel: str, options: Sequence[str], tell: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """All groups, also behind one that pytest can't run; that is told then, and raised in the end."""
+    failure: RunFailed | None = None
+    for group in groups:
+        try:
+            yield from run(dict.fromkeys(group, task), kernel, options)
+        except RunFailed as error:
+            tell(str(error))
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def _is_unsettled(answer: dict[str, Any]) -> bool:
+    return judge(answer).fails is False and "fixtures" not in answer
 
 
 def _files_beside(path: Path) -> list[Path]:

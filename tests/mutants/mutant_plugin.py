@@ -19,6 +19,7 @@ from hollowing import Hollow
 
 PROPERTY = "mutant"
 HOLLOW, EDITS = "hollow", "edits"
+HOLLOW_FIXTURES = "hollow, fixtures too"  # a task
 TASKS, ANSWERS = "KERNELPROOF_MUTANT_TASKS", "KERNELPROOF_MUTANT_ANSWERS"
 _GUEST = "KERNELPROOF_GUEST"
 _MOST_CALLED = 200  # names that an item tells
@@ -79,7 +80,7 @@ def _note_properties(answer: dict[str, Any], report: pytest.TestReport) -> None:
             answer["guest"] = facts
         elif name == "kernelproof":
             answer["seconds"] = {key: facts.get(key) for key in ("wall_seconds", "guest_seconds")}
-            if "lost" in facts:
+            if facts.get("lost") is not None:
                 answer["lost"] = facts["lost"]["kind"]
 
 
@@ -106,6 +107,9 @@ class _Guest:
     def pytest_kernelproof_item(self, data: Mapping[str, Any]) -> None:
         """Do what the host wants: an edit holds for fixtures too."""
         task = data.get("mutant")
+        if self._hollow is not None:
+            self._hollow.called.clear()
+            self._hollow.active = task == HOLLOW_FIXTURES
         if isinstance(task, dict):
             try:
                 break_function(self._root, task)
