@@ -3,9 +3,15 @@
 The first rule of the list that matches a call decides, then the default action. In one entry conditions on different
 arguments must all hold; where an argument is named twice, each condition stands for itself.
 
+Rules of one call with one action are thus a union, as libseccomp's manual has it; its own filters are none in some
+cases of ranges that overlap (seen with 2.6.0). Of rules with different actions it promises no order, and lets one
+without conditions win wherever it stands; here a list means what it says.
+
 Names that a machine does not have are skipped; actions, operators, architectures and flags that nobody knows are
 errors. What is newer than all that the rules name gets ENOSYS where the default would refuse it, so that a C library
 falls back to what it did before. A call of a machine that is not listed kills the process.
+
+Source: seccomp_rule_add(3), DESCRIPTION; seccomp/libseccomp#148; opencontainers/runtime-spec#1159.
 """
 
 from __future__ import annotations
