@@ -1,0 +1,116 @@
+"""Rules, routes and neighbours: what a request says, the parser reads from it; nothing is lost on the way."""
+
+from __future__ import annotations
+
+from struct import pack, unpack_from
+
+import pytest
+
+from kernelproof.impl.netlink import Neighbour, Route, Rule
+from kernelproof.impl.netlink.links import add_link
+from kernelproof.impl.netlink.multicast import MulticastEntry, add_multicast
+from kernelproof.impl.netlink.neighbours import NeighbourFlag, NeighbourState, add_neighbour, parse_neighbour
+from kernelproof.impl.netlink.qdiscs import parse_qdisc
+from kernelproof.impl.netlink.requests import Request
+from kernelproof.impl.netlink.routes import NextHop, add_route, parse_route
+from kernelproof.impl.netlink.rules import GOTO, add_rule, parse_rule
+from kernelproof.impl.netlink.watched import _settled_neighbour
+from kernelproof.impl.netlink.wire import Message, encode_attributes, parse_attributes, parse_list
+
+
+def as_message(request: Request) -> Message:
+    """The request as if the kernel had sent it."""
+    return Message(request.type, 0, 0, 0, request.body)
+
+
+RULES = {
+    "table": Rule(1000, table=100, source="10.0.0.0/8", destination="192.168.0.0/16"),
+    "large table": Rule(1, table=70_000),
+    "interfaces and mark": Rule(2, iif="lo", oif="eth0", mark=0x10, mask=0xFF, tos=8),
+    "goto": Rule(3, action=GOTO, target=4000, table=0),
+    "ports": Rule(4, protocol=99, ip_protocol=17, source_ports=(1, 2), destination_ports=(53, 53), uids=(1000, 2000)),
+    "limits": Rule(5, suppress_prefix_length=0, suppress_group=7, realms=0x10002),
+    "l3mdev": Rule(6, l3mdev=True, table=0),
+    "IPv6": Rule(7, source="fd00::/8", family=10),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_read_as_they_are_written(name: str) -> None:
+    """Every field of a rule is the same after both ways."""
+    assert parse_rule(as_message(add_rule(RULES[name]))) == RULES[name]
+
+
+ROUTES = {
+    "gateway": Route("10.0.0.0/8", "192.0.2.1", 3, priority=7, preferred_source="192.0.2.9", tos=8),
+    "default": Route("::/0", "fe80::1", 3, preference=1, family=10),
+    "source": Route("fd00::/8", oif=2, source="fd01::/16", family=10),
+    "large table": Route("10.0.0.0/8", oif=2, table=70_000, protocol=99, scope=253),
+    "unreachable": Route("10.1.0.0/16", type=7, realms=3, mark=5),
+    "two ways": Route("10.0.0.0/8", nexthops=(NextHop("192.0.2.1", 3), NextHop("192.0.2.2", 4, weight=9))),
+    "object": Route("10.0.0.0/8", nexthop_id=17),
+    "metrics": Route("10.0.0.0/8", oif=2, metrics=((2, 1400), (16, b"cubic\0"))),
+}
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_routes_are_read_as_they_are_written(name: str) -> None:
+    """Every field of a route that a request can carry is the same after both ways."""
+    assert parse_route(as_message(add_route(ROUTES[name]))) == ROUTES[name]
+
+
+def test_user_of_a_looked_up_route() -> None:
+    """RTA_UID, which only answers have, is the field uid; without it there is none."""
+    route = Route("10.1.0.0/16", type=7)
+    plain = add_route(route)
+    assert parse_route(Message(24, 0, 0, 0, plain.body + encode_attributes([(25, pack("=I", 1000))]))).uid == 1000
+    assert parse_route(as_message(plain)).uid is None
+
+
+NEIGHBOURS = {
+    "permanent": Neighbour(2, "192.0.2.1", "02:00:00:00:00:01", family=2),
+    "proxy": Neighbour(2, "fe80::1", state=0, flags=NeighbourFlag.PROXY, family=10),
+    "bridge": Neighbour(2, mac="02:00:00:00:00:02", vlan=7, flags=NeighbourFlag.MASTER, protocol=99, family=7),
+    "VXLAN": Neighbour(2, "192.0.2.7", "02:00:00:00:00:03", vni=5, port=4789, via=3, flags=2, family=7),
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_neighbours_are_read_as_they_are_written(name: str) -> None:
+    """Every field of a neighbour or forwarding entry is the same after both ways."""
+    assert parse_neighbour(as_message(add_neighbour(NEIGHBOURS[name]))) == NEIGHBOURS[name]
+
+
+@pytest.mark.parametrize(("family", "is_kept"), [(2, True), (10, True), (7, False), (3, False)])
+def test_watched_neighbours_are_those_of_ip(family: int, is_kept: bool) -> None:
+    """A topology has neighbours of IPv4 and IPv6, without what is not a field, and no forwarding entries."""
+    neighbour = Neighbour(1, "192.0.2.1", state=NeighbourState.STALE, family=family, rest=((99, b"x"),))
+    assert _settled_neighbour(neighbour) == (neighbour._replace(rest=()) if is_kept else None)
+
+
+def test_other_end_of_a_veth() -> None:
+    """The peer's header has the ifindex that was asked for, 0 if none was, and its name and settings."""
+    for index in (0, 9):
+        peer = {"name": "p", "mtu": 1400} | ({"index": index} if index else {})
+        info = parse_attributes(parse_attributes(add_link("v", "veth", peer=peer).body, 16)[18])
+        told = parse_attributes(info[2])[1]
+        assert unpack_from("=i", told, 4) == (index,)
+        assert parse_attributes(told, 16) == {3: b"p\0", 4: pack("=I", 1400)}
+
+
+def test_senders_are_a_list_of_addresses() -> None:
+    """MDBE_ATTR_SRC_LIST holds an MDBE_SRC_LIST_ENTRY (1) for each, with its MDBE_SRCATTR_ADDRESS (1)."""
+    entry = MulticastEntry(5, 6, "239.1.2.3", mode=0, sources=("10.0.0.1", "10.0.0.2"))
+    details = parse_attributes(parse_attributes(add_multicast(entry).body, 8)[2])
+    assert [(place, parse_attributes(data)) for place, data in parse_list(details[2])] == [
+        (1, {1: b"\x0a\0\0\1"}),
+        (1, {1: b"\x0a\0\0\2"}),
+    ]
+
+
+def test_what_has_a_field_is_not_in_the_rest() -> None:
+    """The rest of a discipline is what no field tells: neither kind, options nor statistics."""
+    header = bytes(20)
+    statistics = encode_attributes([(1, bytes(16))])
+    body = header + encode_attributes([(1, b"pfifo\0"), (7, statistics), (12, b"\1\0\0\0")])
+    assert parse_qdisc(Message(36, 0, 0, 0, body)).rest == ((12, b"\1\0\0\0"),)
