@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 from kernelproof.impl._syscalls.libc import BUFFER, INT, Call
 
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ctypes import Array, c_char
+
 DEVPTS_SUPER_MAGIC = 0x1CD1
 PROC_SUPER_MAGIC = 0x9FA0
+
+_BYTES = 512  # struct statfs has 120 bytes on 64-bit machines; its first member is a long, the type
 
 _fstatfs = Call("fstatfs", fd=INT, buffer=BUFFER)
 
@@ -20,6 +28,21 @@ def filesystem_type(fd: int) -> int:
 
     Source: statfs(2).
     """
-    buffer = bytearray(512)  # struct statfs has 120 bytes on 64-bit machines; its first member is a long, the type
-    _fstatfs(fd, buffer)
-    return int.from_bytes(buffer[: (sys.maxsize.bit_length() + 1) // 8], sys.byteorder)
+    function, kind = _prepared()
+    found: bytes | bytearray
+    if 0 <= fd < 2**31 and function(fd, buffer := kind()) == 0:
+        found = buffer.raw
+    else:  # refused: by way of the call that tells why
+        found = bytearray(_BYTES)
+        _fstatfs(fd, found)
+    return int.from_bytes(found[: (sys.maxsize.bit_length() + 1) // 8], sys.byteorder)
+
+
+@cache
+def _prepared() -> tuple[Callable[..., int], type[Array[c_char]]]:
+    # Measured: a Call, which looks at each argument, takes three times as long, and every cgroup that is made asks.
+    import ctypes
+
+    function = ctypes.CDLL(None, use_errno=True).fstatfs
+    function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_int
+    return function, ctypes.c_char * _BYTES

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 
@@ -26,6 +26,7 @@ from kernelproof.impl.cgroups.layout import Layout, find_membership, read_layout
 from kernelproof.impl.cgroups.placing import (
     Place,
     choose_hierarchies,
+    close_all,
     make_place,
     open_chain,
     open_place,
@@ -92,13 +93,23 @@ class Cgroup:
                 made and enabled is undone.
         """
         found = choose_hierarchies(read_layout() if layout is None else layout)
-        with ExitStack() as opened, ExitStack() as undo:
-            places = [
-                make_place(hierarchy, name, controllers, undo, opened)
-                for hierarchy in wanted_hierarchies(found, controllers)
-            ]
-            undo.pop_all()
-        return cls(places)
+        # Lists, and a stack only when something failed: two stacks would be a tenth of what all of this takes.
+        undo: list[Callable[[], object]] = []
+        opened: list[Directory] = []
+        try:
+            return cls(
+                [
+                    make_place(hierarchy, name, controllers, undo, opened)
+                    for hierarchy in wanted_hierarchies(found, controllers)
+                ]
+            )
+        except BaseException:
+            with ExitStack() as back:
+                for step in undo:
+                    back.callback(step)
+                raise
+        finally:
+            close_all(opened)
 
     @classmethod
     def of_process(cls, pid: int | str = "self", layout: Layout | None = None, *, proc: Path = "/proc") -> Cgroup:
@@ -380,8 +391,10 @@ class Cgroup:
             parts = split_name(place.name)
             if not parts:
                 raise ValueError(f"the root of {place.hierarchy.mount_point} can't be removed")
-            with place.directory.open_parent() as parent:
-                if parent.has_child(parts[-1], place.directory):  # else it is gone, and that name is another's
+            directory = place.directory
+            # Another's, if its own is gone; most have neither children nor processes any more.
+            if directory.is_named(parts[-1]) and not directory.remove_empty(parts[-1]):
+                with directory.open_parent() as parent:
                     ending.remove(parent, parts[-1], timeout_seconds)
 
     def close(self) -> None:

@@ -155,13 +155,32 @@ class Directory:
             os.open("..", _DIRECTORY_FLAGS, dir_fd=self.fileno()), os.path.dirname(self.path), self.version
         )
 
-    def has_child(self, name: str, child: Directory) -> bool:
-        """Whether the cgroup below of that name is the one that is given, and no later one."""
+    def is_named(self, name: str) -> bool:
+        """Whether the cgroup above has this one under a name, and no later one of that name."""
         try:
-            found = os.stat(name, dir_fd=self.fileno(), follow_symlinks=False)
+            found = os.stat(f"../{check_name(name)}", dir_fd=self.fileno(), follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return (found.st_dev, found.st_ino) == child.identity()
+        return (found.st_dev, found.st_ino) == self.identity()
+
+    def remove_empty(self, name: str) -> bool:
+        """Remove what the cgroup above has under a name, with no descriptor of that one.
+
+        Returns:
+            Whether nothing is there any more; false: it has children or processes.
+
+        Raises:
+            OSError: EACCES, EROFS.
+        """
+        try:
+            os.rmdir(f"../{check_name(name)}", dir_fd=self.fileno())
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise _named(error, os.path.join(os.path.dirname(self.path), name), "rmdir of the cgroup") from None
+        return True
 
     def children(self) -> tuple[str, ...]:
         """Names of the cgroups directly below, sorted.

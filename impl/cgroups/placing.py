@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from kernelproof.impl.cgroups import enabling, ending
 from kernelproof.impl.cgroups.controllers import cpuset
@@ -28,6 +29,8 @@ class Place(NamedTuple):
 
 def choose_hierarchies(layout: Layout) -> tuple[Hierarchy, ...]:
     """Of a hybrid layout those of version 1: the unified one has what they leave, mostly nothing. cpuset is first."""
+    if len(layout.hierarchies) == 1:
+        return layout.hierarchies
     first = [hierarchy for hierarchy in layout.hierarchies if hierarchy.version == 1]
     unified = layout.unified
     if unified is not None and not first:
@@ -44,7 +47,7 @@ def choose_hierarchies(layout: Layout) -> tuple[Hierarchy, ...]:
 
 def wanted_hierarchies(hierarchies: tuple[Hierarchy, ...], controllers: Iterable[str] | None) -> tuple[Hierarchy, ...]:
     """Those that have one of the controllers; all, where none is named and on version 2."""
-    if controllers is None or any(hierarchy.version == 2 for hierarchy in hierarchies):
+    if controllers is None or (hierarchies and hierarchies[0].version == 2):  # no other is beside it
         return hierarchies
     layout = Layout(hierarchies)
     return tuple(dict.fromkeys(layout.hierarchy(controller) for controller in controllers))
@@ -91,24 +94,39 @@ def open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: boo
 
 
 def make_place(
-    hierarchy: Hierarchy, name: Path, controllers: Iterable[str] | None, undo: ExitStack, opened: ExitStack
+    hierarchy: Hierarchy,
+    name: Path,
+    controllers: Iterable[str] | None,
+    undo: list[Callable[[], object]],
+    opened: list[Directory],
 ) -> Place:
     """Make a cgroup and those above it in one hierarchy.
 
-    `undo` takes back what was made and enabled; `opened` closes what is open for that, needed or not.
+    `undo` is given what takes back what was made and enabled, to be called from its end if anything fails; `opened`
+    what is open for that, to be closed in any case.
     """
     parts = split_name(name)
     directory = Directory.open(hierarchy)
     for part in parts:
-        opened.callback(directory.close)
+        opened.append(directory)
         if hierarchy.version == 2:
             _enable(directory, controllers, undo)
         directory = _make_child(directory, part, hierarchy, undo)
-    undo.callback(directory.close)
+    undo.append(directory.close)
     return Place(hierarchy, directory, "/" + "/".join(parts))
 
 
-def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitStack) -> None:
+def close_all(directories: list[Directory]) -> None:
+    """Close all of them, also if the closing of one fails."""
+    while directories:
+        try:
+            directories.pop().close()
+        except BaseException:
+            close_all(directories)
+            raise
+
+
+def _enable(directory: Directory, controllers: Iterable[str] | None, undo: list[Callable[[], object]]) -> None:
     wanted = tuple(controllers) if controllers is not None else directory.controllers()
     try:
         new = enabling.enable(directory, wanted)
@@ -117,16 +135,16 @@ def _enable(directory: Directory, controllers: Iterable[str] | None, undo: ExitS
             return  # nobody asked for one by name: what can't be had is not there
         raise
     if new:
-        undo.callback(enabling.disable, directory, new)
+        undo.append(partial(enabling.disable, directory, new))
 
 
-def _make_child(directory: Directory, part: str, hierarchy: Hierarchy, undo: ExitStack) -> Directory:
+def _make_child(directory: Directory, part: str, hierarchy: Hierarchy, undo: list[Callable[[], object]]) -> Directory:
     try:
         child = directory.make(part)
     except FileExistsError:
         child = directory.child(part)
     else:
-        undo.callback(ending.remove, directory, part, 0.0)
+        undo.append(partial(ending.remove, directory, part, 0.0))
     if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
         for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
             child.write(write.file, write.value)
