@@ -61,7 +61,7 @@ def test_who_asks_for_nothing(unified: Path, make: Make) -> None:
         cpus(parent, wanted)
         assert text(unified / "parent/child/cpuset.cpus") == ""
         assert effective(unified, "parent/child") == effective(unified, "parent")
-    found = cpuset.read(child.read_or_none)
+    found = cpuset.read_v2(child.read_or_none)
     assert found is not None
     assert (found.cpus, found.effective_cpus) == ((), (0, 1))
 
@@ -171,7 +171,7 @@ def test_a_partition_that_can_not_be(unified: Path, make: Make) -> None:
     found = text(unified / "parent/child" / PARTITION)
     assert found.startswith("root invalid (")
     assert found.endswith(")")
-    stats = cpuset.read(child.read_or_none)
+    stats = cpuset.read_v2(child.read_or_none)
     assert stats is not None
     assert stats.partition == found
 

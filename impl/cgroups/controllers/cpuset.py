@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
 
-_FILES = (
-    ("cpuset_cpus", "cpuset.cpus", "cpuset.cpus.effective"),
-    ("cpuset_mems", "cpuset.mems", "cpuset.mems.effective"),
-)
+_FILES = (("cpuset_cpus", "cpuset.cpus"), ("cpuset_mems", "cpuset.mems"))
 
 
 class CpusetStats(NamedTuple):
@@ -48,7 +45,7 @@ def plan(limits: Limits, read: Reader, *, online: tuple[int, ...] | None = None)
         NoControllerError: the cgroup has no such file.
     """
     writes = []
-    for limit, file, _ in _FILES:
+    for limit, file in _FILES:
         text = getattr(limits, limit)
         if text is None:
             continue
@@ -103,30 +100,39 @@ def plan_inherited(read: Reader, read_parent: Reader) -> list[Write]:
     Source: cpuset(7), New cpusets; writing a process gives ENOSPC before.
     """
     writes = []
-    for limit, file, _ in _FILES:
+    for limit, file in _FILES:
         if not need(read, file, limit).strip():
             writes.append(Write(file, need(read_parent, file, limit).strip(), limit))
     return writes
 
 
-def read(read_file: Reader) -> CpusetStats | None:
+def read_v2(read: Reader) -> CpusetStats | None:
     """What a cgroup may use; None without the controller.
 
     Raises:
         FormatError: a file that can't be read.
     """
-    if read_file("cpuset.cpus") is None and read_file("cpuset.cpus.effective") is None:
+    return _read(read, "cpuset.cpus.effective", "cpuset.mems.effective", "cpuset.cpus.partition")
+
+
+def read_v1(read: Reader) -> CpusetStats | None:
+    """What a cgroup of version 1 may use, which knows no partitions; None without the controller.
+
+    Raises:
+        FormatError: a file that can't be read.
+    """
+    return _read(read, "cpuset.effective_cpus", "cpuset.effective_mems")
+
+
+def _read(read: Reader, cpus_file: str, mems_file: str, partition_file: str = "") -> CpusetStats | None:
+    cpus, effective_cpus = read("cpuset.cpus"), read(cpus_file)  # the root of version 2 has the latter only
+    if cpus is None and effective_cpus is None:
         return None
-    lists = {file: parse_list(read_file(file) or "", file) for _, *files in _FILES for file in files}
-    old = {name: parse_list(read_file(f"cpuset.effective_{name}") or "", name) for name in ("cpus", "mems")}
-    partition = read_file("cpuset.cpus.partition")
+    partition = read(partition_file) if partition_file else None
     return CpusetStats(
-        cpus=lists["cpuset.cpus"],
-        mems=lists["cpuset.mems"],
-        effective_cpus=lists["cpuset.cpus.effective"] or old["cpus"],
-        effective_mems=lists["cpuset.mems.effective"] or old["mems"],
+        cpus=parse_list(cpus or "", "cpuset.cpus"),
+        mems=parse_list(read("cpuset.mems") or "", "cpuset.mems"),
+        effective_cpus=parse_list(effective_cpus or "", cpus_file),
+        effective_mems=parse_list(read(mems_file) or "", mems_file),
         partition=None if partition is None else partition.strip(),
     )
-
-
-read_v1 = read_v2 = read
