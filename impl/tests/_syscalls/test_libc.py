@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,24 @@ def test_setfsuid_asks_without_changing() -> None:
     """setfsuid with "leave it" returns the file system uid, which is the effective one."""
     assert identity.setfsuid(2**32 - 1) == os.geteuid()
     assert identity.setfsgid(2**32 - 1) == os.getegid()
+
+
+@linux
+def test_setfsgid_gives_the_one_before() -> None:
+    """setfsgid returns the file system gid that a call before it set, in that thread alone."""
+    wanted = 4242 if os.geteuid() == 0 else os.getegid()
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(identity.setfsgid, wanted).result() == os.getegid()
+        assert thread.submit(identity.setfsgid, 2**32 - 1).result() == wanted
+
+
+@linux
+def test_sign_bit_of_flags_is_no_range_error() -> None:
+    """CLONE_IO, the sign bit of an int, reaches the kernel, which has no use for it in unshare; a 33rd bit does not."""
+    with pytest.raises(OSError, match="Invalid argument"):
+        namespaces.unshare(1 << 31)
+    with pytest.raises(OverflowError):
+        namespaces.unshare(1 << 32)
 
 
 @linux

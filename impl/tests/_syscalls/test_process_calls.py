@@ -58,8 +58,11 @@ def test_getcwd_is_the_kernels(tmp_path: object, monkeypatch: pytest.MonkeyPatch
 
 
 def test_timer_stops() -> None:
-    """A timer that is set to 0 sends nothing."""
+    """A timer runs for as long as it is told, and one that is set to 0 sends nothing."""
     signals.set_timer(signals.Timer.REAL, 60_000_000)
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
+    assert 0 < left <= 60
+    assert interval == 0
     signals.set_timer(signals.Timer.REAL, 0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 

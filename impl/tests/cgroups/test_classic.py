@@ -11,6 +11,7 @@ import pytest
 
 from kernelproof.impl.cgroups import classic, classic_stats, stats
 from kernelproof.impl.cgroups.classic import Cgroup, NotFoundError
+from kernelproof.impl.cgroups.controllers import hugetlb, io
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import FormatError, LimitError
 from kernelproof.impl.cgroups.layout import Hierarchy, Layout
@@ -55,6 +56,25 @@ def test_paths_of_a_process() -> None:
     assert str(refused.value) == "mountpoint for rdma not found"
     assert classic.is_not_found(refused.value)
     assert not classic.is_not_found(LookupError())
+
+
+def test_huge_pages_of_version_1(folder: Folder) -> None:
+    """Each size that has a usage is told, with its peak, its failures and what is reserved of it."""
+    read = folder(
+        {
+            "hugetlb.2MB.usage_in_bytes": "4194304\n",
+            "hugetlb.2MB.max_usage_in_bytes": "8388608\n",
+            "hugetlb.2MB.failcnt": "3\n",
+            "hugetlb.2MB.rsvd.usage_in_bytes": "2097152\n",
+        }
+    )
+    assert hugetlb.read_v1(read, ("2MB", "1GB")) == (stats.HugetlbStats("2MB", 4 << 20, 8 << 20, 3, 2 << 20),)
+
+
+def test_io_that_the_kernel_does_not_count(folder: Folder) -> None:
+    """What a line of io.stat does not tell is 0: older kernels know nothing of discards."""
+    read = folder({"io.stat": "8:0 rbytes=1 wbytes=2 rios=3 wios=4\n8:16 cost.usage=5\n"})
+    assert io.read_v2(read) == (stats.DeviceIo(8, 0, 1, 2, 3, 4, 0, 0),)
 
 
 def test_where_a_subsystem_is() -> None:

@@ -33,6 +33,12 @@ def test_what_is_no_value(text: str) -> None:
         parse_value(text, "memory.max")
 
 
+def test_heaviest_weight_is_the_most_shares() -> None:
+    """The shares that become the largest weight end at the kernel's most, 262144; the least begin at 2."""
+    assert weight_to_shares(10_000)[-1] == 262_144
+    assert weight_to_shares(1)[0] == 2
+
+
 def test_flat_keyed() -> None:
     """Tabs and white space around a line are tolerated, numbers of 64 bits too."""
     text = "\t\tnr_periods 2000\n\t\tthrottled_time 18446744073709551615\nlimit max\n"

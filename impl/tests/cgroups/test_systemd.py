@@ -83,6 +83,7 @@ def test_a_path_that_is_no_slice() -> None:
         names.slice_of("/b.slice/a-b.slice")
     with pytest.raises(LimitError):
         names.check_unit("x" * 250 + ".scope", "scope")
+    assert names.check_unit("x" * 249 + ".scope", "scope") == "x" * 249 + ".scope"
 
 
 def test_limits_as_properties() -> None:

@@ -257,6 +257,16 @@ def test_use_after_close_is_an_error() -> None:
         assert refused.value.errno == errno.EBADF
 
 
+def test_closed_gate_is_no_paused_one(tcp: GatedListener) -> None:
+    """A listener that does not wait says EBADF when its gate is closed, and EAGAIN while it is paused."""
+    tcp.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        tcp.accept()
+    tcp.gate.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        tcp.accept()
+
+
 def test_activation_twice_is_an_error(tcp: GatedListener) -> None:
     """Activating is once; a gate may be opened and paused as often as wanted, until it is closed."""
     tcp.activate()

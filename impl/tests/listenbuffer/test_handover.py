@@ -274,6 +274,16 @@ def test_failures_leave_the_old_generation(old: tuple[Generations, GatedListener
 
 
 @pytest.mark.rule("L7")
+def test_answer_that_does_not_come() -> None:
+    """Nothing within the time is an error that says how long it was."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+            messages.receive(ours, 0.05)
+        assert time.monotonic() - began < 30  # and not the age of the clock
+
+
 def test_one_at_a_time(old: tuple[Generations, GatedListener, GatedListener]) -> None:
     """A second successor is refused while the first is starting, and may come when that has given up."""
     generations, _, _ = old

@@ -32,6 +32,23 @@ def test_example_of_the_old_test() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "plain", "recursive"),
+    [
+        ("", (0, 0), (0, 0)),
+        ("nosuid", (MountAttribute.NOSUID, 0), (0, 0)),
+        ("rw,suid", (0, MountAttribute.RDONLY | MountAttribute.NOSUID), (0, 0)),
+        ("ro=recursive,nodev", (MountAttribute.NODEV, 0), (MountAttribute.RDONLY, 0)),
+    ],
+    ids=["none", "set", "cleared", "recursive"],
+)
+def test_attributes(text: str, plain: tuple[int, int], recursive: tuple[int, int]) -> None:
+    """Only what a word names is set or cleared, of a mount and of its tree apart."""
+    options = parse_options(text)
+    assert (options.attributes_set, options.attributes_cleared) == plain
+    assert (options.recursive_set, options.recursive_cleared) == recursive
+
+
+@pytest.mark.parametrize(
     ("text", "flags", "cleared", "data"),
     [
         ("", 0, 0, ""),

@@ -124,6 +124,14 @@ def test_root_works_without_privilege(tmp_path: Path, emulate: bool) -> None:
             root.open("a/up", os.O_RDONLY, follow=False)
         for path in ("", ".", "/", "..", "/../.."):
             assert root.resolve(path) == "/"
+        with pytest.raises(FileNotFoundError, match=r"`\.\.` after a directory that does not exist"):
+            mkdir_in_root(root, "a/missing/../new")
+        assert not (tmp_path / "a/new").exists()
+        (tmp_path / "a/b/link").symlink_to("new")
+        for cross_mounts in (True, False):
+            fd = root.open("a/b/link", os.O_RDWR, cross_mounts=cross_mounts)
+            assert os.read(fd, 2) == b"x"
+            os.close(fd)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with Root(tmp_path, emulate=emulate) as root, pytest.raises(FileNotFoundError):

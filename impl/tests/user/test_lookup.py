@@ -27,6 +27,7 @@ from kernelproof.impl.user import (
     parse_passwd,
 )
 from kernelproof.impl.user.search import find_id, find_name, groups_listing, supplementary_gids
+from kernelproof.impl.user.tables import LINE_LIMIT
 
 PASSWD_TEXT = "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/zsh\neve:x:1000:7:::\nada:x:0:0:::\n"
 GROUP_TEXT = "root:x:0:\nada:x:1000:\nmath:x:50:eve,ada\nlogic:x:51:ada\nstaff:x:52:ada2,xada\nmore:x:50:ada\n"
@@ -127,6 +128,8 @@ def test_groups_of_a_user_are_not_guessed() -> None:
     """A line over the limit may list the user, so the groups are an error and not the others."""
     with pytest.raises(TooLargeError):
         groups_listing(f"a:x:5:ada\nb:x:6:{'x' * (1 << 20)},ada\n", "ada", "t")
+    longest = "b:x:6:ada," + "x" * (LINE_LIMIT - len("b:x:6:ada,"))
+    assert [group.name for group in groups_listing(f"{longest}\n", "ada", "t")] == ["b"]
 
 
 def test_current_user_and_group(tmp_path: Path) -> None:
