@@ -129,7 +129,8 @@ class ProjectSettings:
 
     Args:
         guest_plugins: pytest plugins that the guest loads, as arguments of `-p`.
-        guest_files: Patterns of the files that are pushed into machines, relative to the root; none means all.
+        guest_files: Patterns of the files that are pushed into machines, relative to the root; none means all,
+            and one after a `!` says what is not.
     """
 
     guest_plugins: tuple[str, ...] = ()

@@ -97,13 +97,22 @@ def plan_files(root: Path, tests: Sequence[Path], also: Iterable[Path], patterns
         root: The project's root.
         tests: The files that hold the selected tests.
         also: Other files that must be there.
-        patterns: If any, of the project's files only those whose path below the root matches one.
+        patterns: If any, of the project's files only those that they choose, as `is_chosen` says.
     """
     listed = list_git_files(root)
     project = list_small_files(root) if listed is None else listed
     if patterns:
-        project = [path for path in project if any(fnmatch(str(path.relative_to(root)), text) for text in patterns)]
+        project = [path for path in project if is_chosen(str(path.relative_to(root)), patterns)]
     return sorted({*project, *tests, *list_chain(tests, root), *also})
+
+
+def is_chosen(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a path matches one of the patterns, and none of those that begin with `!`; these alone leave all else."""
+    wanted = [text for text in patterns if not text.startswith("!")]
+    unwanted = (text[1:] for text in patterns if text.startswith("!"))
+    return (not wanted or any(fnmatch(path, text) for text in wanted)) and not any(
+        fnmatch(path, text) for text in unwanted
+    )
 
 
 def pack(files: Iterable[Path]) -> bytes:

@@ -173,6 +173,20 @@ def test_files_by_pattern(project: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("patterns", "chosen"),
+    [
+        (["*.py"], ["pkg/test_a.py", "pkg/b.py"]),
+        (["!*/test_*.py"], ["pkg/b.py", "data"]),
+        (["!*/test_*.py", "pkg/*"], ["pkg/b.py"]),
+        (["!*"], []),
+    ],
+)
+def test_what_patterns_choose(patterns: list[str], chosen: list[str]) -> None:
+    """A pattern after a `!` takes away what the others choose, or of all files if there are no others."""
+    assert [path for path in ("pkg/test_a.py", "pkg/b.py", "data") if push.is_chosen(path, patterns)] == chosen
+
+
 def test_too_many_bytes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of more bytes than a machine gets are refused; the largest are named."""
     monkeypatch.setattr(push, "TOTAL_LIMIT", push.SMALL_FILE)
