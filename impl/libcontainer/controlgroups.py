@@ -41,9 +41,16 @@ class MakeCgroup(Operation):
     required: bool
 
     def describe(self) -> str:
+        """What will happen."""
         return f"make the cgroup {self.name}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            NoControllerError: no hierarchy is mounted, or a controller is missing.
+            OSError: EBUSY: processes are in it already; EACCES, EROFS: where one is required.
+        """
         try:
             layout = read_layout()
             existed = self._exists(layout.hierarchies)
@@ -72,6 +79,7 @@ class MakeCgroup(Operation):
         return any(os.path.isdir(f"{getattr(one, 'mount_point', '')}/{self.name}") for one in hierarchies)
 
     def undo(self, site: Site) -> None:
+        """Removes it, unless it was there before."""
         cgroup = open_cgroup(site)
         if cgroup is not None:
             if not site.found.get("cgroup was there"):
@@ -86,9 +94,15 @@ class EnterCgroup(Operation):
     stage = "host"
 
     def describe(self) -> str:
+        """What will happen."""
         return "move the process into the cgroup, unless it was born there"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EBUSY: its children hold the controllers; ESRCH: the process is gone.
+        """
         cgroup = open_cgroup(site)
         pid = site.found["pid"]
         assert isinstance(pid, int)

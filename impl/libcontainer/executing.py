@@ -65,9 +65,15 @@ class OpenContainer(Operation):
     start_time: int
 
     def describe(self) -> str:
+        """What will happen."""
         return f"open the namespaces of process {self.pid}: {', '.join(self.kinds)}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ESRCH: the container is not running any more; EACCES.
+        """
         for kind in self.kinds:
             site.descriptors[PREFIX + kind] = os.open(f"/proc/{self.pid}/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
         if "mount" not in self.kinds:
@@ -86,9 +92,15 @@ class OpenCgroup(Operation):
     name: str
 
     def describe(self) -> str:
+        """What will happen."""
         return f"open the cgroup {self.name}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            FileNotFoundError: the container has no such cgroup.
+        """
         cgroup = find_cgroup(self.name)
         if cgroup is None:
             raise FileNotFoundError(errno.ENOENT, "the container has no such cgroup", self.name)
@@ -104,6 +116,7 @@ class EnterCgroupOf(EnterCgroup):
     pid: int
 
     def do(self, site: Site) -> None:
+        """Does it; errors as EnterCgroup, where the first process's cgroup takes it neither."""
         try:
             super().do(site)
         except OSError as error:
@@ -122,9 +135,15 @@ class OpenOwnRoot(Operation):
     stage = "init"
 
     def describe(self) -> str:
+        """What will happen."""
         return "open the container's root from inside"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EMFILE.
+        """
         site.descriptors["root"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -135,9 +154,15 @@ class Told(Operation):
     stage = "host"
 
     def describe(self) -> str:
+        """What will happen."""
         return "note the process"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: the pid file can't be written.
+        """
         record = site.found["record"]
         assert callable(record)
         record()

@@ -54,10 +54,17 @@ class RunHook(Operation):
     kind: str
 
     def describe(self) -> str:
+        """What will happen."""
         limit = f" within {self.hook.timeout} s" if self.hook.timeout else ""
         return f"run the {self.kind} hook {self.hook.path}{limit}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            HookError: it exited with another status than 0, was killed, or took too long.
+            OSError: it can't be executed.
+        """
         # Inside a PID namespace of its own the container's first process has pid 1, and sees itself as such.
         pid = site.found.get("pid") if self.stage == "host" else os.getpid()
         document = {**dict(self.document), "pid": pid}

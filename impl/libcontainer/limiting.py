@@ -144,10 +144,12 @@ class SetLimits(Operation):
     resources: Resources
 
     def describe(self) -> str:
+        """What will happen."""
         asked = ", ".join(name for name, _ in self.resources.set_fields())
         return f"limit the cgroup: {asked}"
 
     def do(self, site: Site) -> None:
+        """Does it; errors as set_limits."""
         cgroup = open_cgroup(site)
         if cgroup is not None:
             set_limits(cgroup, self.resources)

@@ -104,9 +104,15 @@ class Recorded(Operation):
     stage = "host"
 
     def describe(self) -> str:
+        """What will happen."""
         return "write the state: created"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ENOSPC, EROFS: the state or the pid file can't be written.
+        """
         record = site.found["record"]
         assert callable(record)
         record()

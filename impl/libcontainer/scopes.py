@@ -79,9 +79,17 @@ class EnterScope(EnterCgroup):
     scope: str
 
     def describe(self) -> str:
+        """What will happen."""
         return f"let systemd make {self.scope} in {self.place} of the process"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            NoControllerError: no systemd, no jeepney, or no hierarchy of version 2.
+            SystemdError, TimeoutError: systemd refuses, or is late.
+            OSError: what opening the cgroup gives.
+        """
         pid = site.found["pid"]
         assert isinstance(pid, int)
         unified = read_layout().unified
@@ -100,6 +108,7 @@ class EnterScope(EnterCgroup):
         undo.append(("scope", [unit.name, self.is_user]))
 
     def undo(self, site: Site) -> None:
+        """Ends the scope."""
         cgroup = open_cgroup(site)
         if cgroup is not None:
             cgroup.close()
@@ -117,10 +126,12 @@ class SetScopeLimits(Operation):
     scope: str
 
     def describe(self) -> str:
+        """What will happen."""
         asked = ", ".join(name for name, _ in self.resources.set_fields())
         return f"limit the scope, by systemd and in its files: {asked}"
 
     def do(self, site: Site) -> None:
+        """Does it; errors as set_scope_limits."""
         cgroup = open_cgroup(site)
         assert cgroup is not None
         set_scope_limits(self.scope, self.resources, cgroup, is_user=self.is_user)

@@ -79,9 +79,15 @@ class MakeProcess(Birth):
     kinds: tuple[str, ...]
 
     def describe(self) -> str:
+        """What will happen."""
         return "make the container's process" + (f" in new namespaces: {', '.join(self.kinds)}" if self.kinds else "")
 
     def make(self, site: Site) -> Child | Channel:
+        """Makes it.
+
+        Raises:
+            OSError: what clone3(2) gives: EAGAIN, ENOMEM, ENOSPC: a limit of namespaces; EPERM.
+        """
         ours, theirs = open_channel()
         flags = _PARENT if site.found.get("sibling") else 0
         for kind in self.kinds:
@@ -112,6 +118,7 @@ class MakeProcessByScout(Birth):
     offsets: str
 
     def describe(self) -> str:
+        """What will happen."""
         steps = []
         if self.joined:
             steps.append(f"joins {', '.join(self.joined)}")
@@ -124,6 +131,7 @@ class MakeProcessByScout(Birth):
         return f"make the container's process by a scout that {'; '.join(steps)}"
 
     def make(self, site: Site) -> Child | Channel:
+        """Makes it; errors as MakeProcess, and StartError: the scout failed, with what it met."""
         ours, theirs = open_channel()
         here, there = open_channel()
         sibling = bool(site.found.get("sibling"))
@@ -214,7 +222,13 @@ class MakeUndumpable(Operation):
     stage = "init"
 
     def describe(self) -> str:
+        """What will happen."""
         return "make the process undumpable"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: what prctl(2) gives.
+        """
         prctl(PR_SET_DUMPABLE, 0)

@@ -26,9 +26,16 @@ class OpenNamespaces(Operation):
     joined: tuple[tuple[str, str], ...]
 
     def describe(self) -> str:
+        """What will happen."""
         return "open namespaces: " + ", ".join(f"{kind} {path}" for kind, path in self.joined)
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ENOENT, EACCES of a path.
+            ValueError: it leads to no namespace, or to one of another kind.
+        """
         for kind, path in self.joined:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             site.descriptors[PREFIX + kind] = fd
@@ -41,6 +48,7 @@ class OpenNamespaces(Operation):
                 raise ValueError(f"{path} is a namespace of kind {other}, not {kind}")
 
     def undo(self, site: Site) -> None:
+        """Closes them."""
         for kind, _ in self.joined:
             fd = site.descriptors.pop(PREFIX + kind, None)
             if fd is not None:
@@ -81,9 +89,11 @@ class JoinNamespaces(Operation):
     kinds: tuple[str, ...]
 
     def describe(self) -> str:
+        """What will happen."""
         return "join namespaces: " + ", ".join(self.kinds)
 
     def do(self, site: Site) -> None:
+        """Does it; errors as join_all."""
         join_all(site, self.kinds)
         for kind in self.kinds:
             os.close(site.descriptors.pop(PREFIX + kind))
@@ -97,9 +107,15 @@ class MakeNamespaces(Operation):
     kinds: tuple[str, ...]
 
     def describe(self) -> str:
+        """What will happen."""
         return "make namespaces: " + ", ".join(self.kinds)
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ENOSPC: a limit of namespaces; EPERM; EINVAL: a kind that this kernel lacks.
+        """
         unshare(flags_of(self.kinds))
 
 
@@ -111,9 +127,15 @@ class BecomeRoot(Operation):
     groups: bool
 
     def describe(self) -> str:
+        """What will happen."""
         return "become user 0 and group 0 of the user namespace" + (", without other groups" if self.groups else "")
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EINVAL: 0 is not mapped; EPERM.
+        """
         if self.groups:
             os.setgroups([])
         os.setresgid(0, 0, 0)

@@ -41,12 +41,14 @@ class WriteIdMaps(Operation):
     uid_mappings: tuple[IdMapping, ...]
 
     def describe(self) -> str:
+        """What will happen."""
         how = "by newuidmap and newgidmap" if self.helper else "into /proc"
         return f"write ID maps {how}: users {_shown(self.uid_mappings)}; groups {_shown(self.gid_mappings)}" + (
             "" if self.groups else "; no supplementary groups"
         )
 
     def do(self, site: Site) -> None:
+        """Does it; errors as `write`."""
         pid = site.found["pid"]
         assert isinstance(pid, int)
         self.write(pid)

@@ -15,10 +15,16 @@ class SetNames(Operation):
     host: str | None
 
     def describe(self) -> str:
+        """What will happen."""
         names = [f"{what} {name}" for what, name in (("host", self.host), ("domain", self.domain)) if name is not None]
         return f"set the names: {', '.join(names)}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EPERM; EINVAL: longer than 64 bytes.
+        """
         if self.host is not None:
             sethostname(self.host)
         if self.domain is not None:

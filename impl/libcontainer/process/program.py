@@ -47,9 +47,15 @@ class EnterDirectory(Operation):
     path: str
 
     def describe(self) -> str:
+        """What will happen."""
         return f"enter {self.path}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ENOENT: it is not below the root; EROFS: it can't be made; ENOTDIR.
+        """
         try:
             os.chdir(self.path)
         except FileNotFoundError:
@@ -87,9 +93,15 @@ class FindProgram(Operation):
     uid: int
 
     def describe(self) -> str:
+        """What will happen."""
         return f"find {self.name}" + ("" if "/" in self.name else f" in {self.path}")
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ENOENT: not found, with where; EACCES: not executable.
+        """
         site.found["program"] = find_program(self.name, self.path)
         site.found["home"] = read_home(self.uid)
 
@@ -159,9 +171,15 @@ class Announce(Operation):
     stage = "final"
 
     def describe(self) -> str:
+        """What will happen."""
         return "reset signals, and announce the program"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EACCES, ENOENT of the working directory; EPIPE: the runtime is gone.
+        """
         directory, channel = site.found.get("directory"), site.found["channel"]
         if isinstance(directory, str):
             os.chdir(directory)
@@ -181,9 +199,16 @@ class BecomeProgram(Operation):
     env: tuple[str, ...]
 
     def describe(self) -> str:
+        """What will happen."""
         return f"execute {' '.join(self.args)}"
 
     def do(self, site: Site) -> None:
+        """Does it, and returns only if that failed.
+
+        Raises:
+            OSError: what execve(2) or the filter gives.
+            ValueError: an environment entry without `=`.
+        """
         program, home = site.found["program"], site.found.get("home")
         assert isinstance(program, str)
         env = environment(self.env)

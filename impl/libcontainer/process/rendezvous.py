@@ -31,9 +31,15 @@ class OpenRendezvous(Operation):
     stage = "host"
 
     def describe(self) -> str:
+        """What will happen."""
         return "make the socket at which the created container waits"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EADDRINUSE, ENOSPC, EROFS.
+        """
         directory = site.found["state"]
         assert isinstance(directory, int)
         listener = _socket.socket(_socket.AF_UNIX, _KIND)
@@ -46,6 +52,7 @@ class OpenRendezvous(Operation):
         site.descriptors["listener"] = listener.detach()
 
     def undo(self, site: Site) -> None:
+        """Removes the socket."""
         directory = site.found["state"]
         assert isinstance(directory, int)
         remove(directory)
@@ -73,9 +80,15 @@ class AwaitStart(Turn):
     stage = "final"
 
     def describe(self) -> str:
+        """What will happen."""
         return "wait for the start"
 
     def take(self, site: Site, channel: Channel) -> Channel:
+        """Waits; the new channel is that of who starts it.
+
+        Raises:
+            OSError: what accept(2) gives.
+        """
         listener = _socket.socket(_socket.AF_UNIX, _KIND, 0, site.descriptors.pop("listener"))
         channel.close()
         while True:

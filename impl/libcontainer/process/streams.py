@@ -18,9 +18,15 @@ class MakeSession(Operation):
     stage = "init"
 
     def describe(self) -> str:
+        """What will happen."""
         return "make a session"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EPERM: it leads a group already.
+        """
         os.setsid()
 
 
@@ -31,9 +37,15 @@ class TakeStreams(Operation):
     stage = "init"
 
     def describe(self) -> str:
+        """What will happen."""
         return "take the standard streams of who asked"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: what dup3(2) gives.
+        """
         for fd, name in enumerate(STREAMS):
             given = site.descriptors.pop(name, None)
             if given is not None:
@@ -49,9 +61,16 @@ class UseTerminal(Operation):
     stage = "root"
 
     def describe(self) -> str:
+        """What will happen."""
         return "use the terminal: controlling, and for the standard streams"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EPERM: it is another session's.
+            LookupError: there is no terminal.
+        """
         terminal = site.descriptors.pop("terminal")
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
         for fd in range(3):
@@ -71,9 +90,15 @@ class SendConsole(Operation):
     path: str
 
     def describe(self) -> str:
+        """What will happen."""
         return f"send the terminal's master to {self.path}"
 
     def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: ENOENT, ECONNREFUSED: nobody listens at the socket.
+        """
         import socket  # measured: 5 ms, and most containers have no terminal
 
         from kernelproof.impl.term.console import send_master  # likewise

@@ -33,7 +33,8 @@ _FIRST_PRIVATE = 0xF0000  # calls of ARM's own, far above the others
 
 
 class Condition:
-    # A comparison of one 64-bit argument.
+    """A comparison of one 64-bit argument."""
+
     __slots__ = ("index", "operator", "value", "value_two")
 
     def __init__(self, index: int, operator: str, value: int, value_two: int = 0) -> None:
@@ -44,6 +45,8 @@ class Condition:
 
 
 class Rule:
+    """An action, and the conditions under which it is taken."""
+
     # All conditions must hold; without any it always does.
     __slots__ = ("action", "conditions")
 

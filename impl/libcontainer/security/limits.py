@@ -13,7 +13,7 @@ import errno
 from kernelproof.impl._syscalls.limits import prlimit
 from kernelproof.impl.libcontainer.config.names import RLIMITS
 from kernelproof.impl.libcontainer.operations import Operation, Site
-from kernelproof.impl.libcontainer.security.procfs import write_own
+from kernelproof.impl.libcontainer.security.procfs import write_of, write_own
 
 _NUMBERS = {name: number for number, name in enumerate(RLIMITS)}
 _INFINITY = 2**64 - 1
@@ -52,14 +52,40 @@ class RaiseLimit(Operation):
         Raises:
             OSError: EPERM: CAP_SYS_RESOURCE is missing.
         """
-        resource = number_of(self.name)
-        soft, hard = prlimit(0, resource)
-        if hard < self.hard:
-            try:
-                prlimit(0, resource, (soft, self.hard))
-            except PermissionError as error:
-                error.add_note(f"{self.name}: {_shown(hard)} is the most without CAP_SYS_RESOURCE")
-                raise
+        _raise_hard(0, self.name, self.hard)
+
+
+def _raise_hard(pid: int, name: str, wanted: int) -> None:
+    resource = number_of(name)
+    soft, hard = prlimit(pid, resource)
+    if hard < wanted:
+        try:
+            prlimit(pid, resource, (soft, wanted))
+        except PermissionError as error:
+            error.add_note(f"{name}: {_shown(hard)} is the most without CAP_SYS_RESOURCE")
+            raise
+
+
+class RaiseLimitOutside(Operation):
+    """As RaiseLimit, by the runtime: in a user namespace the process has no CAP_SYS_RESOURCE that counts for it."""
+
+    __slots__ = ("hard", "name")
+    stage = "host"
+    late = True
+    hard: int
+    name: str
+
+    def describe(self) -> str:
+        """What will happen."""
+        return (
+            f"raise the hard limit {self.name} to {_shown(self.hard)} if it is lower, from outside the user namespace"
+        )
+
+    def do(self, site: Site) -> None:
+        """Does it; errors as RaiseLimit."""
+        pid = site.found["pid"]
+        assert isinstance(pid, int)
+        _raise_hard(pid, self.name, self.hard)
 
 
 class SetLimit(Operation):
@@ -109,3 +135,27 @@ class AdjustOomScore(Operation):
             if not (self.tolerant and error.errno == errno.EACCES and type(error) is PermissionError):
                 raise
             site.refuse(f"an OOM score of {self.score}: lower than the runtime's, which has no CAP_SYS_RESOURCE")
+
+
+class AdjustOomScoreOutside(Operation):
+    """Adjusts the score by the runtime: in a user namespace the process may not go lower."""
+
+    __slots__ = ("score",)
+    stage = "host"
+    late = True
+    score: int
+
+    def describe(self) -> str:
+        """What will happen."""
+        return f"adjust the OOM killer's score by {self.score}, from outside the user namespace"
+
+    def do(self, site: Site) -> None:
+        """Does it.
+
+        Raises:
+            OSError: EACCES: lower than it was, without CAP_SYS_RESOURCE; ESRCH.
+            ValueError: /proc is something else.
+        """
+        pid = site.found["pid"]
+        assert isinstance(pid, int)
+        write_of(pid, "oom_score_adj", str(self.score))

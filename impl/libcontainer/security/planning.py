@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _UMASK = 0o022  # what other runtimes set where the configuration says nothing
 _EVERY = (1 << len(CAPABILITIES)) - 1
 
+_SYS_RESOURCE = 24
+
 
 class Container:
     """What is known of the container beside its configuration.
@@ -99,6 +101,8 @@ def plan_security(config: Config, host: Host, container: Container) -> tuple[Ope
     process = config.process
     if process is None:
         raise ValueError("process: there is none to be shaped")
+    # In a user namespace CAP_SYS_RESOURCE is worth nothing here; the runtime may have it.
+    outside = host.has(_SYS_RESOURCE) and any(each.type == "user" for each in config.linux.namespaces)
     before, load = _plan_filter(config, container, keeps=not process.no_new_privileges)
     confined = _plan_landlock(config)
     # Without no_new_privs both need CAP_SYS_ADMIN, which the program is perhaps not to have.
@@ -106,9 +110,9 @@ def plan_security(config: Config, host: Host, container: Container) -> tuple[Ope
     return (
         *before,
         *_plan_labels(process, host),
-        *_plan_oom(process, host),
+        *_plan_oom(process, host, outside=outside),
         *_plan_keyring(container),
-        *_plan_hard_limits(process),
+        *_plan_hard_limits(process, outside=outside),
         *_plan_scheduling(config, process, is_exec=container.is_exec),
         SetUmask(_UMASK if process.user.umask is None else process.user.umask),
         *_plan_user(process, kept),
@@ -213,11 +217,14 @@ def _plan_labels(process: Process, host: Host) -> tuple[Operation, ...]:
     return tuple(found)
 
 
-def _plan_oom(process: Process, host: Host) -> tuple[Operation, ...]:
+def _plan_oom(process: Process, host: Host, *, outside: bool) -> tuple[Operation, ...]:
     if process.oom_score_adj is None:
         return ()
-    from kernelproof.impl.libcontainer.security.limits import AdjustOomScore  # only who asks pays for it
+    # Only who asks pays for it.
+    from kernelproof.impl.libcontainer.security.limits import AdjustOomScore, AdjustOomScoreOutside
 
+    if outside:
+        return (AdjustOomScoreOutside(process.oom_score_adj),)
     return (AdjustOomScore(process.oom_score_adj, host.is_rootless),)
 
 
@@ -229,17 +236,19 @@ def _plan_keyring(container: Container) -> tuple[Operation, ...]:
     return (JoinKeyring(f"_ses.{container.id}"),)
 
 
-def _plan_hard_limits(process: Process) -> tuple[Operation, ...]:
+def _plan_hard_limits(process: Process, *, outside: bool) -> tuple[Operation, ...]:
     if not process.rlimits:
         return ()
-    from kernelproof.impl.libcontainer.security.limits import RaiseLimit, number_of  # only who asks pays for it
+    # Only who asks pays for it.
+    from kernelproof.impl.libcontainer.security.limits import RaiseLimit, RaiseLimitOutside, number_of
 
     names = [each.type for each in process.rlimits]
     for name in names:
         number_of(name)
         if names.count(name) > 1:
             raise ValueError(f"process.rlimits: {name} stands there twice")
-    return tuple(RaiseLimit(each.hard, each.type) for each in process.rlimits)
+    kind = RaiseLimitOutside if outside else RaiseLimit
+    return tuple(kind(each.hard, each.type) for each in process.rlimits)
 
 
 def _plan_limits(process: Process) -> tuple[Operation, ...]:

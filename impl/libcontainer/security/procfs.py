@@ -66,3 +66,17 @@ def write_own(site: Site, names: tuple[str, ...], text: str) -> str:
                 os.close(fd)
             return name
     raise ValueError("no file to write to was given")
+
+
+def write_of(pid: int, name: str, text: str) -> None:
+    """Write a text to a file of another process of the runtime's PID namespace; errors as `write_own`."""
+    with open_procfs() as handle:
+        fd = handle.open(f"{pid}/{name}", os.O_WRONLY)
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            named = OSError(error.errno, error.strerror, f"/proc/{pid}/{name}")
+            named.add_note(f"write({text!r})")
+            raise named from None
+        finally:
+            os.close(fd)

@@ -12,6 +12,7 @@ from kernelproof.impl.libcontainer.config.records import (
     IoPriority,
     Linux,
     MemoryPolicy,
+    Namespace,
     Personality,
     Process,
     Rlimit,
@@ -258,3 +259,14 @@ def test_list_that_is_none(text: str) -> None:
 def test_lists() -> None:
     """A list of numbers and ranges, in any order, with blanks, twice the same."""
     assert parse_list("7, 0-2,2") == (0, 1, 2, 7)
+
+
+def test_a_user_namespace_has_its_limits_from_outside() -> None:
+    """What only CAP_SYS_RESOURCE over the host may do is done by the runtime, where it has that."""
+    process = Process("/", ("true",), rlimits=(Rlimit("RLIMIT_NOFILE", 9, 5),), oom_score_adj=-5)
+    config = Config("1.3.0", process=process, linux=Linux(namespaces=(Namespace("user"),)))
+    outside = {type(one).__name__: one for one in plan_security(config, Host(), Container(new_keyring=False))}
+    assert (outside["RaiseLimitOutside"].stage, outside["AdjustOomScoreOutside"].stage) == ("host", "host")
+    assert "from outside" in outside["RaiseLimitOutside"].describe()
+    rootless = {type(one).__name__ for one in plan_security(config, Host(capabilities=0), Container(new_keyring=False))}
+    assert {"RaiseLimit", "AdjustOomScore"} <= rootless
