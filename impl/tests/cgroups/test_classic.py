@@ -68,13 +68,13 @@ def test_huge_pages_of_version_1(folder: Folder) -> None:
             "hugetlb.2MB.rsvd.usage_in_bytes": "2097152\n",
         }
     )
-    assert hugetlb.read_v1(read, ("2MB", "1GB")) == (stats.HugetlbStats("2MB", 4 << 20, 8 << 20, 3, 2 << 20),)
+    assert hugetlb.read_v1(read, ("2MB", "1GB")) == (hugetlb.HugetlbStats("2MB", 4 << 20, 8 << 20, 3, 2 << 20),)
 
 
 def test_io_that_the_kernel_does_not_count(folder: Folder) -> None:
     """What a line of io.stat does not tell is 0: older kernels know nothing of discards."""
     read = folder({"io.stat": "8:0 rbytes=1 wbytes=2 rios=3 wios=4\n8:16 cost.usage=5\n"})
-    assert io.read_v2(read) == (stats.DeviceIo(8, 0, 1, 2, 3, 4, 0, 0),)
+    assert io.read_v2(read) == (io.DeviceIo(8, 0, 1, 2, 3, 4, 0, 0),)
 
 
 def test_where_a_subsystem_is() -> None:

@@ -22,6 +22,11 @@ OLD = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 MAPPED = Mount("/d", "bind", "/s", ("bind",), (IdMapping(0, 1, 1),), (IdMapping(0, 1, 1),))
 
 
+def option_of(*options: str) -> Mount:
+    """A mount whose IDs an option asks to map."""
+    return Mount("/d", "bind", "/s", options)
+
+
 def paths(config: Config, host: Host) -> list[str]:
     """Where something is wrong."""
     return [problem.path for problem in check_host(config, host).problems]
@@ -42,8 +47,14 @@ def paths(config: Config, host: Host) -> list[str]:
         ),
         (Config("1.0.0", linux=Linux(intel_rdt=IntelRdt())), Host(), "$.linux.intelRdt"),
         (Config("1.0.0", mounts=(MAPPED,)), Host(capabilities=0), "$.mounts[0]"),
+        (Config("1.0.0", mounts=(option_of("bind", "idmap"),)), Host(capabilities=0), "$.mounts[0]"),
+        (
+            Config("1.0.0", mounts=(option_of("rbind", "ridmap"),)),
+            Host(capabilities=0),
+            "$.mounts[0]",
+        ),
     ],
-    ids=["namespace", "unified", "resctrl", "idmap"],
+    ids=["namespace", "unified", "resctrl", "idmap", "idmap-option", "ridmap-option"],
 )
 def test_what_is_not_here_is_refused(config: Config, host: Host, path: str) -> None:
     """One thing that the host lacks is one problem; with it, none."""

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.libcontainer.attesting import names_of, parse_status, verify
+from kernelproof.impl.libcontainer.attesting import _mounts, names_of, parse_status, verify
 from kernelproof.impl.libcontainer.config.records import (
     Capabilities,
     Config,
     Linux,
+    Mount,
     Namespace,
     Process,
     Root,
@@ -61,6 +62,25 @@ def test_what_is_as_asked_is_not_named(own: State) -> None:
     seccomp = Seccomp("SCMP_ACT_ALLOW") if status.get("Seccomp") == "2" else None
     process = Process("/", ("x",), user=user, no_new_privileges=status.get("NoNewPrivs") == "1")
     assert verify(own, Config("1.0.2", Root("/x"), process, linux=Linux(seccomp=seccomp))) == ()
+
+
+def test_mounts_are_looked_for_where_they_should_be(own: State, tmp_path: Path) -> None:
+    """A mount is found by its mount point, not by what is mounted there; its per-mount options are compared."""
+    (tmp_path / str(os.getpid())).mkdir()
+    for name in ("status", "stat"):
+        (tmp_path / str(os.getpid()) / name).write_bytes(Path(f"/proc/self/{name}").read_bytes())
+    line = "20 1 0:5 /inside {} rw,nosuid - tmpfs tmpfs rw\n"
+    (tmp_path / str(os.getpid()) / "mountinfo").write_text(line.format("/data") + line.format("/tmp"))
+    config = Config(
+        "1.0.2",
+        mounts=(Mount("/data", "tmpfs", "tmpfs"), Mount("/tmp", options=("ro",)), Mount("/inside")),
+        linux=Linux((Namespace("mount"),)),
+    )
+    found = {str(one.what): (one.asked, one.found) for one in _mounts(os.getpid(), config, str(tmp_path))}
+    assert found == {
+        "$.mounts[1].options": ("ro", "rw,nosuid"),
+        "$.mounts[2].destination": ("/inside", "no mount point"),
+    }
 
 
 def test_one_that_does_not_run(own: State) -> None:
