@@ -8,10 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from enum import IntEnum, IntFlag
-from typing import NamedTuple
 
 from kernelproof.impl._syscalls.libc import BUFFER, INT, UINT, Call, address_of
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from enum import IntEnum, IntFlag
+    from typing import NamedTuple
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
+    from kernelproof.impl._syscalls.numbered import IntEnum, IntFlag
 
 _ATTR_BYTES = 256  # more than union bpf_attr of any release has; the kernel takes what it does not know if it is zero
 _LOG_BYTES = 1 << 20

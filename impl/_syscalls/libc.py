@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import IntEnum, IntFlag
 
 from kernelproof.impl._syscalls.architecture import UnsupportedPlatformError, system_call_number
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final, NamedTuple, TypeAlias
+    from enum import IntEnum, IntFlag
+    from typing import Final, NamedTuple, TypeAlias, TypeGuard
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
 
@@ -190,11 +190,15 @@ def flag_names(names: type[IntFlag], value: int) -> str:
     return "|".join([*words, *([hex(rest)] if rest else [])]) or "0"
 
 
+def _are_flags(names: type[IntFlag] | type[IntEnum]) -> TypeGuard[type[IntFlag]]:
+    return any(base.__name__ == "IntFlag" for base in names.__mro__)  # of enum, or of numbered
+
+
 def _show(kind: Kind, value: Argument) -> str:
     if kind.names is not None and isinstance(value, int):
-        if issubclass(kind.names, IntFlag):
+        if _are_flags(kind.names):
             return flag_names(kind.names, value % (2 * (kind.highest + 1)) if value < 0 else value)
-        return next((member.name for member in kind.names if member == value), str(value))
+        return next((str(member.name) for member in kind.names if member == value), str(value))
     if kind == SECRET:
         return _secret(value)
     if kind == BYTES and isinstance(value, bytes) and not (value.isascii() and value.decode("ascii").isprintable()):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 
 from kernelproof.impl._syscalls.libc import BUFFER, BYTES, INT, UINT, Call
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from enum import IntEnum
+else:
+    from kernelproof.impl._syscalls.numbered import IntEnum
 
 INFINITY = 2**64 - 1
 

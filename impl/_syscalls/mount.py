@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-from enum import IntEnum, IntFlag
 from errno import ENOSYS
 
 from kernelproof.impl._syscalls.libc import (
@@ -24,6 +23,12 @@ from kernelproof.impl._syscalls.libc import (
     flag_names,
     is_secret,
 )
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from enum import IntEnum, IntFlag
+else:
+    from kernelproof.impl._syscalls.numbered import IntEnum, IntFlag
 
 AT_FDCWD = -100
 

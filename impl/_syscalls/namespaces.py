@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import struct
-from enum import IntFlag
 
 from kernelproof.impl._syscalls.libc import BYTES, INT, ULONG, Call, Path, address_of, flag_names
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from enum import IntFlag
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
+    from kernelproof.impl._syscalls.numbered import IntFlag
 
 
 class CloneFlag(IntFlag):
@@ -91,6 +91,7 @@ class Cloned(NamedTuple):
     pidfd: int | None
 
 
+_SIGCHLD = 17  # signal would cost 4 ms at every import
 _clone3 = Call("clone3", arguments=BYTES, size=ULONG)
 _SHARED_WITH_CHILD = CloneFlag.VM | CloneFlag.THREAD | CloneFlag.SIGHAND | CloneFlag.SETTLS
 
@@ -98,7 +99,7 @@ _SHARED_WITH_CHILD = CloneFlag.VM | CloneFlag.THREAD | CloneFlag.SIGHAND | Clone
 def clone3(
     flags: int,
     *,
-    exit_signal: int = signal.SIGCHLD,
+    exit_signal: int = _SIGCHLD,
     cgroup_fd: int = 0,
     set_tid: tuple[int, ...] = (),
     tasks: Path = "/proc/self/task",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
-from enum import IntFlag
 
 from kernelproof.impl._syscalls.libc import BYTES, INT, STRING, ULONG, Call, Path, flag_names
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from enum import IntFlag
+else:
+    from kernelproof.impl._syscalls.numbered import IntFlag
 
 
 class ResolveFlag(IntFlag):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
-from enum import IntFlag
 
 from kernelproof.impl._syscalls.libc import BUFFER, INT, STRING, UINT, Call, Path
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from enum import IntFlag
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
+    from kernelproof.impl._syscalls.numbered import IntFlag
 
 
 class StatxFlag(IntFlag):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
-
 from kernelproof.impl._syscalls.mount import MountAttribute
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from enum import IntFlag
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
+    from kernelproof.impl._syscalls.numbered import IntFlag
 
 
 class Propagation(IntFlag):

@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from kernelproof.impl.cgroups.devices.rules import KINDS, Device, DeviceRule, check_rules
 from kernelproof.impl.cgroups.errors import FormatError
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kernelproof.impl._syscalls.named import NamedTuple
 
 _BLOCK, _CHARACTER = 1, 2  # BPF_DEVCG_DEV_
 _TYPES = {"b": _BLOCK, "c": _CHARACTER}
