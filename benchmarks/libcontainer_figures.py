@@ -22,13 +22,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = Path("/tmp/figures")
 V1 = ("cpu", "memory", "pids", "freezer", "devices", "blkio")
-LAUNCHER = f"""#!{sys.executable} -IS
-import gc, sys
-gc.disable()
-sys.path.append({str(ROOT)!r})
-from kernelproof.impl.libcontainer.nsinit.main import main
-sys.exit(main())
-"""
+PREFIX = Path("/tmp/installed")
+
+
+def install() -> str:
+    """The command as pip leaves it in an environment of its own; returns its path."""
+    packages = PREFIX / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    scripts = ROOT / "impl/libcontainer/nsinit/scripts"
+    (PREFIX / "bin").mkdir(parents=True)
+    packages.mkdir(parents=True)
+    (packages / "kernelproof").symlink_to(ROOT / "kernelproof")
+    for name in ("nsinit", "nsinit-python"):
+        text = (scripts / name).read_text().replace("#!python\n", f"#!{sys.executable}\n", 1)
+        (PREFIX / "bin" / name).write_text(text)
+        (PREFIX / "bin" / name).chmod(0o755)
+    return str(PREFIX / "bin/nsinit")
 
 
 def mount_cgroups(version: str) -> int:
@@ -51,18 +59,45 @@ def make_bundle(nsinit: str) -> None:
     (BUNDLE / "rootfs/bin").mkdir(parents=True)
     busybox = shutil.which("busybox")
     assert busybox is not None
-    shutil.copy(busybox, BUNDLE / "rootfs/bin/true")
+    for name in ("true", "sleep"):
+        shutil.copy(busybox, BUNDLE / "rootfs/bin" / name)
     subprocess.run([nsinit, "spec"], cwd=BUNDLE, check=True)
-    path = BUNDLE / "config.json"
-    config = json.loads(path.read_text())
-    config["process"].update(terminal=False, args=["true"])
-    path.write_text(json.dumps(config))
+    config = json.loads((BUNDLE / "config.json").read_text())
+    for folder, args in ((BUNDLE, ["true"]), (BUNDLE / "long", ["sleep", "1000"])):
+        folder.mkdir(exist_ok=True)
+        config["process"].update(terminal=False, args=args)
+        config["root"]["path"] = str(BUNDLE / "rootfs")
+        (folder / "config.json").write_text(json.dumps(config))
+
+
+def life(program: str, found: dict[str, list[tuple[float, float]]]) -> None:
+    """A container that sleeps, from its making to its end; figures are appended to each step's."""
+    for step, *words in (
+        ("create", "--bundle", f"{BUNDLE}/long", "two"),
+        ("state", "two"),
+        ("start", "two"),
+        ("kill", "two", "CONT"),
+        ("delete --force", "two"),
+    ):
+        found[step].append(timed(program, *step.split(), *words))
+
+
+def lives(rounds: int, programs: dict[str, str]) -> None:
+    """Runs whole lives in turn, and prints the medians of each step."""
+    steps = ("create", "state", "start", "kill", "delete --force")
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {name: {step: [] for step in steps} for name in programs}
+    for _ in range(rounds + 1):
+        for name, program in programs.items():
+            life(program, found[name])
+    for step in steps:
+        show(step, {name: found[name][step][1:] for name in programs})
 
 
 def timed(*command: str) -> tuple[float, float]:
     """Wall and CPU milliseconds of a command and what it waited for."""
     begin = time.perf_counter()
-    _, status, used = os.wait4(os.posix_spawnp(command[0], command, os.environ), 0)
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    _, status, used = os.wait4(os.posix_spawnp(command[0], command, os.environ, file_actions=quiet), 0)
     wall = time.perf_counter() - begin
     assert status == 0, (command, status)
     return wall * 1e3, (used.ru_utime + used.ru_stime) * 1e3
@@ -76,10 +111,19 @@ def interleave(rounds: int, subjects: dict[str, Callable[[], tuple[float, float]
             one = subject()
             if number:
                 found[name].append(one)
+    show(what, found)
+
+
+def show(what: str, found: dict[str, list[tuple[float, float]]]) -> None:
+    """Prints medians, and the first subject's as multiples of the others'."""
+    walls = {}
     for name, figures in found.items():
         wall, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
+        walls[name] = wall
         least = min(figure[0] for figure in figures)
-        print(f"{what:14} {name:8} wall {wall:8.1f} ms (least {least:8.1f})  CPU {cpu:8.1f} ms", flush=True)
+        ours = next(iter(walls.values())) / wall
+        ratio = "" if len(walls) == 1 else f"  {next(iter(walls))} is {ours:.2f} x"
+        print(f"{what:14} {name:8} wall {wall:8.1f} ms (least {least:8.1f})  CPU {cpu:8.1f} ms{ratio}", flush=True)
 
 
 def library(runtime: object, config: object) -> tuple[float, float]:
@@ -97,17 +141,16 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     version = sys.argv[2] if len(sys.argv) > 2 else "v2"
     print(f"cgroups {version}: {mount_cgroups(version)} hierarchies; kernel {os.uname().release}; rounds {rounds}")
-    launcher = Path("/tmp/nsinit")
-    launcher.write_text(LAUNCHER)
-    launcher.chmod(0o755)
-    make_bundle(str(launcher))
+    nsinit = install()
+    make_bundle(nsinit)
     os.chdir(BUNDLE)
-    programs = {"nsinit": str(launcher), "runc": "runc", "crun": "crun"}
+    programs = {"nsinit": nsinit, "runc": "runc", "crun": "crun"}
     for what, words in (("--version", ("--version",)), ("run", ("run", "one"))):
         subjects: dict[str, Callable[[], tuple[float, float]]] = {
             name: partial(timed, program, *words) for name, program in programs.items()
         }
         interleave(rounds, subjects, what)
+    lives(rounds, programs)
     sys.path.append(str(ROOT))
     from kernelproof.impl.libcontainer import Runtime, load_config  # what is measured, where it was put
 

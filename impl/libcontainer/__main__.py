@@ -1,8 +1,6 @@
 """python -m kernelproof.impl.libcontainer: the command line nsinit."""
 
-import sys
-
-from kernelproof.impl.libcontainer.nsinit.main import main
+from kernelproof.impl.libcontainer.nsinit.main import leave, main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

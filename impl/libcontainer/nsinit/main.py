@@ -14,6 +14,12 @@ from kernelproof.impl.libcontainer.nsinit.logs import Log
 from kernelproof.impl.libcontainer.nsinit.options import Command, Given, UsageError
 from kernelproof.impl.libcontainer.nsinit.parsing import parse, parse_front
 
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from kernelproof.impl.libcontainer.nsinit.scripts.packed import Packed
+
 USAGE, INTERRUPTED = 2, 130
 DATA_PATH = "data_path"  # in the environment: the commands are those of 2014
 ENTERING = ("create", "run", "exec", "exec-2014")  # what makes processes that enter a container
@@ -69,6 +75,23 @@ def main(words: list[str] | None = None) -> int:
         return 1
 
 
+def leave(status: int, packed: Packed | None = None) -> NoReturn:
+    """Ends this process at once: taking the interpreter apart would cost a fifth of its start.
+
+    Args:
+        status: its exit status.
+        packed: where this process's modules are kept for the next one.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        status = status or 1
+    if packed is not None:
+        packed.keep()
+    os._exit(status)
+
+
 def _refuse(log: Log, text: str, hint: str) -> int:
     log.error(f"{text} (see {hint})")
     return USAGE
@@ -76,9 +99,14 @@ def _refuse(log: Log, text: str, hint: str) -> int:
 
 def _seal(log: Log) -> None:
     # What enters a container runs from a copy of the interpreter that nobody can overwrite: CVE-2019-5736.
-    from kernelproof.impl.libcontainer.process.sealing import run_sealed  # measured: three subcommands need it
+    from kernelproof.impl.libcontainer.process.sealing import is_sealed, run_sealed  # measured: few subcommands need it
+
+    if is_sealed():
+        return
+    from kernelproof.impl.libcontainer.nsinit.scripts import first  # measured: the installed command has done it
 
     try:
+        first.begin()
         run_sealed(sys.orig_argv[1:])
     except OSError as error:
         log.warning(f"the interpreter can't be run from a sealed copy: {error}")

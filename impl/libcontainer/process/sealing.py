@@ -52,8 +52,10 @@ def _open_memory() -> int:
 
 
 def is_sealed() -> bool:
-    """Whether this process runs from such a copy."""
-    return os.readlink("/proc/self/exe").startswith(f"/memfd:{_NAME}")
+    """Whether this process runs from such a copy, or from a read-only mount of its own (see nsinit.scripts.first)."""
+    exe = "/proc/self/exe"
+    found = os.readlink(exe)
+    return found.startswith(f"/memfd:{_NAME}") or (found == "/" and bool(os.statvfs(exe).f_flag & os.ST_RDONLY))
 
 
 def run_sealed(argv: list[str]) -> None:

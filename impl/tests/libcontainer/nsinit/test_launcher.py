@@ -18,6 +18,8 @@ import sys
 def main():
     print("site" in sys.modules, sys.flags.isolated, "re" in sys.modules, sys.argv[1:])
     return 3
+def leave(status, packed):
+    sys.exit(status)
 """
 
 
@@ -29,6 +31,9 @@ def prefix(tmp_path: Path) -> Path:
     for parent in (folder, *list(folder.parents)[:3]):
         (parent / "__init__.py").touch()
     (folder / "main.py").write_text(STAND_IN)
+    (folder / "scripts").mkdir()
+    for name in ("first.py", "packed.py"):
+        shutil.copy(SCRIPTS / name, folder / "scripts" / name)
     install(tmp_path / "venv", f"#!{sys.executable}\n")
     return tmp_path / "venv"
 

@@ -1,0 +1,1 @@
+"""The installed command, and what it loads before its package."""

@@ -1,0 +1,129 @@
+"""What the installed command does before its package is loaded: a second beginning, and modules from one file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernelproof.impl.libcontainer.nsinit import main
+from kernelproof.impl.libcontainer.nsinit.commands import GLOBAL
+from kernelproof.impl.libcontainer.nsinit.options import FLAG
+from kernelproof.impl.libcontainer.nsinit.scripts import first
+
+SCRIPTS = Path(first.__file__).parent
+# A program that takes modules from the file first, imports `sample`, and says where it came from.
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from packed import install
+packed = install(sys.argv[2])
+sys.path[0] = sys.argv[2]
+import sample, sample.inner, termios
+print(sample.WORD, type(sample.inner.__spec__.loader).__name__, sample.__file__, sample.__path__)
+packed.keep()
+"""
+
+
+def test_the_command_is_found_as_the_parser_finds_it() -> None:
+    """Words before the subcommand are skipped with their values, whatever options of the command line they are."""
+    valued = {name.lstrip("-") for option in GLOBAL.options if option.kind != FLAG for name in option.names}
+    assert set(first.VALUED) == valued
+    assert first.ENTERING == main.ENTERING
+    assert first.find_command(["--root", "create", "--debug", "--log=x", "state", "run"]) == "state"
+    assert first.find_command(["--systemd-cgroup", "run", "a"]) == "run"
+    assert first.find_command(["--root"]) == ""
+
+
+def test_what_enters_no_container_begins_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is executed again for the subcommands that need it alone, and not if it is read-only already."""
+    begun: list[object] = []
+    monkeypatch.setattr(first, "open_read_only", lambda path: 99)
+    monkeypatch.setattr(first.posix, "execve", lambda *values: begun.append(values))
+    monkeypatch.setattr(sys, "argv", ["nsinit", "state", "run"])
+    first.begin()
+    assert begun == []
+    monkeypatch.setattr(sys, "argv", ["nsinit", "--debug", "run", "a"])
+    monkeypatch.setattr(first, "is_read_only", lambda: True)
+    first.begin()
+    assert begun == []
+    monkeypatch.setattr(first, "is_read_only", lambda: False)
+    first.begin()
+    assert [values[:2] for values in begun] == [(99, [sys.executable, *sys.orig_argv[1:]])]  # type: ignore[index]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory with a package, and with room for the file."""
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "sample/__init__.py").write_text("from sample.inner import WORD\n")
+    write(tmp_path, "one")
+    return tmp_path
+
+
+def write(folder: Path, word: str, seconds: int = 1_000_000_000) -> None:
+    """The package's module, with a time of its own."""
+    (folder / "sample/inner.py").write_text(f"WORD = {word!r}\n")
+    os.utime(folder / "sample/inner.py", (seconds, seconds))
+
+
+def call(folder: Path) -> list[str]:
+    """One call of the program: the word, the loader, the file, the path."""
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(SCRIPTS), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def packs(folder: Path) -> list[Path]:
+    """The files that were written."""
+    return sorted((folder / "__pycache__").iterdir())
+
+
+def test_the_second_call_takes_modules_from_the_file(folder: Path) -> None:
+    """What the first had to look for, packages and extension modules too, the second finds there, writing nothing."""
+    assert call(folder)[:2] == ["one", "SourceFileLoader"]
+    (file,) = packs(folder)
+    kept = file.stat()
+    expected = ["one", "Packed", str(folder / "sample/__init__.py"), str([str(folder / "sample")])]
+    assert call(folder) == expected
+    assert packs(folder) == [file]
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+
+
+def test_a_changed_source_is_loaded_anew(folder: Path) -> None:
+    """A source of another time makes its module void; it is in the file again after that call, and the others stay."""
+    call(folder)
+    write(folder, "two", seconds=1_000_000_005)
+    assert call(folder)[:2] == ["two", "SourceFileLoader"]
+    assert call(folder)[:2] == ["two", "Packed"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x04\0\0\0\0\0\0\0zzzz"], ids=["empty", "large", "garbage"])
+def test_a_damaged_file_is_as_none(content: bytes, folder: Path) -> None:
+    """What is no such file is not used, and is replaced."""
+    call(folder)
+    (file,) = packs(folder)
+    file.write_bytes(content)
+    assert call(folder)[:2] == ["one", "SourceFileLoader"]
+    assert call(folder)[:2] == ["one", "Packed"]
+
+
+def test_without_a_place_for_it_all_goes_on(folder: Path) -> None:
+    """Where the file can't be written nothing is said and nothing is left."""
+    (folder / "__pycache__").rmdir()
+    (folder / "__pycache__").write_text("")
+    assert call(folder)[:2] == ["one", "SourceFileLoader"]
+    assert call(folder)[:2] == ["one", "SourceFileLoader"]
+
+
+def test_another_place_makes_the_file_void(folder: Path, tmp_path: Path) -> None:
+    """A file that was copied with its package to another directory is not used there: its paths are of the old one."""
+    call(folder)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (folder / "sample").rename(moved / "sample")
+    (folder / "__pycache__").rename(moved / "__pycache__")
+    assert call(moved)[1:3] == ["SourceFileLoader", str(moved / "sample/__init__.py")]
