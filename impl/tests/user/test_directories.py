@@ -450,9 +450,10 @@ def test_shifting_translates_each_owner_once(tree: Path) -> None:
 
 
 @as_root
-def test_owner_that_is_looked_at_last_may_have_no_id(tree: Path) -> None:
-    """All owners are translated before the first file changes: the top of a tree, which comes last, counts too."""
-    os.chown(tree, 7, 7)
+@pytest.mark.parametrize("place", [".", "a/b"], ids=["last", "deep"])
+def test_owner_without_id_changes_nothing(tree: Path, place: str) -> None:
+    """All owners are translated before the first file changes, the top's too, which comes last; nothing stays open."""
+    os.chown(tree / place, 7, 7)
     before, descriptors = {each: owner_of(each) for each in everything(tree)}, len(os.listdir("/dev/fd"))
     with pytest.raises(IdMapError, match="uid 7 is not mapped"):
         shift_tree(tree, IdMap([(0, 100_000, 1)]), IdMap([(0, 100_000, 10)]))
