@@ -150,14 +150,17 @@ class IntFlag(_Number, metaclass=_Numbered):
         shown = f"{type(self).__name__}.{name}" if name else type(self).__name__
         return f"<{shown}: {int.__repr__(self)}>"
 
+    def _combined(self, value: int) -> Self:
+        return value if value is NotImplemented else type(self)(value)
+
     def __or__(self, other: int) -> Self:
-        return type(self)(int(self) | int(other))
+        return self._combined(int.__or__(self, other))
 
     def __and__(self, other: int) -> Self:
-        return type(self)(int(self) & int(other))
+        return self._combined(int.__and__(self, other))
 
     def __xor__(self, other: int) -> Self:
-        return type(self)(int(self) ^ int(other))
+        return self._combined(int.__xor__(self, other))
 
     __ror__, __rand__, __rxor__ = __or__, __and__, __xor__
 
