@@ -11,6 +11,8 @@ import mmap
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from functions_of import functions_of
@@ -39,6 +41,7 @@ def break_function(root: Path, task: Mapping[str, object]) -> None:
     if text[start : start + len(old)] != old:
         raise ValueError(f"{path} has changed since the edit was made")
     broken = text[:start] + str(task["new"]) + text[start + len(old) :]
+    _load(root, path)
     found = False
     for target in _targets(path, root, function, int(str(task["line"])), text):
         code = compile_function(broken, target.__code__)
@@ -49,6 +52,15 @@ def break_function(root: Path, task: Mapping[str, object]) -> None:
     if not found:
         raise NotLoaded(f"{path}: {function}")
     MARK[0] = 0
+
+
+def _load(root: Path, path: Path) -> None:
+    # Some of impl is imported by those alone who need it; a broken function must be there before they do.
+    parts = path.relative_to(root).with_suffix("").parts
+    if parts[0] == "impl":
+        name = ".".join(("kernelproof", *parts))
+        with suppress(ImportError):
+            import_module(name.removesuffix(".__init__"))
 
 
 def _targets(path: Path, root: Path, name: str, line: int, text: str) -> Iterator[types.FunctionType]:
