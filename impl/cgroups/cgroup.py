@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 
@@ -26,8 +26,7 @@ from kernelproof.impl.cgroups.layout import Layout, find_membership, read_layout
 from kernelproof.impl.cgroups.placing import (
     Place,
     choose_hierarchies,
-    close_all,
-    make_place,
+    make_places,
     open_chain,
     open_place,
     open_places,
@@ -93,23 +92,7 @@ class Cgroup:
                 made and enabled is undone.
         """
         found = choose_hierarchies(read_layout() if layout is None else layout)
-        # Lists, and a stack only when something failed: two stacks would be a tenth of what all of this takes.
-        undo: list[Callable[[], object]] = []
-        opened: list[Directory] = []
-        try:
-            return cls(
-                [
-                    make_place(hierarchy, name, controllers, undo, opened)
-                    for hierarchy in wanted_hierarchies(found, controllers)
-                ]
-            )
-        except BaseException:
-            with ExitStack() as back:
-                for step in undo:
-                    back.callback(step)
-                raise
-        finally:
-            close_all(opened)
+        return cls(make_places(name, wanted_hierarchies(found, controllers), controllers))
 
     @classmethod
     def of_process(cls, pid: int | str = "self", layout: Layout | None = None, *, proc: Path = "/proc") -> Cgroup:

@@ -93,18 +93,29 @@ def open_places(name: Path, hierarchies: tuple[Hierarchy, ...], *, required: boo
     return places
 
 
-def make_place(
+def make_places(name: Path, hierarchies: Iterable[Hierarchy], controllers: Iterable[str] | None) -> list[Place]:
+    """Make a cgroup and those above it in each hierarchy, with controllers; what was done is undone if a step fails."""
+    # Lists, and a stack only when something failed: two stacks would be a tenth of what all of this takes.
+    undo: list[Callable[[], object]] = []  # what takes back what was made and enabled, the last first
+    opened: list[Directory] = []  # what that needs
+    try:
+        return [_make_place(hierarchy, name, controllers, undo, opened) for hierarchy in hierarchies]
+    except BaseException:
+        with ExitStack() as back:
+            for step in undo:
+                back.callback(step)
+            raise
+    finally:
+        _close_all(opened)
+
+
+def _make_place(
     hierarchy: Hierarchy,
     name: Path,
     controllers: Iterable[str] | None,
     undo: list[Callable[[], object]],
     opened: list[Directory],
 ) -> Place:
-    """Make a cgroup and those above it in one hierarchy.
-
-    `undo` is given what takes back what was made and enabled, to be called from its end if anything fails; `opened`
-    what is open for that, to be closed in any case.
-    """
     parts = split_name(name)
     directory = Directory.open(hierarchy)
     for part in parts:
@@ -116,13 +127,13 @@ def make_place(
     return Place(hierarchy, directory, "/" + "/".join(parts))
 
 
-def close_all(directories: list[Directory]) -> None:
-    """Close all of them, also if the closing of one fails."""
+def _close_all(directories: list[Directory]) -> None:
+    # All of them, also if the closing of one fails.
     while directories:
         try:
             directories.pop().close()
         except BaseException:
-            close_all(directories)
+            _close_all(directories)
             raise
 
 
