@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from kernelproof.impl.libcontainer import Request, StartError, lifecycle, running
-from kernelproof.impl.libcontainer.config.records import Config, Mount, Namespace, TimeOffset
+from kernelproof.impl.libcontainer.config.records import Config, Mount, Namespace, Rlimit, TimeOffset
 from kernelproof.impl.libcontainer.config.writing import dump
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
@@ -93,6 +94,22 @@ def test_clocks(bundle: Any, cgroup2: Path) -> None:
     assert 7_000_000 <= float(uptime.split()[0]) < 7_100_000
     assert [line.split() for line in lines] == [["monotonic", "3000000", "0"], ["boottime", "7000000", "0"]]
     assert float(Path("/proc/uptime").read_text().split()[0]) < 100_000
+
+
+def test_limits_above_the_callers(bundle: Any, cgroup2: Path) -> None:
+    """A hard limit above the caller's and a lower OOM score are had with other users too, where the caller may."""
+    for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
+        os.chown(path, 100_000, 100_000, follow_symlinks=False)
+    config = bundle.config(
+        "sh",
+        "-c",
+        "ulimit -Hn > /out; ulimit -Sn >> /out; cat /proc/self/oom_score_adj >> /out",
+        kinds=(*KINDS, "user"),
+    )
+    limit = Rlimit("RLIMIT_NOFILE", 300_000, 50)
+    process = config.process.replace(rlimits=(limit,), oom_score_adj=-300)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
+    assert run(bundle, config.replace(process=process)).split() == ["300000", "50", "-300"]
 
 
 def test_a_source_that_only_root_reaches(bundle: Any, cgroup2: Path) -> None:
