@@ -142,9 +142,10 @@ def test_noatime(tree: Path, seen: Seen) -> None:
 
 
 @behaviour("mount.flags.relatime-updates-when-older", subject="impl")
-def test_relatime(tree: Path, seen: Seen) -> None:
+def test_relatime(tree: Path, line_at: LineAt, seen: Seen) -> None:
     """A read updates an access time that is not later than modification or change, or older than a day; else not."""
     mount.mount("x", tree / "a", "tmpfs", "relatime")
+    assert "relatime" in line_at(tree / "a").options
     path = tree / "a/file"
     path.write_text("x")
     # Setting times sets the change time to now; an access time in the future is later than both.

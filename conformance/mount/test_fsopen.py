@@ -284,13 +284,17 @@ def test_short_buffer_loses_the_message(refusal: Refusal, seen: Seen) -> None:
 
 
 @behaviour("mount.fsconfig.create-ro-mismatch-ebusy", subject="impl")
-def test_create_with_other_flags(refusal: Refusal, seen: Seen) -> None:
+def test_create_with_other_flags(tree: Path, line_at: LineAt, refusal: Refusal, seen: Seen) -> None:
     """A superblock that exists read-write is not created read-only."""
     answers = []
-    for options in ("rw", "ro"):
-        with mount.FsContext("sysfs") as context:
-            context.set_flag(options)
-            answers.append(refusal(context.create))
+    with mount.FsContext("sysfs") as context:
+        context.set_flag("rw")
+        answers.append(refusal(context.create))
+        context.mount().attach(tree / "a")
+    assert "rw" in line_at(tree / "a").super_options
+    with mount.FsContext("sysfs") as context:
+        context.set_flag("ro")
+        answers.append(refusal(context.create))
     assert answers[0] == "no error"
     assert seen(answers[1]) == "EBUSY"
 

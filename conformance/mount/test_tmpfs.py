@@ -82,9 +82,10 @@ def test_percentage_of_others(tree: Path, refusal: Refusal, seen: Seen) -> None:
 
 
 @behaviour("mount.tmpfs.default-half-ram", subject="impl")
-def test_default_is_half(tree: Path, seen: Seen) -> None:
+def test_default_is_half(tree: Path, line_at: LineAt, seen: Seen) -> None:
     """Without a size the limit is half of the memory."""
     mount.mount("x", tree / "a", "tmpfs", "")
+    assert line_at(tree / "a").fstype == "tmpfs"
     half = memory_bytes() // 2
     assert abs(seen(size_of(tree / "a")) - half) <= half // 50
 
@@ -151,9 +152,10 @@ def test_quota_by_remount(tree: Path, refusal: Refusal, seen: Seen) -> None:
 
 
 @behaviour("mount.tmpfs.xattr-uses-inodes", subject="impl")
-def test_attributes_take_inodes(tree: Path, seen: Seen) -> None:
+def test_attributes_take_inodes(tree: Path, line_at: LineAt, seen: Seen) -> None:
     """An extended attribute takes of the free inodes."""
     mount.mount("x", tree / "a", "tmpfs", "nr_inodes=1k")
+    assert "nr_inodes=1024" in line_at(tree / "a").super_options
     (tree / "a/file").touch()
     before = os.statvfs(tree / "a").f_ffree
     os.setxattr(tree / "a/file", "trusted.a", b"x" * 100)
@@ -180,17 +182,19 @@ def test_policy_of_a_node_that_is_not_there(tree: Path, refusal: Refusal, seen: 
 
 
 @behaviour("mount.ramfs.size-no-limit", subject="impl")
-def test_ramfs_has_no_limit(tree: Path, seen: Seen) -> None:
+def test_ramfs_has_no_limit(tree: Path, line_at: LineAt, seen: Seen) -> None:
     """A ramfs takes a size and does not keep to it."""
     mount.mount("x", tree / "a", "ramfs", "size=1M")
+    assert line_at(tree / "a").fstype == "ramfs"
     (tree / "a/file").write_bytes(bytes(2 << 20))
     assert seen((tree / "a/file").stat().st_size) == 2 << 20
 
 
 @behaviour("mount.tmpfs.user-xattr", subject="impl")
-def test_attributes_of_users(tree: Path, refusal: Refusal, seen: Seen) -> None:
+def test_attributes_of_users(tree: Path, line_at: LineAt, refusal: Refusal, seen: Seen) -> None:
     """A user's extended attribute is refused, a trusted one is not."""
     mount.mount("x", tree / "a", "tmpfs", "")
+    assert line_at(tree / "a").fstype == "tmpfs"
     (tree / "a/file").touch()
     assert refusal(os.setxattr, tree / "a/file", "trusted.a", b"x") == "no error"
     assert seen.errno_of(os.setxattr, tree / "a/file", "user.a", b"x") == errorcode[EOPNOTSUPP]

@@ -91,6 +91,7 @@ def test_detach(tree: Path, lines_below: LinesBelow, seen: Seen) -> None:
 def test_file_after_detach(tree: Path, mount_at: MountAt, seen: Seen) -> None:
     """A file that was open before MNT_DETACH is read and written after it."""
     mount.mount("x", tree / "a", "tmpfs", "")
+    assert mount_at(tree / "a") is not None
     with open(tree / "a/file", "w+") as file:
         mount.unmount(tree / "a", lazy=True)
         assert mount_at(tree / "a") is None
