@@ -180,3 +180,35 @@ def test_own_cgroup(layout: Layout) -> None:
         with Cgroup.open("/", layout) as root:
             root.add(0)
         made.remove()
+
+
+def test_later_one_of_its_name_stays(layout: Layout) -> None:
+    """What somebody removed and made anew is not the old one's to remove, in any hierarchy."""
+    tops = [Path(hierarchy.mount_point) for hierarchy in layout.hierarchies]
+    with Cgroup.create("web/worker", layout) as old:
+        for top in tops:
+            (top / "web/worker").rmdir()
+            (top / "web/worker").mkdir()
+        old.remove()
+        assert all((top / "web/worker").is_dir() for top in tops)
+    with Cgroup.open("web", layout) as web:
+        web.remove()
+    assert not any((top / "web").exists() for top in tops)
+
+
+def test_half_a_path_is_unmade(hierarchy: Mount) -> None:
+    """Of a path that a limit of depth cuts short nothing is left: no cgroup, no controller, no descriptor."""
+    top = hierarchy("v2")
+    with Cgroup.create("box", read_layout(), controllers=()) as box:
+        (top / "box/cgroup.max.depth").write_text("1")
+        (top / "cgroup.subtree_control").write_text("+pids")
+        held = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError, match="Resource temporarily unavailable") as refused:
+            Cgroup.create("box/a/b", read_layout(), controllers=("pids",))
+        assert refused.value.errno == errno.EAGAIN
+        assert refused.value.filename == f"{top}/box/a/b"
+        assert os.listdir("/proc/self/fd") == held
+        assert box.children() == ()
+        assert (top / "box/cgroup.subtree_control").read_text().strip() == ""
+        assert (top / "cgroup.subtree_control").read_text() == "pids\n"
+        box.remove()
