@@ -4,6 +4,7 @@ All sessions share the environment `.venv`, which start.py makes from requiremen
 unchanged. So nox makes none of its own; a session that is run by a nox from elsewhere asks start.py for it first.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -52,7 +53,12 @@ def run_behaviours(session: nox.Session, *arguments: str) -> None:
     own_path = any(argument.startswith("conformance/") for argument in arguments)
     paths = () if own_path else ("conformance",)
     words = ["--behaviours=quick" if argument == "--quick" else argument for argument in arguments]
-    run(session, "python", "-m", "pytest", *paths, "--kernel", DEFAULT_KERNEL, *words)
+    run(session, "python", "-m", "pytest", *paths, *default_kernel(words), *words)
+
+
+def default_kernel(words: Sequence[str]) -> tuple[str, ...]:
+    """The option for the default kernel, where the words name none: several would add up."""
+    return () if any(word.partition("=")[0] == "--kernel" for word in words) else ("--kernel", DEFAULT_KERNEL)
 
 
 @nox.session
@@ -95,7 +101,7 @@ def full(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """What is marked long (fuzzing, kills, races, cycles), at full numbers instead of a hundredth of them."""
     set_up(session)
-    run(session, "python", "-m", "pytest", "-m", "long", "--long", "--kernel", DEFAULT_KERNEL, *session.posargs)
+    run(session, "python", "-m", "pytest", "-m", "long", "--long", *default_kernel(session.posargs), *session.posargs)
 
 
 @nox.session

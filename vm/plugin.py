@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernelproof.vm import hookspecs
+from kernelproof.vm.adding_up import AddUp
 
 if TYPE_CHECKING:
     from kernelproof.vm.host import Host
@@ -78,8 +79,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--kernel`, `--vm-timeout`, what machines are made of, and the ini name `kernelproof_kernel`."""
     group = parser.getgroup("kernelproof", "tests in machines of their own")
-    text = "run items marked 'machine' on these kernels: 6.12, 5.10,newest, all; a comma between several"
-    group.addoption("--kernel", metavar="KERNELS", help=text)
+    text = "run items marked 'machine' on these kernels: 6.12, 5.10,newest, all; with commas, or more than once"
+    group.addoption("--kernel", metavar="KERNELS", action=AddUp, help=text)
     text = (
         "seconds after which an item's machine is given up, with all stacks in its report (default: 60); "
         "those in which it waits for a processor of a busy host do not count"

@@ -17,6 +17,7 @@ from typing import NamedTuple, NoReturn
 from kernelproof.cli import wishes as wishes_options
 from kernelproof.cli.tables import print_rows
 from kernelproof.conformance.catalogue import Entry, read_catalogue
+from kernelproof.vm.adding_up import AddUp
 from kernelproof.vm.errors import VmError
 from kernelproof.vm.forward import package_folder
 from kernelproof.vm.kernel_select import read_rows, select_kernels
@@ -62,7 +63,7 @@ def find_suite() -> Suite:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which kernels, which statements, and how."""
     text = "a series, a role (oldest, stable, newest) or all, with commas; your own kernel alone where one is given"
-    parser.add_argument("--kernel", metavar="KERNELS", help=text)
+    parser.add_argument("--kernel", metavar="KERNELS", action=AddUp, help=text)
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="only tests whose names fit, as of pytest")
     parser.add_argument("--quick", action="store_true", help="one statement in each topic")
     parser.add_argument("-n", dest="workers", metavar="NUMBER", help="that many workers, or auto (pytest-xdist)")

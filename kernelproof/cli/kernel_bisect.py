@@ -20,6 +20,7 @@ from kernelproof.conformance.report.comparison import Answer, read_answers
 from kernelproof.conformance.report.matrix import kernel_order
 from kernelproof.conformance.report.outcomes import Outcome
 from kernelproof.conformance.report.reading import ResultsError, read_results
+from kernelproof.vm.adding_up import AddUp
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import ProvisionError, VmError
 from kernelproof.vm.kernel_select import read_rows, select_kernels
@@ -49,7 +50,8 @@ class Place(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which behaviour, on which kernels."""
     parser.add_argument("behaviour", metavar="BEHAVIOUR", help="its id in the catalogue")
-    parser.add_argument("--kernel", metavar="KERNEL", help="series or roles with commas (default: all, or the images)")
+    text = "series or roles with commas (default: all, or the images)"
+    parser.add_argument("--kernel", metavar="KERNEL", action=AddUp, help=text)
     text = "images of your own, or folders that hold some (vmlinuz*, bzImage*, vmlinux*)"
     parser.add_argument("--kernel-image", metavar="PATH", type=Path, nargs="+", action="extend", default=[], help=text)
     text = "where their modules are: DIR/lib/modules/RELEASE (default: beside each image)"

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kernelproof.cli import wishes as wishes_options
+from kernelproof.vm.adding_up import AddUp
 from kernelproof.vm.attending import Attending
 from kernelproof.vm.errors import GuestError, MachineLost
 from kernelproof.vm.forward_port import Forward, Forwarding, Listener, describe, parse_forward
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser, kernel: str) -> None:
         parser: Is given them.
         kernel: What `--kernel` may name, for its help.
     """
-    parser.add_argument("--kernel", metavar="KERNEL", help=kernel)
+    parser.add_argument("--kernel", metavar="KERNEL", action=AddUp, help=kernel)
     parser.add_argument("--profile", default="plain", metavar="PROFILE", help="the kind of machine (default: plain)")
     text = (
         "a port of this host that leads into the machine: [ADDRESS:]PORT or a path, a colon, and "

@@ -132,6 +132,15 @@ def test_order(pytester: pytest.Pytester, run: Run) -> None:
     assert order == [*first, "test_disk@6.12", "test_disk_again@6.12", "test_plain@6.12"]
 
 
+@pytest.mark.parametrize("more", [("--kernel", "5.10"), ("--kernel=6.12,5.10",)], ids=["other", "both"])
+def test_several_options_add_up(more: tuple[str, ...], pytester: pytest.Pytester, run: Run) -> None:
+    """Kernels that are named by several options are all taken, each once."""
+    pytester.makepyfile("import pytest\n@pytest.mark.machine\ndef test_it(): pass")
+    result = run("-v", *more, kernel="6.12")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines_random(["*test_it@5.10 PASSED*", "*test_it@6.12 PASSED*"])
+
+
 @pytest.mark.parametrize("arguments", ["'disk'", "profil='disk'", "time='unreal'", "profile=3"])
 def test_wrong_marker(arguments: str, pytester: pytest.Pytester, run: Run) -> None:
     """A marker with anything but a profile and a known kind of time is a usage error that names the item."""
