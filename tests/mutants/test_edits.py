@@ -93,6 +93,7 @@ def test_sample_is_the_same_for_a_seed() -> None:
     assert chosen == sample(edits, 200, 7)
     assert chosen != sample(edits, 200, 8)
     assert {name: len(each) for name, each in chosen.items()} == {"s": 20, "l": 180}
+    assert set(chosen["l"]) - set(sample(edits | {"l": edits["l"][1:]}, 200, 7)["l"]) <= {edits["l"][0]}
 
 
 SOURCE = '''
