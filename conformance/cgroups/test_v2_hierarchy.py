@@ -52,9 +52,13 @@ def test_controllers_are_no_option(tmp_path: Path, seen: Seen) -> None:
 
 
 @behaviour("cgroup-v2.mount.features-file", subject="impl")
-def test_features_are_listed() -> None:
-    """nsdelegate is a line of its own."""
+def test_features_are_listed(tmp_path: Path) -> None:
+    """nsdelegate is a line of its own, and what it names is an option that a mount takes."""
     assert "nsdelegate" in Path("/sys/kernel/cgroup/features").read_text().splitlines()
+    mount("cgroup2", tmp_path, "cgroup2", 0, "nsdelegate")
+    (line,) = (line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {tmp_path} " in line)
+    assert "nsdelegate" in line.rpartition(" ")[2].split(",")
+    umount2(tmp_path)
 
 
 @behaviour("cgroup-v2.mount.proc-cgroups-meaningless", subject="impl")

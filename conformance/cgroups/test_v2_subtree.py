@@ -97,6 +97,9 @@ def test_one_write_is_one_step(unified: Path, top: Directory, make: Make, seen: 
 @pytest.mark.parametrize(("text", "expected"), [("+pids -pids", set()), ("-pids +pids", {"pids"})], ids=["off", "on"])
 def test_the_last_word_counts(unified: Path, top: Directory, text: str, expected: set[str]) -> None:
     """Of two operations on one controller the second is what holds."""
+    before = {"pids"} - expected
+    enabling.enable(top, before)
+    assert control(unified) == before
     top.write("cgroup.subtree_control", text)
     assert control(unified) == expected
 
