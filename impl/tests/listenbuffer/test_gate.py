@@ -1,18 +1,14 @@
-"""Gates and the listeners behind them: they hold back, let through, wake all, and cost nothing when open."""
+"""Gates and the listeners behind them: they hold back, let through, and wake all."""
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import errno
-import http.client
-import http.server
 import select
 import socket
-import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -30,27 +26,7 @@ from kernelproof.impl.listenbuffer import (
     listen,
     new_listen_buffer,
 )
-
-
-def client_of(listener: GatedListener, data: bytes = b"") -> socket.socket:
-    """Connect to a listener and send something."""
-    client = socket.socket(listener.family, listener.type)
-    address: Any = listener.address.path or listener.getsockname()
-    if listener.address.is_abstract:
-        address = listener.address.path.encode()
-    client.settimeout(5)
-    client.connect(address)
-    if data:
-        client.send(data)
-    return client
-
-
-@pytest.fixture
-def tcp() -> Iterator[GatedListener]:
-    """A listener on a free port of the loopback."""
-    with listen("tcp://127.0.0.1:0") as listener:
-        yield listener
-
+from kernelproof.impl.tests.listenbuffer.clients import client_of, joined, run_threads
 
 # --- 2014 -------------------------------------------------------------------------------------------------------------
 
@@ -129,31 +105,6 @@ def make_ours() -> GatedListener:
     listener = listen("tcp://127.0.0.1:0")
     listener.settimeout(3)
     return listener
-
-
-def run_threads(count: int, work: Callable[[], object]) -> list[object]:
-    """Start threads and return a list that fills with what they return or raise; it is complete after `join`."""
-    results: list[object] = []
-
-    def call() -> None:
-        try:
-            results.append(work())
-        except (OSError, AssertionError) as error:
-            results.append(error)
-
-    threads = [threading.Thread(target=call) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    results.append(threads)
-    return results
-
-
-def joined(results: list[object]) -> list[object]:
-    """Wait for the threads of `run_threads` and return what they gave."""
-    threads = next(found for found in results if isinstance(found, list))
-    for thread in threads:
-        thread.join(10)
-    return [found for found in results if found is not threads]
 
 
 @pytest.mark.rule("L9", ours=make_ours, wrong=make_one_value)
@@ -314,238 +265,3 @@ def test_a_deadline_for_the_activation() -> None:
         listener.settimeout(0.1)
         with pytest.raises(TimeoutError):
             listener.accept()
-
-
-# --- what a selector sees ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.rule("L9")
-@pytest.mark.parametrize("selector", ["select", "poll", "epoll"])
-def test_selectors_do_not_spin(tcp: GatedListener, selector: str) -> None:
-    """Watched from before the activation, the listener is readable only while the gate is open and one waits."""
-    number = tcp.fileno()
-
-    def readable() -> bool:
-        if selector == "select":
-            return bool(select.select([tcp], [], [], 0.02)[0])
-        watch: Any = select.poll() if selector == "poll" else select.epoll()
-        watch.register(tcp, select.POLLIN)
-        return bool(watch.poll(20 if selector == "poll" else 0.02))
-
-    with client_of(tcp):
-        assert not readable()
-        tcp.activate()
-        assert readable()
-        tcp.gate.pause()
-        assert not readable()
-        tcp.gate.open()
-        assert readable()
-        tcp.accept()[0].close()
-        assert not readable()
-    assert tcp.fileno() == number
-
-
-@pytest.mark.rule("L9")
-def test_asyncio(tmp_path: Path) -> None:
-    """An asyncio server takes the listener, waits without spinning, and serves after an asyncio event."""
-
-    async def main() -> list[bytes]:
-        activate = asyncio.Event()
-        listener = new_listen_buffer("unix", str(tmp_path / "a.sock"), activate)
-
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write((await reader.read(4)).upper())
-            await writer.drain()
-            writer.close()
-
-        server = await asyncio.start_unix_server(handle, sock=listener)
-        answers = []
-        async with server:
-            clients = [await asyncio.open_unix_connection(str(tmp_path / "a.sock")) for _ in range(3)]
-            for _, writer in clients:
-                writer.write(b"ping")
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(clients[0][0].read(4), 0.1)
-            assert listener.pending() == 3
-            used = time.process_time()
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(clients[0][0].read(4), 0.3)
-            assert time.process_time() - used < 0.1
-            activate.set()
-            for reader, writer in clients:
-                answers.append(await reader.read(4))
-                writer.close()
-                await writer.wait_closed()
-        return answers
-
-    assert asyncio.run(main()) == [b"PING"] * 3
-
-
-class Hello(http.server.BaseHTTPRequestHandler):
-    """Says hello."""
-
-    def do_GET(self) -> None:
-        """Answer."""
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
-
-
-@pytest.mark.parametrize("kind", [http.server.HTTPServer, http.server.ThreadingHTTPServer, socketserver.TCPServer])
-def test_servers_of_the_standard_library(tcp: GatedListener, kind: type[socketserver.TCPServer]) -> None:
-    """socketserver and http.server serve on a listener: a client that came before the server is answered."""
-    client = http.client.HTTPConnection("127.0.0.1", tcp.address.port, timeout=10)
-    client.request("GET", "/")
-    server = kind(tcp.getsockname(), Hello, bind_and_activate=False)
-    server.socket.close()
-    server.socket = tcp
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    assert tcp.pending() == 1
-    tcp.activate()
-    assert client.getresponse().read() == b"hello"
-    server.shutdown()
-    thread.join()
-    client.close()
-
-
-# --- all kinds --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.rule("L+1")
-@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix", "unixpacket", "abstract"])
-def test_every_kind_of_stream(tmp_path: Path, kind: str) -> None:
-    """Behind one gate each kind queues, is counted, and is accepted after the gate opens."""
-    address = {"tcp": "tcp://127.0.0.1:0", "tcp6": "tcp://[::1]:0", "abstract": f"unix:@{tmp_path}"}.get(
-        kind, f"{kind}:{tmp_path}/x.sock"
-    )
-    gate = Gate()
-    with listen(address, gate=gate, backlog=5) as listener:
-        assert listener.effective_backlog == 5
-        with client_of(listener, b"one"), client_of(listener, b"two"):
-            assert listener.queue() == (2, 5)
-            listener.settimeout(0)
-            with pytest.raises(BlockingIOError):
-                listener.accept()
-            gate.open()
-            for word in (b"one", b"two"):
-                connection, _ = listener.accept()
-                with connection:
-                    assert connection.recv(10) == word
-            assert listener.pending() == 0
-
-
-@pytest.mark.rule("L+1")
-@pytest.mark.parametrize("kind", ["udp://127.0.0.1:0", "unixgram"])
-def test_datagrams(tmp_path: Path, kind: str) -> None:
-    """Datagrams wait in the buffer, whose bytes and losses are told; every way of receiving is held back."""
-    with listen(kind if "//" in kind else f"{kind}:{tmp_path}/d.sock") as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with client_of(listener) as client:
-            for word in (b"1", b"2", b"3", b"4", b"5"):
-                client.send(word)
-            assert (listener.pending() or 1) > 0
-            assert listener.effective_backlog is None
-            listener.settimeout(0.02)
-            buffer = bytearray(10)
-            calls: list[Callable[[], object]] = [
-                lambda: listener.recv(10),
-                lambda: listener.recvfrom(10)[0],
-                lambda: listener.recvmsg(10)[0],
-                lambda: bytes(buffer[: listener.recv_into(buffer)]),
-                lambda: bytes(buffer[: listener.recvfrom_into(buffer)[0]]),
-            ]
-            for call in calls:
-                with pytest.raises(TimeoutError):
-                    call()
-            listener.activate()
-            assert [call() for call in calls] == [b"1", b"2", b"3", b"4", b"5"]
-            if listener.family == socket.AF_INET:
-                for _ in range(100):
-                    client.send(b"x" * 500)
-                assert (listener.dropped() or 0) > 50
-                listener.sendto(b"back", client.getsockname())
-                assert client.recv(10) == b"back"
-
-
-@pytest.mark.rule("L1")
-def test_numbers_of_a_gate() -> None:
-    """One gate over several listeners counts who has had to wait."""
-    gate = Gate()
-    with listen("tcp://127.0.0.1:0", gate=gate) as one:
-        results = run_threads(2, one.accept)
-        while gate.waited < 2:
-            time.thread_time()
-        with client_of(one), client_of(one):
-            gate.open()
-            for found in joined(results):
-                assert isinstance(found, tuple)
-                found[0].close()
-    assert gate.waited == 2
-
-
-@pytest.mark.rule("L1")
-def test_a_full_queue_holds_tcp_clients_and_turns_unix_ones_away(tmp_path: Path) -> None:
-    """Beyond the backlog a TCP client is not refused but waits; a non-blocking unix client is told to come again."""
-    with listen("tcp://127.0.0.1:0", backlog=1) as listener, ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(client_of(listener))
-        late = stack.enter_context(socket.socket())
-        late.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            late.connect(listener.getsockname())
-        assert listener.queue() == (2, 1)
-        assert (listener.dropped() or 0) >= 1
-    with listen(f"unix:{tmp_path}/x.sock", backlog=1) as listener, ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(client_of(listener))
-        late = stack.enter_context(socket.socket(socket.AF_UNIX))
-        late.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            late.connect(listener.address.path)
-
-
-def comes_too_late(listener: GatedListener) -> None:
-    """Connect and look for an answer: the reset may come during either."""
-    client = socket.socket()
-    with client:
-        client.settimeout(5)
-        client.connect(listener.getsockname())
-        client.recv(10)
-
-
-def test_beyond_the_limit_clients_are_refused_when_asked() -> None:
-    """Told to refuse, those beyond the places are reset at once; the others are served in the order they came."""
-    with listen("tcp://127.0.0.1:0", backlog=3, at_limit="refuse") as listener, ExitStack() as stack:
-        for number in range(3):
-            stack.enter_context(client_of(listener, b"%d" % number))
-        for _ in range(3):
-            with pytest.raises(ConnectionResetError):
-                comes_too_late(listener)
-        assert (listener.pending(), listener.refused()) == (3, 3)
-        assert not select.select([listener], [], [], 0)[0]
-        listener.activate()
-        listener.settimeout(5)
-        assert select.select([listener], [], [], 5)[0]
-        stack.enter_context(client_of(listener, b"6"))
-        words = []
-        for _ in range(4):
-            connection, _ = listener.accept()
-            with connection:
-                words.append(connection.recv(10))
-        assert words == [b"0", b"1", b"2", b"6"]
-        listener.gate.pause()
-        kept = [stack.enter_context(client_of(listener)) for _ in range(3)]
-        with pytest.raises(ConnectionResetError):
-            comes_too_late(listener)
-        listener.close()
-        with pytest.raises(ConnectionResetError):
-            kept[0].recv(10)
-    with pytest.raises(ValueError, match="choose wait or refuse"):
-        listen("tcp://127.0.0.1:0", at_limit="drop")
-    with listen("udp://127.0.0.1:0") as datagrams, pytest.raises(ValueError, match="stream"):
-        datagrams.refuse_beyond(3)
