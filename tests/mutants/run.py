@@ -76,6 +76,7 @@ def mutants(options: argparse.Namespace) -> int:
                 print(f"{edit.path}:{edit.line}  {edit.function}: {edit.old!r} -> {edit.new!r} #{edit.number}")
         return 0
     store = Answers(RESULTS / "mutants.jsonl", "name")
+    chosen = {package: with_survivors(edits, everything[package], store.read()) for package, edits in chosen.items()}
     for package, edits in chosen.items():
         try_unit_tests(package, edits, store, RESULTS, tell)
     if options.rounds:
@@ -83,6 +84,12 @@ def mutants(options: argparse.Namespace) -> int:
         left = [edit for edits in chosen.values() for edit in edits if is_open(known[edit.name], reasons)]
         try_machines(left, store, options.kernel, options.rounds, ("-n", options.workers), tell)
     return report(chosen, store.read(), reasons)
+
+
+def with_survivors(chosen: Sequence[Edit], edits: Sequence[Edit], known: Mapping[str, Mapping[str, Any]]) -> list[Edit]:
+    """What was chosen, and what survived in other samples: that stays on the list until something notices it."""
+    survivors = {edit for edit in edits if known.get(edit.name, {"outcome": "killed"})["outcome"] != "killed"}
+    return sorted({*chosen, *survivors})
 
 
 def is_open(answer: Mapping[str, Any], reasons: Mapping[str, str]) -> bool:
