@@ -41,7 +41,7 @@ def test_heaviest_weight_is_the_most_shares() -> None:
 
 def test_flat_keyed() -> None:
     """Tabs and white space around a line are tolerated, numbers of 64 bits too."""
-    text = "\t\tnr_periods 2000\n\t\tthrottled_time 18446744073709551615\nlimit max\n"
+    text = "\n\t\tnr_periods 2000\n\n\t\tthrottled_time 18446744073709551615\nlimit max\n"
     assert parse_flat(text) == {"nr_periods": 2000, "throttled_time": 18446744073709551615, "limit": -1}
 
 
@@ -123,7 +123,7 @@ def test_blkio_weight(weight: int, expected: int) -> None:
 
 def test_swap_alone() -> None:
     """The sum less its part; no limit where either has none; less than its part is an error."""
-    assert swap_of(300, 100) == 200
+    assert (swap_of(300, 100), swap_of(300, 0), swap_of(0, 0)) == (200, 300, 0)
     assert (swap_of(-1, 100), swap_of(300, -1), swap_of(300, None)) == (-1, -1, -1)
     with pytest.raises(LimitError, match="cannot be less"):
         swap_of(50, 100)

@@ -12,7 +12,7 @@ from kernelproof.impl.cgroups.devices.rules import DeviceRule
 from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
 from kernelproof.impl.cgroups.formats import parse_list
 from kernelproof.impl.cgroups.limits import IoLimit, IoWeight, Limits
-from kernelproof.impl.cgroups.systemd import names, properties
+from kernelproof.impl.cgroups.systemd import bus, names, properties
 from kernelproof.impl.cgroups.systemd.manager import Manager, check_given
 
 
@@ -176,6 +176,18 @@ def test_without_a_user_s_bus(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NoControllerError, match="neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR"):
         Manager.open(user=True)
+
+
+def test_where_the_bus_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable of a bus counts before the folder of a user; the system's bus has an address of its own."""
+    for name in ("DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert bus._address(user=True) == "unix:path=/run/user/7/bus"
+    assert bus._address(user=False).startswith("unix:path=/")
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/s")
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/t")
+    assert (bus._address(user=True), bus._address(user=False)) == ("unix:path=/s", "unix:path=/t")
 
 
 class Own:
