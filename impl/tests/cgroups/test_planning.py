@@ -193,6 +193,17 @@ def test_version_1_orders_memory_and_swap() -> None:
     assert plan_old(Limits(memory_max_bytes=-1))[0] == ("memory", "memory.limit_in_bytes", "-1")
 
 
+def test_each_rate_has_its_file() -> None:
+    """A rate that is given alone is written to its own file, whichever stand before it; what was there is put back."""
+    files = {"blkio": {"blkio.throttle.write_iops_device": "8:0 9\n8:16 5\n", "blkio.throttle.write_bps_device": ""}}
+    asked = Limits(io=(IoLimit(8, 16, write_operations=7, write_bytes=100),))
+    found = [step.write for step in plan_v1(asked, lambda controller: files[controller].get)]
+    assert {(write.file, write.value, write.undo) for write in found} == {
+        ("blkio.throttle.write_iops_device", "8:16 7", "8:16 5"),
+        ("blkio.throttle.write_bps_device", "8:16 100", "8:16 0"),
+    }
+
+
 def test_version_1_in_its_own_words() -> None:
     """Weights are shares, rates are lines, and each write knows its controller."""
     asked = Limits(
