@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 from applying import MARK, NotLoaded, break_function
+from loading import VARIABLE
 
 COMMANDS, REPLIES = "KERNELPROOF_MUTANT_COMMANDS", "KERNELPROOF_MUTANT_REPLIES"
 _MEMORY_BYTES = 3 << 30
@@ -75,6 +76,7 @@ class _Server:
         return _read_answer(pid, reader, float(command["seconds"]))
 
     def _try(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        os.environ[VARIABLE] = json.dumps(command["edit"])  # for the Pythons that tests start: see sitecustomize
         try:
             break_function(self._root, command["edit"])
         except NotLoaded as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from applying import MARK, NotLoaded, break_function, compile_function
-from edits import Edit, edits_of
+from edits import Edit, edits_of, read_edits
+from loading import VARIABLE
 from sampling import sample
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -170,3 +173,18 @@ def test_no_such_function_in_the_text(module: types.ModuleType) -> None:
     """A text that lacks the function is an error, and not a survivor."""
     with pytest.raises(LookupError, match="plain"):
         compile_function("x = 1", module.plain.__code__)
+
+
+def test_python_that_a_test_starts_is_broken_too() -> None:
+    """A new interpreter that has the edit in its environment loads the broken file, and leaves no bytecode of it."""
+    here, edit = Path(__file__).parent, read_edits(ROOT, "impl/user")
+    chosen = next(each for each in edit if (each.function, each.new) == ("is_valid_name", "return None"))
+    command = "from kernelproof.impl.user import is_valid_name as f; print(f('ada', 'strict'))"
+    environment = {"PYTHONPATH": str(here), "PYTHONDONTWRITEBYTECODE": "1"}
+    answers = []
+    for more in ({}, {VARIABLE: json.dumps(chosen._asdict())}):
+        done = subprocess.run(
+            [sys.executable, "-c", command], env=environment | more, capture_output=True, text=True, check=True
+        )
+        answers.append(done.stdout)
+    assert answers == ["True\n", "None\n"]
