@@ -1,57 +1,22 @@
-"""Programs on terminals, for the tests: scripts in an interpreter of their own, with the package importable."""
+"""Terminals, the local side of a copy, and programs on a pair."""
 
 from __future__ import annotations
 
 import os
-import select
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernelproof.impl.term import Process, PseudoterminalPair, TermState, WindowSize, save
-
-ROOT = Path(__file__).resolve().parents[3]
-SIZE = WindowSize(24, 80)
-
-
-class Program:
-    """A script that runs on a pair."""
-
-    def __init__(self, pair: PseudoterminalPair, process: Process, before: TermState) -> None:
-        self.pair = pair
-        self.process = process
-        self.before = before  # the terminal's state when the script began
-        self.seen = b""
-
-    def read_until(self, text: bytes, seconds: float = 30) -> bytes:
-        """Return what the script wrote up to a text and with it."""
-        deadline = time.monotonic() + seconds
-        poll = select.poll()
-        poll.register(self.pair.master, select.POLLIN)
-        while text not in self.seen:
-            assert poll.poll(max(0.0, deadline - time.monotonic()) * 1000), f"no {text!r} in {self.seen!r}"
-            self.seen += os.read(self.pair.master, 4096)
-        before, found, self.seen = self.seen.partition(text)
-        return before + found
-
-    def read_to_end(self) -> bytes:
-        """Return what the script wrote until it closed the terminal."""
-        try:
-            while data := os.read(self.pair.master, 4096):
-                self.seen += data
-        except OSError:
-            pass
-        return self.seen
-
-
-def script_argv(script: str) -> list[str]:
-    """The command that runs a script in a new interpreter, where the package is found."""
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}"]
+from kernelproof.impl.term import (
+    PseudoterminalPair,
+    make_raw_state,
+    restore,
+    save,
+)
+from kernelproof.impl.tests.term.programs import SIZE, Program, script_argv
+from kernelproof.impl.tests.term.sides import Local
 
 
 @pytest.fixture
@@ -71,3 +36,33 @@ def run_script() -> Iterator[Callable[..., Any]]:
                     process.wait(30)
 
         yield lambda script: stack.enter_context(program(script))
+
+
+@pytest.fixture
+def peer() -> Iterator[int]:
+    """The peer of a pair."""
+    with PseudoterminalPair.open() as pair:
+        fd = pair.peer()
+        yield fd
+        os.close(fd)
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    """Pipes for the local side."""
+    stdin, typing = os.pipe()
+    screen, stdout = os.pipe()
+    yield Local(stdin, typing, stdout, screen)
+    for fd in (stdin, typing, screen, stdout):
+        try:
+            os.close(fd)
+        except OSError:
+            continue  # closed by the test
+
+
+@pytest.fixture
+def pair() -> Iterator[PseudoterminalPair]:
+    """A pair in raw mode."""
+    with PseudoterminalPair.open(SIZE) as pair:
+        restore(pair.master, make_raw_state(save(pair.master)))
+        yield pair

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import select
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -23,11 +21,7 @@ from kernelproof.impl.term import (
     OUTPUT_GONE,
     TIMED_OUT,
     Ended,
-    Header,
     PseudoterminalPair,
-    Recorder,
-    Recording,
-    Relay,
     WindowSize,
     copy_terminal,
     copy_terminal_async,
@@ -37,54 +31,8 @@ from kernelproof.impl.term import (
     save,
 )
 from kernelproof.impl.term.copying import non_blocking
-from kernelproof.impl.tests.term.conftest import SIZE, Program, script_argv
-
-Copy = Callable[..., Ended]
-
-
-def copy_by_asyncio(*arguments: int, **keywords: object) -> Ended:
-    return asyncio.run(copy_terminal_async(*arguments, **keywords))  # type: ignore[arg-type]
-
-
-both_ways = pytest.mark.parametrize("copy", [copy_terminal, copy_by_asyncio], ids=["poll", "asyncio"])
-
-
-class Local(NamedTuple):
-    """The local side: two pipes."""
-
-    stdin: int
-    typing: int  # write here what is typed
-    stdout: int
-    screen: int  # read here what is shown
-
-
-@pytest.fixture
-def local() -> Iterator[Local]:
-    """Pipes for the local side."""
-    stdin, typing = os.pipe()
-    screen, stdout = os.pipe()
-    yield Local(stdin, typing, stdout, screen)
-    for fd in (stdin, typing, screen, stdout):
-        try:
-            os.close(fd)
-        except OSError:
-            continue  # closed by the test
-
-
-@pytest.fixture
-def pair() -> Iterator[PseudoterminalPair]:
-    """A pair in raw mode."""
-    with PseudoterminalPair.open(SIZE) as pair:
-        restore(pair.master, make_raw_state(save(pair.master)))
-        yield pair
-
-
-def writer(count: int) -> list[str]:
-    """A program that writes so many bytes."""
-    return script_argv(
-        f"import os\nleft = {count}\nwhile left: left -= os.write(1, b'0123456789abcdef' * min(4096, left // 16))"
-    )
-
+from kernelproof.impl.tests.term.programs import SIZE, Program
+from kernelproof.impl.tests.term.sides import Copy, Local, both_ways, copy_by_asyncio, writer
 
 # T7: the end.
 
@@ -424,111 +372,3 @@ def test_resize_needs_the_main_thread(pair: PseudoterminalPair, local: Local) ->
     thread.join()
     assert len(caught) == 1
     assert os.listdir("/dev/fd") == before
-
-
-# Cost.
-
-
-def test_key_passes_with_one_wake_up_and_waiting_costs_nothing(run_script: Callable[[str], Program]) -> None:
-    """A key costs one wait that ends; without keys the program sleeps."""
-    program = run_script(
-        "import os, select\n"
-        "from kernelproof.impl.term import PseudoterminalPair, copy_terminal, raw\n"
-        "from kernelproof.impl.term import copying\n"
-        "waits = []\n"
-        "class Waiter(copying._Waiter):\n"
-        "    def wait(self, wanted, due):\n"
-        "        ready = super().wait(wanted, due); waits.append(len(ready)); return ready\n"
-        "copying._Waiter = Waiter\n"
-        "pair = PseudoterminalPair.open()\n"
-        "peer = pair.peer()\n"
-        "with raw(0), raw(peer):\n"
-        "    print('ready', flush=True)\n"
-        "    copy_terminal(pair.master, 0, 1, detach_keys=b'q')\n"
-        "print('waits', waits, os.read(peer, 10), flush=True)\n"
-    )
-    program.read_until(b"ready")
-    pid = program.process.pid
-
-    def fields() -> list[str]:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()
-
-    def wait_asleep() -> None:
-        deadline = time.monotonic() + 30
-        while fields()[0] != "S":
-            assert time.monotonic() < deadline
-
-    for key in (b"a", b"b", b"c"):
-        os.write(program.pair.master, key)
-        threading.Event().wait(0.05)
-    wait_asleep()
-    used = fields()[11:13]
-    threading.Event().wait(0.3)
-    assert fields()[11:13] == used
-    os.write(program.pair.master, b"q")
-    assert b"waits [1, 1, 1, 1] b'abc'" in program.read_until(b"\n").replace(b"\r", b"") + program.read_to_end()
-
-
-def test_relay_alone(pair: PseudoterminalPair, local: Local) -> None:
-    """The relay waits for nothing by itself: it says what it is interested in, and what ended it."""
-    for fd in (pair.master, local.stdin, local.stdout):
-        os.set_blocking(fd, False)
-    relay = Relay(pair.master, local.stdin, local.stdout)
-    assert relay.interests() == {local.stdin: select.POLLIN, pair.master: select.POLLIN}
-    assert relay.ended is None
-    relay.handle(local.stdin, select.POLLIN, 0)
-    relay.handle(pair.master, select.POLLIN, 0)
-    relay.tick(0)
-    assert (relay.ended, relay.deadline()) == (None, None)
-    relay.stop()
-    relay.stop("later")
-    assert relay.ended == Ended(TIMED_OUT, 0, 0)
-
-
-@pytest.mark.rule("T7")
-def test_last_words_of_a_process_are_waited_for(pair: PseudoterminalPair, local: Local) -> None:
-    """When the process has ended and its output still waits, the copy ends after the output."""
-    peer = pair.peer()
-    os.write(peer, b"last")
-    assert select.select([pair.master], [], [], 30)[0]
-    relay = Relay(pair.master, local.stdin, local.stdout, pidfd=local.screen)
-    ends = []
-    for fd in (local.screen, pair.master):
-        relay.handle(fd, select.POLLIN, 0)
-        ends.append(relay.ended)
-    assert ends == [None, Ended(EXITED, 0, 4)]
-    os.close(peer)
-
-
-def test_copy_is_recorded(local: Local) -> None:
-    """A recorder hears what the program wrote."""
-    file = io.StringIO()
-    with (
-        PseudoterminalPair.open(SIZE) as pair,
-        pair.spawn(["printf", "caf\\303\\251"]) as process,
-        Recorder(file, Header(SIZE)) as recorder,
-    ):
-        copy_terminal(pair.master, local.stdin, local.stdout, on_output=recorder.output)
-        process.wait(30)
-    recording = Recording(file.getvalue().splitlines())
-    assert recording.header.size == SIZE
-    assert "".join(event.data for event in recording) == "café"
-
-
-def test_program_in_raw_mode_through_everything(run_script: Callable[[str], Program]) -> None:
-    """A whole chain, terminal to program to pair to program, passes keys and answers, and puts the terminal back."""
-    program = run_script(
-        "from kernelproof.impl.term import PseudoterminalPair, copy_terminal, raw, read_window_size\n"
-        "size = read_window_size(0)\n"
-        "with PseudoterminalPair.open(size) as pair, pair.spawn(['sh']) as process, raw(0, guard=True):\n"
-        "    print('ready', flush=True)\n"
-        "    ended = copy_terminal(pair.master, resize=True, pidfd=process.pidfd)\n"
-        "print(ended.reason, process.wait(), flush=True)\n"
-    )
-    program.read_until(b"ready")
-    os.write(program.pair.master, b"stty size; exit 5\n")
-    out = program.read_to_end()
-    assert b"24 80" in out
-    assert out.split()[-2:] in ([b"exited", b"5"], [b"up", b"5"])
-    assert save(program.pair.master) == program.before

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.tests.term.conftest import script_argv
+from kernelproof.impl.tests.term.programs import script_argv
 
 PACKAGE = Path(__file__).parents[2] / "term"
 

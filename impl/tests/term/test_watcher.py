@@ -1,0 +1,136 @@
+"""Modes that are back also after the end of the program: the watcher."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from kernelproof.impl.term import (
+    LEAVE,
+    PseudoterminalPair,
+    TermState,
+    raw,
+    save,
+)
+from kernelproof.impl.tests.term.programs import Program, script_argv
+from kernelproof.impl.tests.term.scripts import IMPORTS, READY, SLEEP, Run, wait_until
+
+# T5, T+1: the watcher.
+
+GUARDED = "raw(0, guard=True, leave=term.LEAVE)"
+NOT_GUARDED = "raw(0)"
+
+
+def kill_in_raw_mode(run_script: Run, block: str, before_kill: str = "") -> tuple[Program, TermState, float]:
+    """Run a program that sets raw mode and lets reads not wait, kill it, and return it with the state before."""
+    program = run_script(
+        f"{IMPORTS}with {block}:\n    os.set_blocking(0, False)\n    {before_kill}\n    {READY}\n    {SLEEP}"
+    )
+    before = program.before
+    program.read_until(b"ready")
+    assert save(program.pair.master) != before
+    program.process.send_signal(signal.SIGKILL)
+    program.process.wait(30)
+    return program, before, time.monotonic()
+
+
+@pytest.mark.rule("T5", ours=GUARDED, wrong=NOT_GUARDED)
+@pytest.mark.rule("T+1")
+def test_terminal_comes_back_after_a_kill(run_script: Run, subject: str) -> None:
+    """After SIGKILL the attributes are back; machine/test_kernel.py says within which time."""
+    program, before, start = kill_in_raw_mode(run_script, subject)
+    wait_until(lambda: save(program.pair.master) == before or time.monotonic() > start + 5)
+    assert save(program.pair.master) == before
+
+
+@pytest.mark.rule("T+1")
+def test_watcher_leaves_modes_and_lets_reads_wait_again() -> None:
+    """The watcher writes what leaves the modes of full-screen programs, and the shell's reads wait again."""
+    script = (
+        f"{IMPORTS}with raw(0, guard=True, leave=term.LEAVE):\n"
+        "    os.set_blocking(0, False); os.write(1, b'ready'); os.kill(os.getpid(), 9)\n"
+    )
+    with PseudoterminalPair.open() as pair:
+        shell = pair.peer()  # as a shell holds it, the same open file as the program's
+        pid = os.posix_spawn(
+            sys.executable,
+            script_argv(script),
+            dict(os.environ),
+            file_actions=[(os.POSIX_SPAWN_DUP2, shell, fd) for fd in (0, 1)],
+        )
+        os.waitpid(pid, 0)
+        out = b""
+        while not out.endswith(LEAVE):
+            out += os.read(pair.master, 4096)
+        assert out == b"ready" + LEAVE
+        wait_until(lambda: os.get_blocking(shell))
+        os.close(shell)
+
+
+@pytest.mark.rule("T+1")
+def test_watcher_sees_a_death_that_the_pipe_does_not_tell(run_script: Run) -> None:
+    """A forked child that holds the pipe open does not keep the terminal raw."""
+    # It would die with the session otherwise. And the watcher has time to start, else it finds the death at once.
+    child = "signal.signal(signal.SIGHUP, signal.SIG_IGN); os.fork() or (time.sleep(60), os._exit(0)); time.sleep(0.5)"
+    program, before, _ = kill_in_raw_mode(run_script, "raw(0, guard=True)", child)
+    wait_until(lambda: save(program.pair.master) == before)
+    os.killpg(program.process.pid, signal.SIGKILL)
+
+
+@pytest.mark.rule("T+1")
+def test_watcher_sees_an_exec(run_script: Run) -> None:
+    """A program that replaces itself by another one leaves the terminal as it was."""
+    program = run_script(f"{IMPORTS}block = raw(0, guard=True); block.__enter__(); os.execvp('sleep', ['sleep', '60'])")
+    before = program.before
+    seen: list[bool] = []
+
+    def is_back() -> bool:
+        seen.append(save(program.pair.master) != before)
+        return any(seen) and not seen[-1]
+
+    wait_until(is_back)
+
+
+@pytest.mark.rule("T+1")
+def test_watcher_ends_with_the_block(peer: int) -> None:
+    """After the block no watcher is left, no descriptor, and no child to wait for."""
+    before = os.listdir("/dev/fd")
+    for _ in range(3):
+        with raw(peer, guard=True):
+            pass
+    assert os.listdir("/dev/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.rule("T+1")
+def test_watcher_uses_no_processor_and_no_terminal(run_script: Run) -> None:
+    """The watcher is in a session of its own, and sleeps."""
+    program = run_script(f"{IMPORTS}with raw(0, guard=True):\n    {READY}\n    {SLEEP}")
+    program.read_until(b"ready")
+    with open(f"/proc/{program.process.pid}/task/{program.process.pid}/children") as file:
+        (watcher,) = file.read().split()
+
+    def fields() -> list[str]:
+        with open(f"/proc/{watcher}/stat") as file:
+            return file.read().rpartition(")")[2].split()
+
+    wait_until(lambda: fields()[0] == "S")
+    assert fields()[3] == watcher  # its session
+    first = [int(number) for number in fields()[11:13]]
+    threading.Event().wait(0.2)
+    assert [int(number) for number in fields()[11:13]] == first
+
+
+def test_guard_needs_an_interpreter(peer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an interpreter to run the watcher there is an error, and the terminal is as before."""
+    monkeypatch.setattr(sys, "executable", "")
+    before = save(peer)
+    with pytest.raises(RuntimeError, match="needs a Python interpreter"), raw(peer, guard=True):
+        pass
+    assert save(peer) == before
