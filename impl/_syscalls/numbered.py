@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+_new, _or, _and, _xor = int.__new__, int.__or__, int.__and__, int.__xor__
+
+
 class _Numbered(type):
     """The class of such classes."""
 
     _by_name: dict[str, _Number]
     _by_value: dict[int, _Number]
+    _names: dict[int, str]  # of each value its first
+    _listed: tuple[_Number, ...]
+    _all: int  # of flags: all bits up to the highest that has a name
 
     def __new__(metaclass, name: str, bases: tuple[type, ...], body: dict[str, object]) -> _Numbered:
         numbers = {key: value for key, value in body.items() if isinstance(value, int) and not key.startswith("_")}
@@ -33,10 +39,13 @@ class _Numbered(type):
             del body[key]
         body["__slots__"] = ()
         made = type.__new__(metaclass, name, bases, body)
-        made._by_name, made._by_value = {}, {}
+        made._by_name, made._by_value, made._names = {}, {}, {}
         for key, value in numbers.items():
+            made._names.setdefault(value, key)
             made._by_name[key] = member = made._by_value.setdefault(value, made._make(value))
             type.__setattr__(made, key, member)
+        made._listed = tuple([member for member in made._by_value.values() if member._is_listed()])
+        made._all = (1 << max([0, *made._by_value]).bit_length()) - 1
         return made
 
     def _make(cls, value: int) -> _Number:
@@ -55,10 +64,10 @@ class _Numbered(type):
         return cls._by_name[name]
 
     def __iter__(cls) -> Iterator[_Number]:
-        return iter([member for member in cls._by_value.values() if member._is_listed()])
+        return iter(cls._listed)
 
     def __len__(cls) -> int:
-        return len(list(iter(cls)))
+        return len(cls._listed)
 
     def __bool__(cls) -> bool:
         return True
@@ -102,7 +111,7 @@ class IntEnum(_Number, metaclass=_Numbered):
     @property
     def name(self) -> str:
         """The member's name."""
-        return next(name for name, member in type(self)._by_name.items() if member == int(self))
+        return type(self)._names[self]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}.{self.name}: {int.__repr__(self)}>"
@@ -114,8 +123,8 @@ class IntFlag(_Number, metaclass=_Numbered):
     def __new__(cls, value: int) -> Self:
         if not isinstance(value, int):
             raise ValueError(f"{value!r} is not a valid {cls.__qualname__}")
-        if value < 0:  # all bits up to the highest that has a name
-            value += max(1 << max([0, *cls._by_value]).bit_length(), 1 << int(value).bit_length())
+        if value < 0:
+            value += max(cls._all + 1, 1 << int(value).bit_length())
         found = cls._by_value.get(value)
         return cls._make(value) if found is None else found  # type: ignore[return-value]
 
@@ -125,9 +134,9 @@ class IntFlag(_Number, metaclass=_Numbered):
     @property
     def name(self) -> str | None:
         """The member's name, or those of its bits between bars; None for 0 that has no name."""
-        for name, member in type(self)._by_name.items():
-            if member == int(self):
-                return name
+        found = type(self)._names.get(self)
+        if found is not None:
+            return found
         names = [member.name for member in self]
         rest = int(self) & ~sum(self)
         return "|".join([*map(str, names), *([str(rest)] if rest else [])]) if names else None
@@ -150,19 +159,18 @@ class IntFlag(_Number, metaclass=_Numbered):
         shown = f"{type(self).__name__}.{name}" if name else type(self).__name__
         return f"<{shown}: {int.__repr__(self)}>"
 
-    def _combined(self, value: int) -> Self:
-        return value if value is NotImplemented else type(self)(value)
-
+    # A combination is not looked up among the members, as its identity means nothing: that would double its time.
     def __or__(self, other: int) -> Self:
-        return self._combined(int.__or__(self, other))
+        return _new(type(self), _or(self, other))
 
     def __and__(self, other: int) -> Self:
-        return self._combined(int.__and__(self, other))
+        return _new(type(self), _and(self, other))
 
     def __xor__(self, other: int) -> Self:
-        return self._combined(int.__xor__(self, other))
+        return _new(type(self), _xor(self, other))
 
     __ror__, __rand__, __rxor__ = __or__, __and__, __xor__
 
     def __invert__(self) -> Self:
-        return type(self)(~int(self))
+        size = type(self)._all if self <= type(self)._all else (1 << int(self).bit_length()) - 1
+        return _new(type(self), _xor(size, self))

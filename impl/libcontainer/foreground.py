@@ -5,8 +5,8 @@ Source: docs/terminals.md of opencontainers/runc; signal(7).
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal makes enums of its constants: 4 ms
 import os
-import signal
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:

@@ -69,18 +69,18 @@ def shown(mask: int) -> str:
 
 def read_bounding() -> int:
     """Return the calling thread's bounding set."""
-    return sum(1 << number for number in _known() if bounding_has(number))
+    return sum(1 << number for number in _bounding())
 
 
-def _known() -> Iterator[int]:
+def _bounding() -> Iterator[int]:
     for number in range(_MOST):
         try:
-            bounding_has(number)
+            if bounding_has(number):
+                yield number
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             return
-        yield number
 
 
 def refuse(site: Site, what: str, mask: int) -> None:
@@ -109,9 +109,7 @@ class LimitCapabilities(Operation):
             OSError: EPERM: CAP_SETPCAP is missing.
         """
         present = 0
-        for number in _known():
-            if not bounding_has(number):
-                continue
+        for number in _bounding():
             if self.bounding >> number & 1:
                 present |= 1 << number
             else:
