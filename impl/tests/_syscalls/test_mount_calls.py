@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kernelproof.impl import _syscalls
+from kernelproof.impl._syscalls import statx
 from kernelproof.impl._syscalls.architecture import system_call_number
 from kernelproof.impl._syscalls.fanotify import MountEvent, parse_mount_notices
 from kernelproof.impl._syscalls.libc import Call
@@ -61,6 +62,33 @@ def test_statx_is_stat(tmp_path: Path) -> None:
         statx_path(tmp_path / "missing")
     assert refused.value.filename == str(tmp_path / "missing")
     assert "flags=SYMLINK_NOFOLLOW|NO_AUTOMOUNT|STATX_DONT_SYNC" in refused.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("got", "attributes", "known", "told"),
+    [
+        (StatxMask.MNT_ID, 0, ATTRIBUTE_MOUNT_ROOT, (77, None, False)),
+        (StatxMask.MNT_ID_UNIQUE, ATTRIBUTE_MOUNT_ROOT, ATTRIBUTE_MOUNT_ROOT, (None, 77, True)),
+        (StatxMask.BASIC_STATS, ATTRIBUTE_MOUNT_ROOT, 0, (None, None, None)),
+    ],
+    ids=["old ID", "unique ID", "neither"],
+)
+def test_statx_as_the_kernel_lays_it_out(
+    monkeypatch: pytest.MonkeyPatch, got: int, attributes: int, known: int, told: tuple[object, ...]
+) -> None:
+    """Fields stand where struct statx has them; an ID or an attribute that the kernel did not tell is None."""
+
+    def fill(dir_fd: int, name: object, flags: int, mask: int, buffer: bytearray, **_: object) -> None:
+        struct.pack_into("=IIQ", buffer, 0, got, 4096, attributes)
+        struct.pack_into("=H", buffer, 28, 0o100640)
+        struct.pack_into("=Q", buffer, 32, 5)
+        struct.pack_into("=Q", buffer, 56, known)
+        struct.pack_into("=IIQ", buffer, 136, 8, 1, 77)
+
+    monkeypatch.setattr(statx, "_statx", fill)
+    found = statx_path("/", StatxMask.BASIC_STATS)
+    assert (found.mount_id, found.unique_mount_id, found.is_mount_root) == told
+    assert (found.mode, found.inode, found.major, found.minor) == (0o100640, 5, 8, 1)
 
 
 @linux

@@ -133,3 +133,12 @@ def test_as_a_module(filled: Path) -> None:
     done = subprocess.run([*command, "ls"], capture_output=True, text=True, check=True)
     assert done.stdout == "db\t2\nweb\t1\n"
     assert subprocess.run([*command, "frobnicate"], capture_output=True, check=False).returncode == 2
+
+
+def test_verb_is_needed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file without a verb is a mistake in the command, and no file is made."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(file)])
+    assert ended.value.code == 2
+    assert "required: verb" in capsys.readouterr().err
+    assert not file.exists()

@@ -13,6 +13,7 @@ from kernelproof.impl.graphdb import (
     Database,
     Edge,
     Entities,
+    GraphDatabase,
     InvalidPath,
     LimitExceeded,
     NameTaken,
@@ -22,8 +23,11 @@ from kernelproof.impl.graphdb import (
     new_database,
     new_sqlite_conn,
     path_depth,
+    portable,
 )
 from kernelproof.impl.graphdb.portable import Database as PortableDatabase
+from kernelproof.impl.graphdb.store import Store
+from kernelproof.impl.graphdb.traverse import Plan, Step, Walk
 
 
 @pytest.fixture
@@ -339,3 +343,26 @@ def test_memory_path() -> None:
     with new_sqlite_conn(":memory:") as db:
         db.set("/a", "1")
         assert db.exists("/a")
+
+
+def test_listing_is_of_one_moment(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is set while a list is read neither ends the list nor is in it."""
+    fill_shared(db)
+    before = db.list("/", -1).paths()
+
+    def walk(store: Store, plan: Plan) -> Iterator[Step]:
+        steps = Walk(store, plan)
+        yield next(steps)
+        db.set("/late", "9")
+        yield from steps
+
+    monkeypatch.setattr(portable, "Walk", walk)
+    assert db.list("/", -1).paths() == before
+    assert db.exists("/late")
+
+
+def test_file_names_itself_in_errors(db: Database, tmp_path: Path) -> None:
+    """Messages name the file, and one in memory as SQLite does."""
+    assert db.graph.store.label == str(tmp_path / "links.db")
+    with GraphDatabase.in_memory() as graph:
+        assert graph.store.label == ":memory:"
