@@ -19,7 +19,8 @@ class Verdict(NamedTuple):
     Args:
         fails: Whether the test fails as it should; None if it was not tried.
         how: In a word: "observed" or "no value" (it could not go on with None); "by fixtures", whose calls were emptied
-            too, as it passes otherwise; "passes", "calls nothing", "not tried".
+            too, as it passes otherwise; "passes", "calls nothing"; "no claim" to
+            be about impl; "not tried".
     """
 
     fails: bool | None
@@ -29,6 +30,8 @@ class Verdict(NamedTuple):
 def judge(answer: dict[str, Any]) -> Verdict:
     """Judge one item's answer."""
     outcome, called = answer["outcome"], answer.get("guest", {}).get("called", [])
+    if answer.get("guest", {}).get("subject", "impl") != "impl":
+        return Verdict(None, "no claim")
     if outcome == "passed" and answer.get("fixtures") in ("failed", "setup failed"):
         return Verdict(True, "by fixtures")
     if outcome == "passed":
@@ -44,7 +47,7 @@ def judge(answer: dict[str, Any]) -> Verdict:
 
 def is_tried(answer: dict[str, Any]) -> bool:
     """Whether its test came to its own calls: machines that tests share may be in no state for the next one."""
-    return judge(answer).fails is not None or answer["outcome"] == "setup skipped"
+    return judge(answer).how != "not tried" or answer["outcome"] == "setup skipped"
 
 
 def run_hollow(

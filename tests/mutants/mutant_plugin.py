@@ -129,10 +129,12 @@ class _Guest:
             self._hollow.active = False
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
         """Say what was called, or whether the broken function ran."""
         report = yield
+        marker = item.get_closest_marker("behaviour")
         called = [] if self._hollow is None else sorted(self._hollow.called)[:_MOST_CALLED]
         answer = {"called": called, "reached": bool(MARK[0]), "trouble": self._trouble}
+        answer["subject"] = None if marker is None else marker.kwargs.get("subject", "impl")
         report.user_properties.append((PROPERTY, answer))
         return report
