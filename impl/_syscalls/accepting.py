@@ -5,7 +5,7 @@ socket.accept has no flags: it makes the new socket close-on-exec always, and no
 
 from __future__ import annotations
 
-import socket
+import os
 from enum import IntFlag
 
 from kernelproof.impl._syscalls.libc import BUFFER, INT, Call
@@ -14,8 +14,8 @@ from kernelproof.impl._syscalls.libc import BUFFER, INT, Call
 class SocketFlag(IntFlag):
     """SOCK_ flags of accept4(2)."""
 
-    NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0o4000)
-    CLOEXEC = getattr(socket, "SOCK_CLOEXEC", 0o2000000)
+    NONBLOCK = os.O_NONBLOCK  # the same bits on every machine of ours
+    CLOEXEC = os.O_CLOEXEC
 
 
 _accept4 = Call("accept4", fd=INT, address=BUFFER, length=BUFFER, flags=INT.of(SocketFlag))
