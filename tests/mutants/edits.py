@@ -10,6 +10,7 @@ evaluated when a module is loaded.
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,7 +188,7 @@ class _Finder:
         old = between.strip(" \t\n()")
         if new is not None and old and "#" not in old and "\n" not in old:
             place = start + between.index(old)
-            yield place, old, new, self._text.count("\n", 0, place) + 1
+            yield place, old, new, bisect_right(self._starts, place)
 
     def _whole(self, node: ast.expr | ast.stmt, new: str) -> _Found:
         return self._offset(node.lineno, node.col_offset), self._source(node), new, node.lineno
