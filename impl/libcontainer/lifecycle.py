@@ -266,6 +266,9 @@ def run(
     try:
         begin(root, request.id, started)
     except BaseException:
+        for fd in (started.pidfd, started.master):
+            if fd >= 0:
+                os.close(fd)
         delete(root, request.id, force=True, tell=tell)
         raise
     return started

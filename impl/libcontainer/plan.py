@@ -58,6 +58,7 @@ class Request:
         streams: whether standard streams come with the request.
         no_pivot, no_new_keyring: as the options of these names.
         preserved: how many descriptors, from 3 on, the program gets.
+        notifies: whether the program gets a socket for READY=1.
         cgroup_manager: who makes the cgroup: cgroupfs, systemd or, for none at all, disabled.
     """
 
@@ -68,6 +69,7 @@ class Request:
         "id",
         "no_new_keyring",
         "no_pivot",
+        "notifies",
         "preserved",
         "streams",
         "waits",
@@ -85,6 +87,7 @@ class Request:
         no_new_keyring: bool = False,
         preserved: int = 0,
         cgroup_manager: str = "cgroupfs",
+        notifies: bool = False,
     ) -> None:
         self.id = identifier
         self.bundle = bundle
@@ -95,6 +98,7 @@ class Request:
         self.no_new_keyring = no_new_keyring
         self.preserved = preserved
         self.cgroup_manager = cgroup_manager
+        self.notifies = notifies
 
 
 class Recorded(Operation):
@@ -150,6 +154,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
     document = hook_document(config, request)
     rooms = plan_rooms(config, host, request)
     cgroup, entering, limits = plan_cgroup(config, host, request)
+    notify, binding = plan_notify(request)
 
     def hooked(kind: str) -> tuple[Operation, ...]:
         wanted = getattr(hooks, _HOOK_FIELDS[kind])
@@ -159,6 +164,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
 
     return (
         *cgroup,
+        *notify,
         *(operation for operation in rooms if operation.stage == "host" and not is_late(operation)),
         *((OpenRendezvous(),) if request.waits else ()),
         *plan_birth(config, host, division, entering, streams=request.streams),
@@ -167,6 +173,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *hooked("prestart"),
         *hooked("createRuntime"),
         *(operation for operation in rooms if operation.stage == "init"),
+        *binding,
         *hooked("createContainer"),
         *(operation for operation in rooms if operation.stage == "root"),
         *((UseTerminal(),) if process.terminal else ()),
@@ -227,6 +234,15 @@ def plan_cgroup(config: Config, host: Host, request: Request) -> tuple[tuple[Ope
     required = linux.cgroups_path is not None or (resources is not None and resources.values() != ())
     made = MakeCgroup(cgroup_name(linux.cgroups_path, request.id), required)
     return (made,), (EnterCgroup(),), (SetLimits(resources),) if resources is not None else ()
+
+
+def plan_notify(request: Request) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
+    """The socket for READY=1: made by the runtime, bound inside."""
+    if not request.notifies:
+        return (), ()
+    from kernelproof.impl.libcontainer.notifying import BindNotify, MakeNotify  # measured: few are services of systemd
+
+    return (MakeNotify(not request.waits),), (BindNotify(),)
 
 
 def plan_birth(

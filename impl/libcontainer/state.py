@@ -2,6 +2,7 @@
 
     state.json    who it is and where, its process, its cgroup, what is to be taken back; written to another name first
     config.json   the configuration that it was made with; what becomes of the bundle's file changes nothing
+    notify        the directory of the socket for READY=1, if one was asked for (see notifying)
     start         the socket at which a created container waits (see process.rendezvous)
     lock          see locking
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
+NOTIFY_DIRECTORY = "notify"
 STATE_FILE, CONFIG_FILE = "state.json", "config.json"
 VERSION = "1.3.0"
 MOST_ID_BYTES = 255
@@ -230,7 +232,10 @@ class StateDirectory:
         """Removes the directory with its files; the lock is the last of them."""
         names = sorted(os.listdir(self.fd), key=lambda name: name == "lock")
         for name in names:
-            os.unlink(name, dir_fd=self.fd)
+            if name == NOTIFY_DIRECTORY:
+                _remove_flat(self.fd, name)
+            else:
+                os.unlink(name, dir_fd=self.fd)
         os.rmdir(self.id, dir_fd=self._root)
 
     def close(self) -> None:
@@ -245,6 +250,16 @@ class StateDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _remove_flat(parent: int, name: str) -> None:
+    directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        for file in os.listdir(directory):
+            os.unlink(file, dir_fd=directory)
+    finally:
+        os.close(directory)
+    os.rmdir(name, dir_fd=parent)
 
 
 def write_whole(directory: int, name: str, data: bytes, mode: int = 0o600) -> None:

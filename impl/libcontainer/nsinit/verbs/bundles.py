@@ -35,7 +35,16 @@ def load(context: Context, given: Given) -> Loaded:
         from kernelproof.impl.libcontainer.activation import with_listening  # measured: as below
 
         loaded.config = with_listening(loaded.config, count_sockets(), os.environ)
+    if host_socket():
+        from kernelproof.impl.libcontainer.notifying import with_socket  # measured: as above
+
+        loaded.config = with_socket(loaded.config)
     return loaded
+
+
+def host_socket() -> str:
+    """Where READY=1 is to be told, if this call is a service that does; an empty text for nowhere."""
+    return os.environ.get("NOTIFY_SOCKET", "")
 
 
 def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool, foreground: bool = False) -> Request:
@@ -59,6 +68,7 @@ def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool,
         no_new_keyring=given.flag("no-new-keyring"),
         preserved=preserved,
         cgroup_manager=context.cgroup_manager,
+        notifies=bool(host_socket()),
     )
 
 

@@ -11,6 +11,7 @@ from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
     OPTIONS,
     copy_of,
     flush,
+    host_socket,
     load,
     make_request,
     root_of,
@@ -43,6 +44,8 @@ def run(context: Context, given: Given) -> int:
     )
     for text in started.refused:
         context.log.warning(f"not to be had here: {text}")
+    if host_socket():
+        tell_ready(context, started, detached=detached)
     if detached:
         send_pidfd(given.text("pidfd-socket"), started.pidfd)
         return 0
@@ -52,6 +55,23 @@ def run(context: Context, given: Given) -> int:
     if not given.flag("keep"):
         delete(root, request.id, tell=context.log.warning)
     return status
+
+
+def tell_ready(context: Context, started: Started, *, detached: bool) -> None:
+    """Waits until the program says that it is ready, and tells who started this call."""
+    from kernelproof.impl.libcontainer.notifying import relay  # measured: few are services of systemd
+
+    if not detached:
+        from kernelproof.impl.libcontainer.foreground import forward_signals  # measured: not for what is detached
+
+        forward_signals(started.pidfd)
+    fd = started.walk.site.found["notify socket"]
+    assert isinstance(fd, int)
+    assert started.walk.child is not None
+    try:
+        relay(fd, host_socket(), started.walk.child.pid, started.pidfd)
+    except OSError as error:  # the container runs all the same
+        context.log.warning(f"READY=1 could not be told: {host_socket()}: {error}")
 
 
 def _become_subreaper() -> None:

@@ -30,7 +30,7 @@ def run(bundle: Any, config: Config) -> str:
     code = running.await_end(started)
     lifecycle.delete(str(bundle.states), "box")
     assert code == 0
-    return (bundle.rootfs / "out").read_text()
+    return str((bundle.rootfs / "out").read_text())
 
 
 @pytest.fixture

@@ -78,9 +78,9 @@ def test_links_lead_nowhere(bundle: Any, cgroup2: Path) -> None:
     sentinel.write_bytes(kept)
     (box / "state.json").unlink()
     (box / "state.json").symlink_to(sentinel)
-    for call in (lifecycle.read_state, lifecycle.start):
+    for ask in (lifecycle.read_state, lifecycle.start):
         with pytest.raises((ContainerError, OSError)):
-            call(states, "box")
+            ask(states, "box")
     assert sentinel.read_bytes() == kept
     (box / "state.json").unlink()
     (box / "state.json").write_bytes(kept)

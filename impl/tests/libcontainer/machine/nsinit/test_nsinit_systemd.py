@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,12 +32,18 @@ class Command(NamedTuple):
 
     bundle: Path
 
-    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs a subcommand; what it prints goes to files, as the container's process inherits them."""
         command = [sys.executable, "-c", CODE, "--systemd-cgroup", "--root", str(self.bundle / "states"), *words]
         with open(self.bundle / "out", "w+") as out, open(self.bundle / "err", "w+") as err:
             done = subprocess.run(
-                command, cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
+                command,
+                cwd=self.bundle,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                check=False,
             )
         said = [(self.bundle / name).read_text() for name in ("out", "err")]
         assert not check or done.returncode == 0, said[1]
@@ -117,3 +125,28 @@ def test_what_fails_leaves_no_scope(nsinit: Command) -> None:
     assert (done.returncode, "no such file or directory" in done.stderr) == (1, True)
     units = subprocess.run(["systemctl", "list-units", "--all", "--plain"], capture_output=True, text=True, check=True)
     assert "web-box.scope" not in units.stdout
+
+
+def test_a_service_that_says_when_it_is_ready(nsinit: Command) -> None:
+    """READY=1 of the program reaches who started run or start, with the pid outside; nothing else of it does."""
+    notify = "systemd-notify STATUS=no; systemd-notify READY=1 MAINPID=7; sleep 1000"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host:
+        host.bind(str(nsinit.bundle / "host"))
+        host.settimeout(60)
+        for began in (("run", "--detach"), ("create",)):
+            nsinit.configure("/bin/sh", "-c", notify, path=None)
+            nsinit(*began, "--pid-file", "pid", "box", NOTIFY_SOCKET=str(nsinit.bundle / "host"))
+            if began == ("create",):
+                nsinit("start", "box", NOTIFY_SOCKET=str(nsinit.bundle / "host"))
+            pid = (nsinit.bundle / "pid").read_text()
+            assert host.recv(1000) == f"READY=1\nMAINPID={pid}".encode()
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            assert b"NOTIFY_SOCKET=/run/notify/notify.sock" in environ
+            nsinit("delete", "--force", "box")
+        # One that ends without a word does not keep anybody.
+        nsinit.configure("/bin/true", path=None)
+        assert nsinit("run", "box", NOTIFY_SOCKET=str(nsinit.bundle / "host")).returncode == 0
+        host.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            host.recv(1000)
+    assert list((nsinit.bundle / "states").iterdir()) == []
