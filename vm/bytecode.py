@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -106,10 +106,25 @@ class Bytecode:
             if answer["kind"] == "compiled" and (source := str(answer.get("source"))) in self._absent:
                 made.setdefault(source, []).append(_read_compiled(answer, Path(source)))
         if made:
-            with suppress(OSError, VmError):
-                self._keep(made)
+            self.keep({Path(path): files for path, files in made.items()})
 
-    def _keep(self, made: Mapping[str, list[tuple[str, bytes]]]) -> None:
+    def lacking(self, paths: Iterable[Path]) -> list[Path]:
+        """Those of some sources for which there is nothing; they are noted, for `keep`."""
+        found = []
+        for path in paths:
+            with suppress(OSError):
+                key = _key(path, path.read_bytes())
+                if not (self._folder / key).exists():
+                    self._absent[str(path)] = key
+                    found.append(path)
+        return found
+
+    def keep(self, made: Mapping[Path, Sequence[tuple[str, bytes]]]) -> None:
+        """Keep what was made of sources that are noted. A cache that can't be written to stays as it is."""
+        with suppress(OSError, VmError):
+            self._keep({str(path): files for path, files in made.items()})
+
+    def _keep(self, made: Mapping[str, Sequence[tuple[str, bytes]]]) -> None:
         projects = self._cache.folder(KIND)
         if not self._folder.is_dir():
             self._folder.mkdir(mode=0o700, exist_ok=True)

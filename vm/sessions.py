@@ -13,11 +13,12 @@ import pytest
 from kernelproof.vm.broken import Loss
 from kernelproof.vm.bytecode import Bytecode
 from kernelproof.vm.cache import Cache
+from kernelproof.vm.compiling import compile_ahead, find_tools
 from kernelproof.vm.errors import VmError
 from kernelproof.vm.forward import package_folder, plan_environment, plan_session, read_settings
 from kernelproof.vm.process import Usage
 from kernelproof.vm.provision_types import Progress
-from kernelproof.vm.push import list_package_files, pack_project, plan_files
+from kernelproof.vm.push import list_chain, list_package_files, pack_project, plan_files
 from kernelproof.vm.replay import Checker, read_warnings
 from kernelproof.vm.selection import ASSIGNMENT, MachineKey
 from kernelproof.vm.variation import Variation
@@ -214,6 +215,9 @@ def open_session(
         environment = plan_environment(plan.key._replace(time=kind_of_time), release)
         progress.step("push the project and collect its tests")
         bytecode = Bytecode(Cache(), facts.get("guest"), config.rootpath)
+        if kind_of_time != NO_MACHINE:
+            conftests = (path for path in list_chain(plan.files, config.rootpath) if path.name == "conftest.py")
+            compile_ahead(config, bytecode, [*plan.files, *conftests], find_tools(Cache(), facts.get("guest")))
         machine.push_archive(pack_project(project_files(config, plan.files), bytecode, plan.files), "/")
         answer = machine.request({**plan.message, "environment": environment}, timeout=COLLECT_SECONDS)
         if answer.get("kind") != "collected":
