@@ -8,12 +8,9 @@ A machine is used by one thread, one request at a time. It is not reused: it is 
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
-import secrets
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,33 +21,18 @@ from typing import Self
 from kernelproof.vm.channel import Channel
 from kernelproof.vm.completed import Completed, read_completed
 from kernelproof.vm.console import escape_text
+from kernelproof.vm.dialogue import PAUSE_SECONDS, Dialogue
 from kernelproof.vm.errors import GuestError
 from kernelproof.vm.forward_port import forward_port
-from kernelproof.vm.guest.frames import (
-    BYTES,
-    JSON,
-    PROTOCOL,
-    FrameError,
-    decode_message,
-    encode_frame,
-    encode_message,
-)
-from kernelproof.vm.messages import (
-    CONVERSATIONS,
-    MAX_CONVERSATION,
-    Plain,
-    broken,
-    check_answer,
-    check_plain,
-)
+from kernelproof.vm.guest.frames import BYTES, encode_frame, encode_message
+from kernelproof.vm.messages import Plain, check_plain
 from kernelproof.vm.process import Usage
 from kernelproof.vm.pulled import PulledTree
+from kernelproof.vm.pushed import pack_tree
 from kernelproof.vm.running import Running
 from kernelproof.vm.terminal_relay import relay_terminal
 
-_FIRST_BYTES = 65536  # a first message up to this long fits into the socket and is sent before the guest goes on
 _CHUNK = 1024 * 1024
-_PAUSE_SECONDS = 5.0  # at least, after an answer that came just in time; 0.001 s measured
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -77,15 +59,9 @@ class Machine:
         restart: Callable[[Mapping[str, int]], Machine] | None = None,
     ) -> None:
         self.facts = facts
-        self.seed = secrets.randbits(63)
-        self.entropy = secrets.token_hex(32)
         self._running = running
-        self._paused = paused
-        self._virtual = virtual
-        self._woken = woken
+        self._dialogue = Dialogue(running, paused=paused, virtual=virtual, woken=woken)
         self._restart = restart
-        self._busy = False
-        self._budget = MAX_CONVERSATION
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +70,20 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def seed(self) -> int:
+        """What Python's `random` of a clone begins with."""
+        return self._dialogue.seed
+
+    def wake_with(self, seed: int, entropy: str) -> None:
+        """Before the first request of a clone: let `random` and the kernel's entropy begin with these.
+
+        Args:
+            seed: Of `random`.
+            entropy: 32 bytes in hexadecimal.
+        """
+        self._dialogue.seed, self._dialogue.entropy = seed, entropy
 
     def run(
         self,
@@ -125,10 +115,10 @@ class Machine:
         if directory is not None:
             message["directory"] = directory
         streams: list[bytes] = []
-        with self._conversing(message, timeout, encode_frame(BYTES, input)) as deadline:
-            answer, _ = self._receive_answer("exec", deadline)
+        with self._dialogue.conversing(message, timeout, encode_frame(BYTES, input)) as deadline:
+            answer, _ = self._dialogue.receive_answer("exec", deadline)
             if answer["kind"] == "exec-result":
-                streams = [self._receive_bytes(deadline) for _ in range(2)]
+                streams = [self._dialogue.receive_bytes(deadline) for _ in range(2)]
         _raise_guest_error("exec", answer)
         return read_completed(tuple(arguments), answer, streams)
 
@@ -171,7 +161,7 @@ class Machine:
             MachineLost, RuntimeError: as for `run`.
         """
         if isinstance(source, Path) and source.is_dir():
-            self.push_archive(_pack(source), destination, timeout=timeout)
+            self.push_archive(pack_tree(source), destination, timeout=timeout)
             return
         if isinstance(source, Path):
             mode = source.stat().st_mode & 0o7777
@@ -208,10 +198,10 @@ class Machine:
             RuntimeError: as for `run`.
         """
         tree = PulledTree(directory, name, limit_bytes)
-        with self._conversing({"kind": "pull", "path": path}, timeout) as deadline:
-            while not (got := self._receive_answer("pull", deadline))[1]:
+        with self._dialogue.conversing({"kind": "pull", "path": path}, timeout) as deadline:
+            while not (got := self._dialogue.receive_answer("pull", deadline))[1]:
                 with tree.writing(str(got[0]["path"])) as write:
-                    while chunk := self._receive_bytes(deadline):
+                    while chunk := self._dialogue.receive_bytes(deadline):
                         write(chunk)
         _raise_guest_error("pull", got[0])
         return tree.files
@@ -237,10 +227,10 @@ class Machine:
             GuestError, MachineLost, RuntimeError, LookupError: as for `request`, while iterating.
         """
         kind = str(message["kind"])
-        with self._conversing(message, timeout) as deadline:
+        with self._dialogue.conversing(message, timeout) as deadline:
             final = False
             while not final:
-                answer, final = self._receive_answer(kind, deadline)
+                answer, final = self._dialogue.receive_answer(kind, deadline)
                 if answer["kind"] != "error":
                     yield answer
         _raise_guest_error(kind, answer)
@@ -254,9 +244,9 @@ class Machine:
             RuntimeError: another request is under way, the machine is closed, or its time is virtual: a guest whose
                 clock leaps can't wait for anyone outside.
         """
-        if self._virtual:
+        if self._dialogue.virtual:
             raise RuntimeError("this machine's time is virtual: make its template with time='real'")
-        with self._conversing(message, math.inf):
+        with self._dialogue.conversing(message, math.inf):
             yield self._running.channel
 
     def relay_terminal(self, source: int, sink: int) -> None:
@@ -309,7 +299,7 @@ class Machine:
             MachineLost: it did not come; the log holds the end of the console.
         """
         with self._running.losing("load"):  # no NMI: stacks would hide what the console says of the boot
-            answer, _ = self._receive_answer("hello", time.monotonic() + timeout)
+            answer, _ = self._dialogue.receive_answer("hello", time.monotonic() + timeout)
         return answer
 
     def power_cut(self) -> Machine:
@@ -322,8 +312,7 @@ class Machine:
             RuntimeError: a request is under way, the machine is closed, or no disc of it loses anything.
             MachineLost: kind "qemu", and what `Template.clone` raises.
         """
-        if self._busy or self._running.closed:
-            raise RuntimeError("the machine is closed" if self._running.closed else "a request is under way")
+        self._dialogue.refuse_use("a request is under way")
         if self._restart is None or not self._running.discs.lose:
             raise RuntimeError("no disc of this machine loses what is not flushed: the profile `disk` has one")
         survivors = self._running.cut_power()
@@ -369,7 +358,7 @@ class Machine:
                 os.close(descriptor)
             self._running.wait_until_saved()
             with self._running.losing("load"):
-                self._running.go_on(time.monotonic() + _PAUSE_SECONDS)
+                self._running.go_on(time.monotonic() + PAUSE_SECONDS)
 
     def say(self, message: Mapping[str, object]) -> None:
         """Send a message within a conversation that allows it.
@@ -378,7 +367,7 @@ class Machine:
             MachineLost: it does not take it.
         """
         with self._running.losing():
-            self._running.channel.send(encode_message(message), time.monotonic() + _PAUSE_SECONDS)
+            self._running.channel.send(encode_message(message), time.monotonic() + PAUSE_SECONDS)
 
     def log(self) -> str:
         """The end of the kernel log as the console showed it since this machine started, safe to show."""
@@ -388,87 +377,15 @@ class Machine:
         """Kill the machine and say what it used; a second call changes nothing."""
         return self._running.close()
 
-    @contextmanager
-    def _conversing(self, message: Mapping[str, object], timeout: float, raw: bytes = b"") -> Iterator[float]:
-        """Send a message, yield the deadline of its answers, leave the guest as it should be between requests."""
-        if self._busy or self._running.closed:
-            raise RuntimeError("the machine is closed" if self._running.closed else "another request is under way")
-        if message["kind"] not in CONVERSATIONS:
-            raise LookupError(f"the protocol has no message of kind {message['kind']!r}")
-        self._running.channel.count_anew()
-        deadline = time.monotonic() + timeout
-        wake = {} if self._woken else {"wake": _make_wake(self.seed, self.entropy)}
-        first = encode_message({**message, **wake, "protocol": PROTOCOL})
-        self._busy, self._budget = True, MAX_CONVERSATION
-        with self._running.losing():
-            self._begin(first, raw, deadline)
-            self._woken = True
-            yield deadline
-            if self._virtual:  # an idle guest's clock would race
-                self._running.pause(max(deadline, time.monotonic() + _PAUSE_SECONDS))
-                self._paused = True
-        self._running.console.trim()
-        self._busy = False
-
-    def _begin(self, first: bytes, raw: bytes, deadline: float) -> None:
-        channel = self._running.channel
-        early = (
-            self._paused and len(first) <= _FIRST_BYTES
-        )  # it is there when the guest wakes: no time is lost or raced
-        if early:
-            channel.send(first, deadline)
-        if self._paused:
-            self._running.go_on(deadline)
-            self._paused = False
-        channel.send(raw if early else first + raw, deadline)
-
-    def _receive_answer(self, kind: str, deadline: float) -> tuple[dict[str, Plain], bool]:
-        payload = self._receive(JSON, deadline)
-        self._budget -= len(payload)
-        if self._budget < 0:
-            raise broken(f"more than {MAX_CONVERSATION} bytes in answer to one {kind!r}")
-        try:
-            message = decode_message(payload)
-        except FrameError as error:
-            raise broken(str(error)) from error
-        return check_answer(message, CONVERSATIONS[kind])
-
-    def _receive_bytes(self, deadline: float) -> bytes:
-        return self._receive(BYTES, deadline)
-
-    def _receive(self, due: bytes, deadline: float) -> bytes:
-        kind, payload = self._running.channel.receive(deadline)
-        if kind != due:
-            raise broken(f"a frame of kind {kind!r} came where {due!r} was due")
-        return payload
-
     def _push(self, message: dict[str, object], content: bytes, timeout: float) -> None:
         chunks = [content[start : start + _CHUNK] for start in range(0, len(content), _CHUNK)]
         raw = b"".join(encode_frame(BYTES, chunk) for chunk in (*chunks, b""))
-        with self._conversing(message, timeout, raw) as deadline:
-            answer, _ = self._receive_answer("push", deadline)
+        with self._dialogue.conversing(message, timeout, raw) as deadline:
+            answer, _ = self._dialogue.receive_answer("push", deadline)
         _raise_guest_error("push", answer)
-
-
-def _make_wake(seed: int, entropy: str) -> dict[str, object]:
-    return {"clock_ns": time.time_ns(), "entropy": entropy, "seed": seed}
 
 
 def _raise_guest_error(kind: str, answer: Mapping[str, Plain]) -> None:
     if answer["kind"] == "error":
         text = escape_text(str(answer["text"]))
         raise GuestError(kind, escape_text(str(answer["type"])), text)
-
-
-def _pack(tree: Path) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path in sorted(tree.iterdir()):
-            archive.add(path, arcname=path.name, filter=_owned_by_root)
-    return packed.getvalue()
-
-
-def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = "root"
-    return member

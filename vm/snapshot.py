@@ -83,7 +83,7 @@ class Snapshot:
         check_memory(HOST_SHARE_MIB * MIB, read_available())
         machine = self._start(Role.CLONE, self._memory, self._contents, self.shift)
         if variation is not None:
-            machine.seed, machine.entropy = variation.seed, variation.entropy
+            machine.wake_with(variation.seed, variation.entropy)
         return machine
 
     def derive(self, prepare: Callable[[Machine], T], shift: int = 0) -> tuple[SessionTemplate, T]:
