@@ -34,6 +34,7 @@ from kernelproof.impl.libcontainer.rootfs.mapped import AttachMapped, MapOwners
 from kernelproof.impl.libcontainer.rootfs.mounting import MountKernel, MountNew, MountTmpfs
 from kernelproof.impl.libcontainer.rootfs.opening import BindRoot, IsolateMounts, OpenProcfs, OpenRoot, PrivateParent
 from kernelproof.impl.libcontainer.rootfs.planning import plan_rootfs
+from kernelproof.impl.libcontainer.rootfs.sources import CopySource
 from kernelproof.impl.mount.errors import OptionError
 
 
@@ -162,6 +163,20 @@ def test_user_namespace() -> None:
         assert BindDevice("/dev/null", "c", 1, 3) in plan
         assert BindDevice("/dev/fuse", "c", 10, 229) in plan
         assert MakeDevice("/fifo", "p", 0, 0, 0o666, 0, 0) in plan
+
+
+def test_sources_that_other_users_may_not_reach() -> None:
+    """With a user namespace each bind's mount is copied before, once, by a runtime that may; without rights none is."""
+    mounts = (Mount("/a", None, "/x", ("rbind",)), Mount("/b", None, "/y", ("bind", "ro")), Mount("/c", "tmpfs"))
+    linux = {"uid_mappings": (IdMapping(0, 1, 9),), "gid_mappings": (IdMapping(0, 1, 9),)}
+    config = config_of(*mounts, mounts[0], kinds="mount user", linux=linux)
+
+    def copied(host: Host) -> list[object]:
+        return [each for each in plan_rootfs(config, host) if isinstance(each, CopySource)]
+
+    assert copied(Host()) == [CopySource("/a", True, "/x"), CopySource("/b", False, "/y")]
+    assert copied(Host(is_rootless=True)) == []
+    assert not any(isinstance(each, CopySource) for each in plan_rootfs(config_of(*mounts), Host()))
 
 
 def test_bound_dev_is_left_alone() -> None:
