@@ -379,7 +379,7 @@ def _hold_user_namespace(reader: int, writer: int) -> None:
 
 
 # Modules that are not called like their option.
-_MODULES = {"EXT4_FS": "ext4", "OVERLAY_FS": "overlay", "VLAN_8021Q": "8021q"}
+_MODULES = {"EXT4_FS": "ext4", "OVERLAY_FS": "overlay", "VLAN_8021Q": "8021q", "VSOCKETS": "vsock"}
 
 # vfs_cap_data of version 2 without a capability in it
 _NO_CAPABILITIES = b"\x00\x00\x00\x02" + bytes(16)
