@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import suppress
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import StillBusyError
 from kernelproof.impl.cgroups.freezing import freeze, thaw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from kernelproof.impl.libcontainer import frozen
 from kernelproof.impl.libcontainer.state import (
     CREATED,
     PAUSED,
@@ -42,17 +43,7 @@ def cgroup_of(state: State) -> Cgroup | None:
 
 def is_frozen(state: State) -> bool:
     """Whether the container's cgroup is frozen."""
-    cgroup = cgroup_of(state)
-    if cgroup is None:
-        return False
-    from kernelproof.impl.cgroups import freezing  # measured: see above
-    from kernelproof.impl.cgroups.errors import NoControllerError
-
-    with cgroup:
-        try:
-            return freezing.is_frozen(cgroup.directory if cgroup.version == 2 else cgroup.directory_of("freezer"))
-        except NoControllerError:
-            return False
+    return bool(state.cgroup) and frozen.is_frozen(state.cgroup)
 
 
 def require(directory: StateDirectory, state: State, allowed: tuple[str, ...], what: str) -> str:

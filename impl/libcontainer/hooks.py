@@ -12,11 +12,11 @@ Source: OCI runtime specification 1.3, config.md, "POSIX-platform Hooks"; runtim
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.config.jsontext import format_value, parse
 from kernelproof.impl.libcontainer.config.records import Hook
 from kernelproof.impl.libcontainer.operations import Operation, Site
@@ -212,7 +212,7 @@ def _listen(errors: int, poll: select.poll) -> bytes:
 
 def _kill_session(pid: int) -> None:
     # A grandchild that holds the pipe is in the hook's process group too, as it made a session of its own.
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.killpg(pid, _SIGKILL)
 
 

@@ -11,7 +11,6 @@ program that fails or is killed.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from kernelproof.impl._syscalls.mount import (
     MOUNT_ATTRIBUTE_ATIME,
@@ -25,6 +24,7 @@ from kernelproof.impl._syscalls.mount import (
     move_mount,
     open_tree,
 )
+from kernelproof.impl._syscalls.suppressing import suppress
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ look-up below it may not cross a mount or follow a link.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from errno import EBUSY, EINVAL, ELOOP, ENODEV, ENOSYS, EPERM, EXDEV
 
 from kernelproof.impl._syscalls.filesystem import PROC_SUPER_MAGIC, filesystem_type
@@ -24,6 +23,7 @@ from kernelproof.impl._syscalls.mount import (
 )
 from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
 from kernelproof.impl._syscalls.statx import statx_of
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import UnsafePathError
 from kernelproof.impl.mount.release import is_new_api_trusted
 

@@ -15,8 +15,8 @@ import os
 import posixpath
 import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import MountinfoError, NoSuchMountError
 from kernelproof.impl.mount.mountinfo import ParsedMountinfo, encode_octal, parse_lines, parse_mountinfo
 from kernelproof.impl.mount.records import Mount

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from errno import EEXIST, ELOOP, ENAMETOOLONG, ENOTDIR, EXDEV
 
 from kernelproof.impl._syscalls.filesystem import PROC_SUPER_MAGIC, filesystem_type
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import UnsafePathError
 from kernelproof.impl.mount.handles import reopen
 from kernelproof.impl.mount.point import mount_id

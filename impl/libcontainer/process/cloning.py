@@ -16,11 +16,11 @@ import ctypes  # noqa: F401 - what the process needs is loaded before it is born
 import errno
 import os
 import sys
-from contextlib import suppress
 
 from kernelproof.impl._syscalls.descriptors import close_range
 from kernelproof.impl._syscalls.namespaces import Cloned, CloneFlag, clone3, unshare
 from kernelproof.impl._syscalls.prctl import PR_SET_DUMPABLE, prctl
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel

@@ -11,8 +11,8 @@ import errno
 import gc
 import os
 import select
-from contextlib import suppress
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, Message
 
@@ -85,7 +85,6 @@ class Child:
     def kill(self) -> None:
         """Kills it and waits until it is dead."""
         with suppress(ProcessLookupError):
-            # signal.pidfd_send_signal would need signal, whose enums cost 4 ms
             os.kill(self.pid, _SIGKILL) if self.is_ours else _send_kill(self.pidfd)
         self.end()
 

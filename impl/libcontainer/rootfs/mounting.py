@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from errno import EINVAL, EPERM
 
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.rootfs.binding import set_read_only, set_tree_read_only, show_to
 from kernelproof.impl.libcontainer.rootfs.places import open_place, refuse_procfs, require_exact, root_of
