@@ -38,7 +38,7 @@ def try_unit_tests(
         return
     tell(f"{package}: collect and trace unit tests, then try {len(wanted)} edits on them")
     with open_unit_tests([f"impl/tests/{package}"]) as session:
-        reached = _reach(session, package, folder, digest)
+        reached = _reach(session, package, folder)
         graph = Graph(ROOT)
         for count, edit in enumerate(wanted, 1):
             items = [*covering(edit, reached), *_guessed(edit, reached, graph)]
@@ -91,17 +91,19 @@ def _node_of(item: str) -> tuple[str, str]:
     return path, name.partition("[")[0].replace("::", ".")
 
 
-def _reach(session: UnitTests, package: str, folder: Path, digest: str) -> Reached:
-    sources = [path for path in (ROOT / "impl" / package).rglob("*.py")]
-    key = f"{digest} {digest_of(sources)}"
+def _reach(session: UnitTests, package: str, folder: Path) -> Reached:
+    # Traced again are the tests of files that changed. Which functions the others run may have changed with impl:
+    # then a test more or less is tried on an edit.
     path = folder / f"reach-{package}.json"
     try:
         kept = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError):
-        kept = {}
-    if kept.get("key") == key:
-        return dict(kept["reached"])
-    reached = session.trace(session.items)
+        kept = {"files": {}, "reached": {}}
+    files = {name: digest_of([ROOT / name]) for name in sorted({item.partition("::")[0] for item in session.items})}
+    unchanged = {name for name, digest in files.items() if kept.get("files", {}).get(name) == digest}
+    reached = {item: what for item, what in kept["reached"].items() if item.partition("::")[0] in unchanged}
+    reached |= session.trace([item for item in session.items if item.partition("::")[0] not in unchanged])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"key": key, "reached": reached}), "utf-8")
-    return reached
+    path.write_text(json.dumps({"files": files, "reached": reached}), "utf-8")
+    there = set(session.items)
+    return {item: what for item, what in reached.items() if item in there}
