@@ -17,7 +17,7 @@
     witness = "witnesses/name_length.py"         below the catalogue's parent folder; prints that value
     reason = "The check came with …"
 
-    [[behaviour.peer_deviations]]                what a peer, asked beside the test's subject, does instead
+    [[behaviour.peers]]                          what a peer, asked beside the test's subject, does instead
     subject = "runc"
     kernels = ">=6.12"                           absent: everywhere
     seen = "accepted"
@@ -45,7 +45,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*){2}")
 _KINDS = ("kernel", "userland", "runtime")
 _TEXT_KEYS = ("id", "statement", "source", "kernels", "since", "of", "note", "suspected")
 _REQUIRED_KEYS = ("id", "statement", "source")
-_KEYS = (*_TEXT_KEYS, "needs", "deviations", "peer_deviations")
+_KEYS = (*_TEXT_KEYS, "needs", "deviations", "peers")
 _OLD_KEYS = {
     "deviation": "put the exact value into [[behaviour.deviations]] with a witness, or the remark into suspected",
 }
@@ -180,7 +180,7 @@ class _FileReader:
             since=texts.get("since", ""),
             note=texts.get("note", ""),
             suspected=texts.get("suspected", ""),
-            peer_deviations=self._peer_deviations(name, place, table.get("peer_deviations", [])),
+            peer_deviations=self._peer_deviations(name, place, table.get("peers", [])),
         )
 
     def _check_texts(self, name: str, place: str, table: dict[str, Any]) -> None:

@@ -71,9 +71,9 @@ def peer_deviation_on(deviations: tuple[PeerDeviation, ...], subject: str, serie
 
 
 def parse_peer_deviations(tables: object) -> tuple[tuple[PeerDeviation, ...], list[str]]:
-    """Parse the `peer_deviations` of one entry; return them and every problem found."""
+    """Parse the `peers` of one entry; return them and every problem found."""
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        return (), ["peer_deviations must be tables: [[behaviour.peer_deviations]]"]
+        return (), ["peers must be tables: [[behaviour.peers]]"]
     deviations: list[PeerDeviation] = []
     problems: list[str] = []
     for table in tables:
@@ -84,7 +84,7 @@ def parse_peer_deviations(tables: object) -> tuple[tuple[PeerDeviation, ...], li
             wrong = [str(error)]
         if not wrong:
             deviations.append(PeerDeviation(table["subject"], kernels, table["seen"], table["reason"]))
-        problems += [f"peer deviation: {problem}" for problem in wrong]
+        problems += [f"peer: {problem}" for problem in wrong]
     return tuple(deviations), problems
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from kernelproof.conformance.kernel_log import KernelLog, judge
 from kernelproof.conformance.needs import MachineLacks, NotApplicable, Probes
-from kernelproof.conformance.seen import format_value, last_peers, last_seen
+from kernelproof.conformance.seen import attach, format_value, last_peers, last_seen
 
 PROPERTY = "kernelproof-behaviour"
 NOT_APPLICABLE_PREFIX = "not applicable: "
@@ -67,6 +67,7 @@ class GuestSide:
     def pytest_kernelproof_item(self, item: pytest.Item, data: Mapping[str, Any]) -> None:
         """Keep what the host says about the item."""
         item.stash[_STATE] = _State(data)
+        attach(item).wanted_peers = tuple(data.get("peers", ()))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

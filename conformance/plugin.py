@@ -44,7 +44,7 @@ def behaviour(id: str, /, *, subject: str = "impl") -> pytest.MarkDecorator:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --results-dir, --behaviours and the ini option behaviours_path."""
+    """Add --results-dir, --behaviours, --no-peers and the ini option behaviours_path."""
     group = parser.getgroup("kernelproof")
     group.addoption(
         "--results-dir",
@@ -56,6 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("all", "quick"),
         default="all",
         help="quick: one statement in each topic (an id's first two words), on the profiles plain and disk only",
+    )
+    group.addoption(
+        "--no-peers",
+        action="store_true",
+        help="ask the project's own runtime alone, not the peers that would do the same work in the same machine",
     )
     parser.addini(
         "behaviours_path",

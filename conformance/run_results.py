@@ -294,6 +294,8 @@ def find_selection(config: pytest.Config, suites: Iterable[Path], *, deselected:
         found += [f"--{name.replace('_', '-')} {value}" for value in getattr(option, name, None) or ()]
     if option.behaviours != "all":
         found.append(f"--behaviours {option.behaviours}")
+    if option.no_peers:
+        found.append("--no-peers")
     for name in ("lf", "stepwise"):
         if getattr(option, name, False):
             found.append(f"--{name}")

@@ -35,6 +35,7 @@ class Seen:
     def __init__(self) -> None:
         self._values: list[Any] = []
         self._peers: dict[str, dict[str, Any]] = {}
+        self.wanted_peers: tuple[str, ...] = ()  # whom the host asks for
 
     def __call__(self, value: _Value, /) -> _Value:
         """Record a value as JSON and return it as it was given.

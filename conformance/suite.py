@@ -164,6 +164,7 @@ class Suite:
         deviation = deviation_on(entry.deviations, parse_series(series))
         return {
             "subject": read_marker(item).subject,
+            "peers": [] if self._config.getoption("--no-peers") else list(read_peers(item)),
             "needs": [requirement.text for requirement in entry.needs],
             "deviation": deviation
             and {

@@ -49,7 +49,7 @@ def test_peers_of_a_failing_test(project: Project) -> None:
     assert {name: row["outcome"] for name, row in found.items()} == {"impl": "fail", "runc": "pass"}
 
 
-LISTED = "[[behaviour.peer_deviations]]\nsubject = 'crun'\nseen = 2\nreason = 'it is so'\n"
+LISTED = "[[behaviour.peers]]\nsubject = 'crun'\nseen = 2\nreason = 'it is so'\n"
 
 
 @pytest.mark.parametrize(("value", "outcome"), [(2, "deviation"), (3, "fail"), (True, "pass"), ("2", "fail")])
@@ -76,10 +76,10 @@ def test_names_of_peers(project: Project) -> None:
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ({"subject": "runc", "seen": 1}, "peer deviation: has no reason; add it"),
-        ({"subject": "runc", "seen": 1, "reason": "r", "witness": "w"}, "peer deviation: unknown key 'witness'"),
-        ({"subject": "runc", "seen": {}, "reason": "r"}, "peer deviation: seen must be a text"),
-        ({"subject": "runc", "seen": 1, "reason": "r", "kernels": "6"}, "peer deviation: "),
+        ({"subject": "runc", "seen": 1}, "peer: has no reason; add it"),
+        ({"subject": "runc", "seen": 1, "reason": "r", "witness": "w"}, "peer: unknown key 'witness'"),
+        ({"subject": "runc", "seen": {}, "reason": "r"}, "peer: seen must be a text"),
+        ({"subject": "runc", "seen": 1, "reason": "r", "kernels": "6"}, "peer: "),
     ],
     ids=["no reason", "witness", "value", "kernels"],
 )
@@ -97,3 +97,24 @@ def test_range_of_kernels() -> None:
     assert peer_deviation_on(found, "runc", (6, 12)) == {"seen": 1, "reason": "r"}
     assert peer_deviation_on(found, "runc", (6, 1)) is None
     assert peer_deviation_on(found, "crun", (6, 12)) is None
+
+
+ASK_WANTED = """
+@pytest.mark.peers('runc', 'crun')
+@behaviour('a.b.c')
+def test_it(seen):
+    for peer in seen.wanted_peers:
+        with seen.beside(peer):
+            seen(1)
+"""
+
+
+@pytest.mark.parametrize(("words", "subjects"), [((), ["crun", "impl", "runc"]), (("--no-peers",), ["impl"])])
+def test_peers_can_be_left_out(project: Project, words: tuple[str, ...], subjects: list[str]) -> None:
+    """--no-peers asks the project's own alone, and such a run does not pass for a whole one."""
+    project.entry("a.b.c")
+    project.tests(ASK_WANTED)
+    project.run(*words)
+    found = project.results("selected/6.12.json" if words else "6.12.json")
+    assert [row["subject"] for row in found["results"]] == subjects
+    assert found["selection"] == list(words)
