@@ -102,6 +102,18 @@ def read_edits(root: Path, folder: str) -> list[Edit]:
     return [edit for path in paths for edit in edits_of(str(path.relative_to(root)), path.read_text("utf-8"))]
 
 
+def read_observers(root: Path) -> list[Edit]:
+    """All edits of what behaviours see with: the modules and fixtures beside their tests."""
+    others = ("report", "witnesses", "behaviours")
+    paths = sorted(path for path in (root / "conformance").glob("*/*.py") if path.parent.name not in others)
+    return [
+        edit
+        for path in paths
+        if not path.name.startswith("test_")
+        for edit in edits_of(str(path.relative_to(root)), path.read_text("utf-8"))
+    ]
+
+
 def _outermost(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, _Function]]:
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

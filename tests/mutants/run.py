@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from answers import Answers
-from edits import Edit, read_edits
+from answers import Answers, digest_of
+from edits import Edit, read_edits, read_observers
 from hollow_run import judge, run_hollow
 from machine_run import try_machines
 from machines import HERE, ROOT, RunFailed
@@ -26,6 +26,7 @@ from reasons import ReasonsError, parse_reasons
 from sampling import sample
 
 RESULTS = ROOT / "results" / "mutants"
+OBSERVERS = "observers"  # in place of a package: what behaviours see with
 NUMBER, SEED = 320, 2014
 ROUNDS = 6
 
@@ -54,7 +55,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     add("--list", action="store_true", help="show the chosen edits and end")
     add("--sample", type=int, default=NUMBER, metavar="N", help=f"how many edits; 0 for all (default {NUMBER})")
     add("--seed", type=int, default=SEED, help=f"of the choice (default {SEED})")
-    add("--package", action="append", choices=PACKAGES, help="only this one; more than once for more")
+    add("--package", action="append", choices=(*PACKAGES, OBSERVERS), help="only this one; more than once for more")
     add("--rounds", type=int, default=ROUNDS, help=f"machine tests on an edit, 0 for unit tests alone ({ROUNDS})")
     add("--kernel", default="6.12", help="of the machines")
     add("--workers", default="auto", metavar="N", help="pytest's -n, for machines")
@@ -66,10 +67,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def mutants(options: argparse.Namespace) -> int:
     """Edit functions."""
     everything = {package: read_edits(ROOT, f"impl/{package}") for package in PACKAGES}
+    everything[OBSERVERS] = read_observers(ROOT)
     names = {edit.name for edits in everything.values() for edit in edits}
     reasons = parse_reasons((HERE / "reasons.toml").read_text("utf-8"), names)
     chosen = sample(everything, options.sample, options.seed)
-    chosen = {package: edits for package, edits in chosen.items() if package in (options.package or PACKAGES)}
+    chosen = {package: edits for package, edits in chosen.items() if package in (options.package or everything)}
     if options.list:
         for edits in chosen.values():
             for edit in edits:
@@ -78,7 +80,10 @@ def mutants(options: argparse.Namespace) -> int:
     store = Answers(RESULTS / "mutants.jsonl", "name")
     chosen = {package: with_survivors(edits, everything[package], store.read()) for package, edits in chosen.items()}
     for package, edits in chosen.items():
-        try_unit_tests(package, edits, store, RESULTS, tell)
+        if package == OBSERVERS:
+            note_untried(edits, store)
+        else:
+            try_unit_tests(package, edits, store, RESULTS, tell)
     if options.rounds:
         known = store.read()
         left = [edit for edits in chosen.values() for edit in edits if is_open(known[edit.name], reasons)]
@@ -90,6 +95,16 @@ def with_survivors(chosen: Sequence[Edit], edits: Sequence[Edit], known: Mapping
     """What was chosen, and what survived in other samples: that stays on the list until something notices it."""
     survivors = {edit for edit in edits if known.get(edit.name, {"outcome": "killed"})["outcome"] != "killed"}
     return sorted({*chosen, *survivors})
+
+
+def note_untried(edits: Sequence[Edit], store: Answers) -> None:
+    """No unit test sees with these; machine tests are asked where nothing is known, or the file has changed."""
+    known = store.read()
+    for edit in edits:
+        source = digest_of([ROOT / edit.path])
+        if known.get(edit.name, {}).get("source") != source:
+            answer = {"name": edit.name, "digest": "", "source": source, "where": "unit", "outcome": "not reached"}
+            store.add(answer | {"by": ""})
 
 
 def is_open(answer: Mapping[str, Any], reasons: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edits import read_edits
+from edits import read_edits, read_observers
 from mutant_run import PACKAGES
 from reasons import ReasonsError, parse_reasons
 
@@ -46,5 +46,6 @@ def test_all_problems_are_told_at_once() -> None:
 def test_our_reasons_hold() -> None:
     """Each reason of this repository names an edit that exists, and says something."""
     names = {edit.name for package in PACKAGES for edit in read_edits(ROOT, f"impl/{package}")}
+    names |= {edit.name for edit in read_observers(ROOT)}
     reasons = parse_reasons((ROOT / "tests" / "mutants" / "reasons.toml").read_text("utf-8"), names)
     assert all(len(why.split()) > 3 for why in reasons.values())
