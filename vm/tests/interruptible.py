@@ -7,7 +7,7 @@ import sys
 
 _LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
-PYTEST = (sys.executable, "-c", f"{_LISTEN}; import pytest; raise SystemExit(pytest.console_main())")
+PYTEST = (sys.executable, "-c", f"{_LISTEN}; import pytest; raise SystemExit(pytest.main())")
 KERNELPROOF = (sys.executable, "-c", f"{_LISTEN}; from kernelproof.cli.main import main; raise SystemExit(main())")
 
 
