@@ -23,6 +23,43 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = Path("/tmp/figures")
 V1 = ("cpu", "memory", "pids", "freezer", "devices", "blkio")
 PREFIX = Path("/tmp/installed")
+# The steps of `run` until its process is made, in CPU time, in an interpreter that begins as the command does.
+STEPS = """
+from time import process_time
+begun = process_time()
+import gc, sys
+gc.disable()
+def step(name):
+    global begun
+    now = process_time()
+    print(f"{(now - begun) * 1e3:.2f} {name}")
+    begun = process_time()
+sys.path.insert(0, sys.argv[1])
+from packed import install
+install(sys.argv[1])
+sys.path[0] = sys.argv[2]
+step("open the file of modules")
+import os
+step("load os")
+import kernelproof.impl.libcontainer.nsinit.main
+step("load the parser of words")
+import kernelproof.impl.libcontainer.lifecycle
+step("load state, locking, processes")
+from kernelproof.impl.libcontainer.config.reading import load_config
+step("load configurations")
+import kernelproof.impl.libcontainer.plan
+step("load all that a plan is made of")
+import kernelproof.impl.libcontainer.nsinit.verbs.running
+step("load run itself")
+config = load_config(sys.argv[3]).config
+step("read and check config.json")
+host = kernelproof.impl.libcontainer.facts.read_host()
+step("read facts of the host")
+kernelproof.impl.libcontainer.plan.plan_container(
+    config, host, kernelproof.impl.libcontainer.plan.Request("one", sys.argv[3], waits=False)
+)
+step(f"make the plan ({len(sys.modules)} modules are loaded by now)")
+"""
 
 
 def install() -> str:
@@ -126,6 +163,18 @@ def show(what: str, found: dict[str, list[tuple[float, float]]]) -> None:
         print(f"{what:14} {name:8} wall {wall:8.1f} ms (least {least:8.1f})  CPU {cpu:8.1f} ms{ratio}", flush=True)
 
 
+def show_steps() -> None:
+    """Prints where the time of `run` goes: that of bare starts, and of each step until there is a plan."""
+    bare = [timed(sys.executable, "-I", "-S", "-c", "pass")[1] for _ in range(3)]
+    print(f"of run, an interpreter's start {min(bare):9.2f} ms, twice: the second is the one that can't be overwritten")
+    packages = next(PREFIX.glob("lib/*/site-packages"))
+    scripts = packages / "kernelproof/impl/libcontainer/nsinit/scripts"
+    command = [sys.executable, "-I", "-S", "-c", STEPS, str(scripts), str(packages), str(BUNDLE)]
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        milliseconds, _, name = line.partition(" ")
+        print(f"of run, {float(milliseconds):9.2f} ms to {name}")
+
+
 def library(runtime: object, config: object) -> tuple[float, float]:
     """A container's whole life by a warm helper."""
     begin = time.perf_counter()
@@ -150,6 +199,7 @@ def main() -> None:
             name: partial(timed, program, *words) for name, program in programs.items()
         }
         interleave(rounds, subjects, what)
+    show_steps()
     lives(rounds, programs)
     sys.path.append(str(ROOT))
     from kernelproof.impl.libcontainer import Runtime, load_config  # what is measured, where it was put

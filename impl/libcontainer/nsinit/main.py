@@ -101,13 +101,14 @@ def _seal(log: Log) -> None:
     # What enters a container runs from a copy of the interpreter that nobody can overwrite: CVE-2019-5736.
     from kernelproof.impl.libcontainer.process.sealing import is_sealed, run_sealed  # measured: few subcommands need it
 
-    if is_sealed():
-        return
-    from kernelproof.impl.libcontainer.nsinit.scripts import first  # measured: the installed command has done it
-
     try:
-        first.begin()
-        run_sealed(sys.orig_argv[1:])
+        if not is_sealed():
+            from kernelproof.impl.libcontainer.nsinit.scripts import (
+                first,  # the installed command has done this already
+            )
+
+            first.begin()
+            run_sealed(sys.orig_argv[1:])
     except OSError as error:
         log.warning(f"the interpreter can't be run from a sealed copy: {error}")
 

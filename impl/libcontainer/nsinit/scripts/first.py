@@ -57,7 +57,10 @@ def open_read_only(path: bytes) -> int:
 def is_read_only() -> bool:
     """Whether this process runs from such a file: it has no path, and nobody can open it to write."""
     exe = "/proc/self/exe"
-    return posix.readlink(exe) == "/" and bool(posix.statvfs(exe).f_flag & posix.ST_RDONLY)
+    try:
+        return posix.readlink(exe) == "/" and bool(posix.statvfs(exe).f_flag & posix.ST_RDONLY)
+    except OSError:  # no procfs: `main` says what comes of it
+        return False
 
 
 def begin() -> None:
@@ -66,4 +69,7 @@ def begin() -> None:
         return
     fd = open_read_only(b"/proc/self/exe")
     if fd >= 0:
-        posix.execve(fd, [sys.executable, *sys.orig_argv[1:]], posix.environ)
+        try:
+            posix.execve(fd, [sys.executable, *sys.orig_argv[1:]], posix.environ)
+        except OSError:  # `main` takes the other road
+            posix.close(fd)

@@ -55,6 +55,22 @@ def test_what_enters_no_container_begins_once(monkeypatch: pytest.MonkeyPatch) -
     assert [values[:2] for values in begun] == [(99, [sys.executable, *sys.orig_argv[1:]])]  # type: ignore[index]
 
 
+def test_what_can_not_be_executed_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that copy of the mount can't be executed the command goes on, and its package takes the other road."""
+
+    def refuse(*values: object) -> None:
+        raise PermissionError
+
+    fd = os.open("/dev/null", os.O_RDONLY)
+    monkeypatch.setattr(first, "open_read_only", lambda path: fd)
+    monkeypatch.setattr(first, "is_read_only", lambda: False)
+    monkeypatch.setattr(first.posix, "execve", refuse)
+    monkeypatch.setattr(sys, "argv", ["nsinit", "run", "a"])
+    first.begin()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A directory with a package, and with room for the file."""
