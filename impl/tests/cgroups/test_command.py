@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,18 @@ def test_a_live_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "CGROUP" in out
     assert "/a\\x1b[2J" in out
     assert "90.0" in out
+
+
+def test_reader_that_has_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody reads any more the command ends well, and what is still to be written goes nowhere."""
+
+    def no_reader(given: argparse.Namespace) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    given = argparse.Namespace(act=no_reader, close=None)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda *_: given)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["tree"]) == 0
+        out.write("late")
+    assert (tmp_path / "out").read_text() == ""
