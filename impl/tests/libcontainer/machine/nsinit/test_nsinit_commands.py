@@ -200,3 +200,22 @@ def test_exec_of_2014_runs_by_container_json(nsinit: Command) -> None:
     done = inside("exec", "sh", "-c", "hostname; exit 5", data_path=str(nsinit.bundle / "data"))
     assert (done.returncode, done.stdout) == (5, "koye\n")
     assert sorted(path.name for path in (nsinit.bundle / "data").iterdir()) == ["container.json"]
+
+
+def test_the_interpreter_can_not_be_overwritten(nsinit: Command, tmp_path: Path) -> None:
+    """What a waiting container's process runs from is a read-only mount of no namespace, or sealed memory."""
+    nsinit.configure("true")
+    assert nsinit("create", "--pid-file", str(tmp_path / "pid"), "box").returncode == 0
+    exe = f"/proc/{(tmp_path / 'pid').read_text()}/exe"
+    name = os.readlink(exe)
+    assert os.access(sys.executable, os.W_OK), "the interpreter itself is writable here, so the test says something"
+    if name == "/":
+        assert os.statvfs(exe).f_flag & os.ST_RDONLY
+        assert not os.access(exe, os.W_OK)
+        with pytest.raises(OSError, match="Read-only file system"):
+            os.utime(exe)
+    else:
+        assert name.startswith("/memfd:interpreter"), "neither on a mount of its own nor in memory"
+    with pytest.raises(OSError, match=r"Text file busy|Read-only|not permitted"):
+        os.open(exe, os.O_WRONLY)
+    assert nsinit("delete", "--force", "box").returncode == 0
