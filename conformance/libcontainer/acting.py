@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 SECONDS = 30
+CGROUPS = Path("/sys/fs/cgroup")
 KINDS = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
 DEV = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}
@@ -45,8 +46,8 @@ class Ended(NamedTuple):
 
 def namespaces(*kinds: str, **paths: object) -> list[dict[str, object]]:
     """`namespaces` of a configuration: new ones, then those that are joined by path."""
-    joined = [{"type": kind, "path": str(path)} for kind, path in paths.items()]
-    return [*({"type": kind} for kind in kinds), *joined]
+    new: list[dict[str, object]] = [{"type": kind} for kind in kinds]
+    return new + [{"type": kind, "path": str(path)} for kind, path in paths.items()]
 
 
 def config(
@@ -61,6 +62,86 @@ def config(
         "linux": {"namespaces": namespaces(*KINDS), **linux},
         **members,
     }
+
+
+def tmpfs(at: str, *options: str) -> dict[str, object]:
+    """A mount of memory."""
+    return {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": list(options)}
+
+
+def bind(source: str | Path, at: str, *options: str) -> dict[str, object]:
+    """A bind mount; `options` replace `bind`."""
+    return {"destination": at, "type": "none", "source": str(source), "options": list(options) or ["bind"]}
+
+
+class Mounted(NamedTuple):
+    """A line of mountinfo: options of the mount and of the file system, propagation without numbers, type."""
+
+    options: frozenset[str]
+    propagation: list[str]
+    fstype: str
+
+    def has(self, *words: str) -> bool:
+        """Whether all these are set."""
+        return self.options >= set(words)
+
+    def lacks(self, *words: str) -> bool:
+        """Whether none of these is set."""
+        return not self.options & set(words)
+
+
+def mount_at(box: Box, place: str, *mounts: Mapping[str, object], **members: Any) -> Mounted:
+    """What stands last at a place of a container with these mounts, as its own mountinfo has it."""
+    said = box.said("cat", "/proc/self/mountinfo", mounts=[PROC, *([] if DEV in mounts else [DEV]), *mounts], **members)
+    return mounted_at(said, place)
+
+
+def mounted_at(mountinfo: str, place: str) -> Mounted:
+    """What stands last at a place."""
+    line = [line for line in mountinfo.splitlines() if line.split()[4] == place][-1]
+    before, _, after = line.partition(" - ")
+    fstype, _, of_fs = after.split(" ", 2)
+    fields = before.split()
+    words = [*fields[5].split(","), *of_fs.split(",")]
+    propagation = [field.partition(":")[0] for field in fields[6:]]
+    return Mounted(frozenset(words), propagation, fstype)
+
+
+def value_of(box: Box, name: str, **process: object) -> str:
+    """A line of /proc/PID/status of a program that is asked for with these members of `process`."""
+    return (
+        box.said("grep", f"^{name}:", "/proc/self/status", process=process).partition(":")[2].replace("\t", " ").strip()
+    )
+
+
+def cgroup_of(pid: int) -> Path:
+    """The directory of a process's cgroup of version 2."""
+    line = next(line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return CGROUPS / line[len("0::/") :]
+
+
+def new_namespace(name: str) -> str:
+    """The path of a new namespace, by its name in /proc/PID/ns, that lives on in a process which only sleeps."""
+    option = {"net": "--net", "ipc": "--ipc", "uts": "--uts", "pid": "--pid", "cgroup": "--cgroup"}[name]
+    reader, writer = os.pipe()
+    words = ["unshare", option, *(["--fork"] if name == "pid" else []), "sh", "-c", "echo made; exec sleep 1000 >&-"]
+    pid = os.posix_spawnp("unshare", words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+    os.close(writer)
+    with open(reader, "rb") as said:
+        assert said.readline() == b"made\n", f"{words} has made no namespace"
+    return f"/proc/{pid}/ns/{'pid_for_children' if name == 'pid' else name}"
+
+
+def readable(descriptor: int) -> bool:
+    """Whether something can be read from it before long."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(SECONDS * 1000))
+
+
+def host_shell(text: str) -> str:
+    """What a script on the host writes; it ends with status 0."""
+    return subprocess.run(["sh", "-ec", text], check=True, capture_output=True, encoding="utf-8").stdout
 
 
 class Box:
@@ -134,7 +215,8 @@ class Box:
         raise NotImplementedError
 
     def state(self, id: str = "box") -> dict[str, Any]:
-        return json.loads(self.command("state", id))
+        found: dict[str, Any] = json.loads(self.command("state", id))
+        return found
 
     def status(self, id: str = "box") -> str:
         return str(self.state(id)["status"])
@@ -144,6 +226,11 @@ class Box:
 
     def delete(self, id: str = "box", *, force: bool = False) -> None:
         raise NotImplementedError
+
+    def delete_all(self) -> None:
+        """Removes what is left, by force."""
+        for id in os.listdir(self.states) if self.states.exists() else ():
+            self.delete(id, force=True)
 
     def pause(self, id: str = "box") -> None:
         self.command("pause", id)
@@ -263,9 +350,7 @@ class Peer(Box):
     def run(self, wanted: Mapping[str, Any] | str, id: str = "box") -> Ended:
         self.write(wanted)
         ended = self._spawn(self.files(), "run", "--bundle", str(self.bundle), id)
-        if ended.status and (self.name in ended.errors or "level=error" in ended.errors):
-            raise Refused(ended.errors.strip())
-        return ended
+        return self._unless_refused(ended)
 
     def start(self, id: str = "box") -> None:
         self._call("start", id)
@@ -293,9 +378,7 @@ class Peer(Box):
         else:
             words = [id, *process]
         ended = self._spawn((self.bundle / "exec-out", self.bundle / "exec-err"), "exec", *words)
-        if ended.status and ("level=error" in ended.errors or "exec failed" in ended.errors or _is_crun(ended)):
-            raise Refused(ended.errors.strip())
-        return ended
+        return self._unless_refused(ended)
 
     def command(self, *words: str, input: str = "") -> str:
         return self._call(*words, to=(self.bundle / "command-out", self.bundle / "command-err"), input=input).output
@@ -309,27 +392,35 @@ class Peer(Box):
             raise Refused(ended.errors.strip())
         return ended
 
+    def _unless_refused(self, ended: Ended) -> Ended:
+        # The exit status may be the program's; the runtime's own errors are in its log.
+        records = [json.loads(line) for line in (self.bundle / "log").read_text(encoding="utf-8").splitlines()]
+        if ended.status and any(record["level"] == "error" for record in records):
+            raise Refused(records[-1]["msg"])
+        return ended
+
+    def _finished(self, command: list[str], **members: Any) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(command, timeout=SECONDS, check=False, **members)
+        except subprocess.TimeoutExpired as error:
+            raise Refused(str(error)) from error
+
     def _spawn(self, to: tuple[Path, Path], *words: str, input: str = "") -> Ended:
         # Files, as the container's process inherits them and would keep pipes open.
         source = self.bundle / "input"
         source.write_text(input, encoding="utf-8")
+        log = self.bundle / "log"
+        log.write_bytes(b"")
         with open(source, "rb") as given, open(to[0], "wb") as out, open(to[1], "wb") as err:
-            done = subprocess.run(
-                [self.name, "--root", str(self.states), *words],
+            done = self._finished(
+                [self.name, "--root", str(self.states), "--log", str(log), "--log-format", "json", *words],
                 cwd=self.bundle,
                 env={"PATH": os.environ["PATH"]},
                 stdin=given,
                 stdout=out,
                 stderr=err,
-                timeout=SECONDS,
-                check=False,
             )
         return Ended(done.returncode, *(path.read_text("utf-8", "replace") for path in to))
-
-
-def _is_crun(ended: Ended) -> bool:
-    # crun marks its own errors with the time.
-    return ended.errors.lstrip().startswith(("20", "crun:", "executable"))
 
 
 def make_rootfs(at: Path) -> None:
@@ -361,5 +452,5 @@ APPLETS = (
         "sysctl",
         "test",
     ),
-    *("touch", "true", "tty", "umount", "wc"),
+    *("ionice", "touch", "tr", "true", "tty", "umount", "uname", "wc"),
 )

@@ -6,22 +6,22 @@ every test finds them in its clone.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from kernelproof.conformance.libcontainer.acting import Box, Library, Peer, make_rootfs
+from kernelproof.conformance.libcontainer.acting import CGROUPS, REFUSED, Box, Library, Peer, Refused, make_rootfs
 from kernelproof.impl._syscalls.prctl import prctl
 from kernelproof.impl.libcontainer import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PEERS = ("runc", "crun")
-CGROUPS = Path("/sys/fs/cgroup")
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -36,16 +36,19 @@ _PREPARED = pytest.StashKey[Prepared]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Prepares, in a machine alone."""
-    if "KERNELPROOF_GUEST" not in os.environ or not any(_is_ours(item) for item in session.items):
-        return
-    folder = Path(tempfile.mkdtemp(prefix="bundles-"))
+    """Prepares, in a machine alone: each test without one has namespaces of its own, and prepares for itself."""
+    guest = json.loads(os.environ.get("KERNELPROOF_GUEST", "{}"))
+    if guest.get("time", "none") != "none" and any(_is_ours(item) for item in session.items):
+        session.stash[_PREPARED] = prepare(Path(tempfile.mkdtemp(prefix="bundles-")))
+        session.stash[_PREPARED].runtime.warm()
+
+
+def prepare(folder: Path) -> Prepared:
+    """Makes a bundle for each runtime."""
     folder.chmod(0o755)
     for name in ("impl", *PEERS):
         make_rootfs(folder / name / "rootfs")
-    runtime = Runtime(folder / "impl/states", keep=1)
-    runtime.warm()
-    session.stash[_PREPARED] = Prepared(folder, runtime)
+    return Prepared(folder, Runtime(folder / "impl/states", keep=1))
 
 
 def _is_ours(item: pytest.Item) -> bool:
@@ -55,24 +58,41 @@ def _is_ours(item: pytest.Item) -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Calls the test with the project's own box, and with one of each peer, in one machine."""
-    marker = pyfuncitem.get_closest_marker("peers")
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    if marker is None or not {"box", "seen"} <= arguments.keys():
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    if not {"box", "seen"} <= arguments.keys():
         return None
     box, seen = arguments["box"], arguments["seen"]
     try:
         pyfuncitem.obj(**arguments)
     finally:
-        for name in marker.args:
+        for name in seen.wanted_peers:
             with seen.beside(name):
-                pyfuncitem.obj(**{**arguments, "box": Peer(box.bundle.parent / name, name)})
+                peer = Peer(box.bundle.parent / name, name)
+                try:
+                    pyfuncitem.obj(**{**arguments, "box": peer})
+                except Refused:
+                    seen(REFUSED)  # where it was to do something; the value that a deviation is matched with
+                    raise
     return True
 
 
 @pytest.fixture
-def box(request: pytest.FixtureRequest, hierarchy: Callable[..., Path]) -> Box:
-    """The project's own runtime, on a machine with version 2 of cgroups where runtimes look for it."""
+def cgroups(hierarchy: Callable[..., Path]) -> None:
+    """Version 2 of cgroups, where runtimes look for it."""
     hierarchy("v2", at=CGROUPS)
+
+
+@pytest.fixture
+def box(request: pytest.FixtureRequest, cgroups: None, tmp_path: Path) -> Iterator[Box]:
+    """The project's own runtime."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)  # peers' containers are this process's to wait for
-    prepared = request.session.stash[_PREPARED]
-    return Library(prepared.folder / "impl", prepared.runtime)
+    if (prepared := request.session.stash.get(_PREPARED, None)) is not None:
+        yield Library(prepared.folder / "impl", prepared.runtime)  # all of it ends with the clone
+        return
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)  # users of a mapped container pass through
+    folder, runtime = prepare(tmp_path)
+    boxes: list[Box] = [Library(folder / "impl", runtime), *(Peer(folder / name, name) for name in PEERS)]
+    yield boxes[0]
+    for one in boxes:
+        one.delete_all()
