@@ -14,6 +14,9 @@ import sys
 import types
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
+from pkgutil import walk_packages
 from typing import Any
 
 IMPL = "kernelproof.impl."
@@ -80,6 +83,17 @@ class Hollow:
                 return True
             frame = frame.f_back
         return False
+
+
+def load_all() -> None:
+    """Load every module of those packages of `impl` that are loaded: some come only with the first call."""
+    packages = {name.split(".")[2] for name in sys.modules if name.startswith(IMPL)} - {"tests"}
+    for package in sorted(packages):
+        top = sys.modules[IMPL + package]
+        for module in walk_packages(top.__path__, f"{top.__name__}.", onerror=lambda _: None):
+            if not module.name.endswith("__main__"):
+                with suppress(ImportError):  # it has use for a library that is not here
+                    import_module(module.name)
 
 
 def shim_code(code: types.CodeType, dispatch: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> types.CodeType:

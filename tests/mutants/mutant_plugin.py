@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from applying import MARK, NotLoaded, break_function
 from functions_of import functions_of
-from hollowing import Hollow
+from hollowing import Hollow, load_all
 
 PROPERTY = "mutant"
 HOLLOW, EDITS = "hollow", "edits"
@@ -101,6 +101,7 @@ class _Guest:
     def pytest_collection_finish(self) -> None:
         """Exchange code before the snapshot, so that no clone has to."""
         if self._hollow is not None:
+            load_all()
             self._hollow.prepare(functions_of)
 
     @pytest.hookimpl(optionalhook=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 import sys
 import types
 from collections.abc import AsyncIterator, Iterator
@@ -140,6 +141,18 @@ def test_impl_may_call_itself(impl: types.ModuleType, hollow: Hollow) -> None:
     exec("act(log, 'from impl')", vars(impl) | {"log": log})  # a frame of the module's
     assert log == ["from impl"]
     assert impl.outer(log) is None
+
+
+def test_what_comes_with_the_first_call_is_there_before() -> None:
+    """Modules that a package loads only when they are needed are loaded, so that they can be emptied."""
+    command = (
+        "import sys; sys.path.append(sys.argv[1]); import kernelproof.impl.mount; from hollowing import load_all;"
+        "before = 'kernelproof.impl.mount.context' in sys.modules; load_all();"
+        "print(before, 'kernelproof.impl.mount.context' in sys.modules, 'kernelproof.impl.term' in sys.modules)"
+    )
+    here = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", command, here], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True False\n"
 
 
 def test_children_see_the_same(impl: types.ModuleType, hollow: Hollow) -> None:
