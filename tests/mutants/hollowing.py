@@ -24,6 +24,7 @@ IMPL = "kernelproof.impl."
 _KEPT = frozenset(
     {"__getattr__", "__dir__", "__init_subclass__", "__set_name__", "__class_getitem__", "__del__", "__repr__"}
 )
+_VALUES = IMPL + "_syscalls.numbered"  # classes of numbers, in the place of the standard library's
 _HOLLOW_DEPTH = 2  # frames between the caller's and the one that asks
 
 
@@ -44,7 +45,7 @@ class Hollow:
     def prepare(self, functions: Callable[[types.ModuleType], Iterator[types.FunctionType]]) -> None:
         """Exchange the code of all functions of modules of `impl` that were loaded since it was done last."""
         for name in sorted(sys.modules.keys() - self._seen):
-            if name.startswith(IMPL):
+            if name.startswith(IMPL) and name != _VALUES:
                 for function in functions(sys.modules[name]):
                     self._exchange(function)
         self._seen.update(sys.modules)
