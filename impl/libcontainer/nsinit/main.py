@@ -98,17 +98,13 @@ def _refuse(log: Log, text: str, hint: str) -> int:
 
 
 def _seal(log: Log) -> None:
-    # What enters a container runs from a copy of the interpreter that nobody can overwrite: CVE-2019-5736.
-    from kernelproof.impl.libcontainer.process.sealing import is_sealed, run_sealed  # measured: few subcommands need it
+    # What enters a container runs from an interpreter that nobody can overwrite: CVE-2019-5736.
+    # The installed command has done this before it loaded the package.
+    from kernelproof.impl.libcontainer.nsinit.scripts import first  # measured: few subcommands need it
 
     try:
-        if not is_sealed():
-            from kernelproof.impl.libcontainer.nsinit.scripts import (
-                first,  # the installed command has done this already
-            )
-
-            first.begin()
-            run_sealed(sys.orig_argv[1:])
+        if not first.is_protected():
+            first.begin_again()
     except OSError as error:
         log.warning(f"the interpreter can't be run from a sealed copy: {error}")
 

@@ -11,6 +11,7 @@ import pytest
 
 from kernelproof.impl.libcontainer.nsinit import main
 from kernelproof.impl.libcontainer.nsinit.commands import GLOBAL
+from kernelproof.impl.libcontainer.nsinit.logs import Log
 from kernelproof.impl.libcontainer.nsinit.options import FLAG
 from kernelproof.impl.libcontainer.nsinit.scripts import first
 
@@ -42,33 +43,57 @@ def test_what_enters_no_container_begins_once(monkeypatch: pytest.MonkeyPatch) -
     """The interpreter is executed again for the subcommands that need it alone, and not if it is read-only already."""
     begun: list[object] = []
     monkeypatch.setattr(first, "open_read_only", lambda path: 99)
+    monkeypatch.setattr(first, "copy_sealed", lambda: 98)
     monkeypatch.setattr(first.posix, "execve", lambda *values: begun.append(values))
     monkeypatch.setattr(sys, "argv", ["nsinit", "state", "run"])
     first.begin()
     assert begun == []
     monkeypatch.setattr(sys, "argv", ["nsinit", "--debug", "run", "a"])
-    monkeypatch.setattr(first, "is_read_only", lambda: True)
+    monkeypatch.setattr(first, "is_protected", lambda: True)
     first.begin()
     assert begun == []
-    monkeypatch.setattr(first, "is_read_only", lambda: False)
+    monkeypatch.setattr(first, "is_protected", lambda: False)
     first.begin()
-    assert [values[:2] for values in begun] == [(99, [sys.executable, *sys.orig_argv[1:]])]  # type: ignore[index]
+    assert (
+        [values[:2] for values in begun]
+        == [  # type: ignore[index]
+            (99, [sys.executable, *sys.orig_argv[1:]]),
+            (98, [sys.executable, *sys.orig_argv[1:]]),  # as nothing was executed
+        ]
+    )
 
 
 def test_what_can_not_be_executed_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where that copy of the mount can't be executed the command goes on, and its package takes the other road."""
+    """Where neither can be executed the command goes on; no descriptor of the first is left."""
+    tried: list[object] = []
 
-    def refuse(*values: object) -> None:
+    def refuse(where: object, *values: object) -> None:
+        tried.append(where)
         raise PermissionError
 
     fd = os.open("/dev/null", os.O_RDONLY)
     monkeypatch.setattr(first, "open_read_only", lambda path: fd)
-    monkeypatch.setattr(first, "is_read_only", lambda: False)
+    monkeypatch.setattr(first, "is_protected", lambda: False)
     monkeypatch.setattr(first.posix, "execve", refuse)
     monkeypatch.setattr(sys, "argv", ["nsinit", "run", "a"])
     first.begin()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
+    assert tried[0] == fd
+    assert len(tried) == 2
+    assert isinstance(tried[1], int)
+    assert Path(f"/proc/self/fd/{tried[1]}").readlink().name.startswith("memfd:interpreter")
+    os.close(tried[1])
+
+
+def test_without_either_it_is_said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A command that can't be protected is warned of, and goes on."""
+
+    def refuse() -> None:
+        raise PermissionError(1, "Operation not permitted", "/proc/self/exe")
+
+    monkeypatch.setattr(first, "is_protected", lambda: False)
+    monkeypatch.setattr(first, "begin_again", refuse)
+    main._seal(Log())
+    assert "the interpreter can't be run from a sealed copy" in capfd.readouterr().err
 
 
 @pytest.fixture
