@@ -148,6 +148,7 @@ def test_pid_namespace_of_a_sibling(in_child: InChild, seen: Seen) -> None:
     """A new PID namespace for a process with the caller's parent gives EINVAL."""
     # In a child: the parent of a machine's first process is nobody that could be shared.
     flags = CloneFlag.NEWPID | CloneFlag.PARENT
+    assert in_child(lambda: seen.errno_of(check_clone, CloneFlag.NEWNS | CloneFlag.FS)) == "EINVAL"
     assert in_child(lambda: seen.errno_of(check_clone, CloneFlag.PARENT)) == "no error"
     assert seen(in_child(lambda: seen.errno_of(check_clone, flags, taken=(1, 1)))) == "EINVAL"
 

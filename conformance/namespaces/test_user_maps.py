@@ -64,6 +64,7 @@ def test_map_of_the_initial_namespace(seen: Seen) -> None:
     """In the initial user namespace each ID is mapped to itself."""
     assert seen(Path("/proc/self/uid_map").read_text().split()) == ["0", "0", "4294967295"]
     assert read_id_map() == IdMap.identity()
+    assert read_id_map().outside_id(4294967294) == 4294967294
 
 
 @behaviour("namespaces.user.map-write-once")
@@ -115,7 +116,8 @@ def test_write_behind_the_beginning(member: Member, seen: Seen) -> None:
 
 @behaviour("namespaces.user.map-pwrite-nonzero-offset")
 def test_pwrite_behind_the_beginning(member: Member, seen: Seen) -> None:
-    """pwrite at offset 1 gives EINVAL."""
+    """pwrite at offset 1 gives EINVAL, and at 0 it does not."""
+    assert seen.errno_of(write_at, member, lambda fd: os.pwrite(fd, b"0 0 1\n", 0)) == "no error"
     assert seen.errno_of(write_at, member, lambda fd: os.pwrite(fd, b"0 0 1\n", 1)) == "EINVAL"
 
 
