@@ -98,7 +98,10 @@ def at_terminal(pytester: pytest.Pytester) -> Iterator[Run]:
 
 
 def test_failing_frame(pytester: pytest.Pytester, at_terminal: Run) -> None:
-    """--pdb stops in the failing frame of the machine, with the host's terminal; the run goes on after it."""
+    """--pdb stops in the failing frame of the machine, with the host's terminal; the run goes on after it.
+
+    Ctrl-C there interrupts what the debugger does, in the machine; `q` ends the run; the terminal is as it was.
+    """
     pytester.makepyfile(
         test_it="""
         import os, pytest
@@ -109,9 +112,12 @@ def test_failing_frame(pytester: pytest.Pytester, at_terminal: Run) -> None:
             print("captured before")
             assert not local
         def test_after(): pass
+        def test_fails_again(): assert False
+        def test_never(): pass
         """
     )
     run = at_terminal("--pdb")
+    before = termios.tcgetattr(run.master)
     run.expect("captured before")
     run.expect("assert not local")
     run.expect("entering PDB")
@@ -124,24 +130,7 @@ def test_failing_frame(pytester: pytest.Pytester, at_terminal: Run) -> None:
     assert "release 6.12." in said
     assert "os.terminal_size(columns=101, lines=33)" in said
     run.type("c")
-    run.expect("1 failed, 1 passed")
-    assert run.end() == 1
-    assert run.seen.count("assert not local") == 2, "pytest shows once what the debugger showed: source and (E) line"
-
-
-def test_interrupt_and_quit(pytester: pytest.Pytester, at_terminal: Run) -> None:
-    """Ctrl-C in the debugger interrupts what it does, in the machine; `q` ends the run; the terminal is as it was."""
-    pytester.makepyfile(
-        test_it="""
-        import pytest
-        pytestmark = pytest.mark.machine
-
-        def test_fails(): assert False
-        def test_never(): pass
-        """
-    )
-    run = at_terminal("--pdb")
-    before = termios.tcgetattr(run.master)
+    run.expect("entering PDB")
     run.expect("(Pdb) ")
     assert termios.tcgetattr(run.master) != before
     run.type("import time; print('be' + 'gins'); time.sleep(1000)")
@@ -151,9 +140,10 @@ def test_interrupt_and_quit(pytester: pytest.Pytester, at_terminal: Run) -> None
     run.expect("(Pdb) ")
     run.type("q")
     run.expect("Exit: Quitting debugger")
+    run.expect("1 failed, 1 passed")
     assert run.end() == 2
     assert termios.tcgetattr(run.master) == before
-    assert "1 passed" not in run.seen
+    assert run.seen.count("assert not local") == 2, "pytest shows once what the debugger showed: source and (E) line"
 
 
 def test_trace(pytester: pytest.Pytester, at_terminal: Run) -> None:

@@ -111,7 +111,16 @@ def test_results_of_an_own_kernel(pytester: pytest.Pytester) -> None:
     pytester.mkdir("behaviours").joinpath("demo.toml").write_text(
         '[[behaviour]]\nid = "a.b.one"\nstatement = "So."\nsource = "a document, a section"\n'
     )
-    pytester.makepyfile("import os\nfrom kernelproof import behaviour\n@behaviour('a.b.one')\ndef test_one(): pass\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from kernelproof import behaviour
+
+        @behaviour("a.b.one")
+        @pytest.mark.machine(time="real")  # it boots with half of the work
+        def test_one(): pass
+        """
+    )
     kernel = provision("6.12", (), cache=Cache(SHARED), progress=SilentProgress(), project=None).kernel
     result = run(pytester, f"--kernel-image={kernel.vmlinux}")
     result.assert_outcomes(passed=1)

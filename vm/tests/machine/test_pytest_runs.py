@@ -110,7 +110,7 @@ def test_lost_machines(pytester: pytest.Pytester) -> None:
         def test_after(): pass
         """
     )
-    result = run_in_machines(pytester, "--vm-timeout", "4")
+    result = run_in_machines(pytester, "--vm-timeout", "5")
     result.assert_outcomes(passed=1, errors=6)
     lost = re.findall(r"^ERROR test_lost.py::(\w+) - machine lost \(([\w-]+)\)", result.stdout.str(), re.MULTILINE)
     assert lost == [

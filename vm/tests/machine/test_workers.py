@@ -99,7 +99,7 @@ def test_same_results(pytester: pytest.Pytester, pytestconfig: pytest.Config) ->
     """Without workers, with two and with one: the same rows, the same facts, the same outcomes; each template once."""
     found = []
     for workers in ("0", "2", "1") if pytestconfig.getoption("--long") else ("0", "2"):
-        result = run(pytester, "-n", workers, "-v")
+        result = run(pytester, "-n", workers, "--dist", "worksteal", "-v")
         result.assert_outcomes(passed=4, failed=1, skipped=1)
         told = result.stdout.str() + result.stderr.str()
         assert told.count("push the project and collect its tests") == 2
