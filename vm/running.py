@@ -18,6 +18,7 @@ from kernelproof.vm.channel import Channel, DeadlineMissed, Ended
 from kernelproof.vm.console import Console, escape_text
 from kernelproof.vm.disc_files import DiscFiles
 from kernelproof.vm.errors import ChannelError, MachineLost
+from kernelproof.vm.guest.frames import AGENT_DIED
 from kernelproof.vm.held_up import HeldUp
 from kernelproof.vm.lost import judge_end, lost
 from kernelproof.vm.phase import MOSTLY, TRIES, parse_tick_ahead
@@ -300,13 +301,23 @@ class Running:
             raise
 
     def _lose_by_deadline(self, kind: str) -> MachineLost:
-        if "GUEST_PANICKED" in [event.get("event") for event in self.channel.events]:
-            return self._lose_by_end(kind)  # it panicked and did not come to its end
+        if self._is_ending():
+            return self._lose_by_end(kind)  # it did not come to its end in time
         if kind == "hang":
             self._show_stacks()
         self.close()
         detail = "the deadline passed without an answer" if kind == "hang" else "no answer"
         return lost(kind, self.name, detail + self._said(), self.log())
+
+    def _is_ending(self) -> bool:
+        if {event.get("event") for event in self.channel.events} & {"GUEST_PANICKED", "SHUTDOWN"}:
+            return True
+        if AGENT_DIED not in self.console.text():  # a test may write that too: so it is given time, not believed
+            return False
+        self.channel.count_anew()
+        with suppress(QmpError, ChannelError):
+            return self.channel.wait_until_ended(time.monotonic() + END_SECONDS)
+        return False
 
     def _show_stacks(self) -> None:
         # Any byte makes a test's Python write its stacks: see guest.stacks. Then the guest panics on an unknown NMI,

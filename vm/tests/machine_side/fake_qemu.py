@@ -48,6 +48,8 @@ ANSWERS: dict[str, bytes | Callable[[], bytes]] = {
     "absolute": pulled("/tmp/escaped"),
     "truncated": message(kind="pong")[:-1],
     "silent": b"",
+    "ends-late": b"",
+    "says-it-ends": b"",
     "events": b"",
     "long-line": b"",
     "error": message(kind="error", type="Bad\x1b[0m", text="line\x1b[31m\n"),
@@ -118,11 +120,21 @@ class Fake:
         answer = ANSWERS.get(self.role, PONG)
         if self.role in ("drip", "events", "long-line"):
             self.go_on_for_ever()
+        if self.role in ("ends-late", "says-it-ends"):
+            self.end_late()
         try:
             self.agent.sendall(answer() if callable(answer) else answer)
         except BrokenPipeError:
             os._exit(0)  # the host had enough
         if self.role == "truncated":
+            os._exit(0)
+
+    def end_late(self) -> None:
+        with open(self.console, "a") as console:
+            console.write("kernelproof: AGENT DIED status 9\n")
+        if self.role == "ends-late":
+            select.select([], [], [], 1.0)  # the host's deadline passes before
+            self.say(event="SHUTDOWN", data={"guest": True, "reason": "guest-shutdown"})
             os._exit(0)
 
     def go_on_for_ever(self) -> None:

@@ -82,7 +82,7 @@ def test_lie(open_machine: Open, lie: str, seen: str) -> None:
     with pytest.raises(MachineLost, match=seen) as caught:
         ping(machine)
     assert caught.value.kind == "protocol"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     with pytest.raises(RuntimeError, match="closed"):
         ping(machine)
 
@@ -154,9 +154,25 @@ def test_silence(open_machine: Open) -> None:
     began = time.monotonic()
     with pytest.raises(MachineLost) as caught:
         ping(machine, timeout=0.2)
-    assert 0.2 <= time.monotonic() - began < 5
+    assert 0.2 <= time.monotonic() - began < 60
     assert caught.value.kind == "hang"
     assert "NMI: the stacks of all tasks" in caught.value.log
+
+
+def test_end_behind_the_deadline(open_machine: Open) -> None:
+    """A guest that is about to end when its time is over is told by how it ends, not as one that hangs."""
+    with pytest.raises(MachineLost, match="wait status 9") as caught:
+        ping(open_machine("ends-late"), timeout=0.2)
+    assert caught.value.kind == "agent"
+
+
+def test_end_that_does_not_come(open_machine: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that only says so is given its time, and hangs."""
+    for name in ("ANSWER_SECONDS", "STACKS_SECONDS", "NMI_SECONDS", "END_SECONDS"):
+        monkeypatch.setattr(f"kernelproof.vm.running.{name}", 0.2)
+    with pytest.raises(MachineLost) as caught:
+        ping(open_machine("says-it-ends"), timeout=0.2)
+    assert caught.value.kind == "hang"
 
 
 @pytest.mark.parametrize("lie", ["drip", "events"])
