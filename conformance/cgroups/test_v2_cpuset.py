@@ -224,8 +224,9 @@ def test_a_member_has_no_partitions(unified: Path, partitions: tuple[Directory, 
 def test_a_partition_again(unified: Path, partitions: tuple[Directory, Directory]) -> None:
     """When the parent is a partition again, so is its child."""
     parent, _ = partitions
-    for kind in ("member", "root"):
-        parent.write(PARTITION, kind)
+    parent.write(PARTITION, "member")
+    assert text(unified / "parent/child" / PARTITION) != "root"
+    parent.write(PARTITION, "root")
     assert [text(unified / name / PARTITION) for name in ("parent", "parent/child")] == ["root", "root"]
 
 
