@@ -15,7 +15,7 @@ from kernelproof.impl._syscalls import numbered
 def make(flag: Any, number: Any) -> tuple[Any, Any]:
     """The same two classes of either kind."""
 
-    class Bits(flag):
+    class Bits(flag):  # type: ignore[misc]  # either kind
         """Of some word."""
 
         X = 1
@@ -29,7 +29,7 @@ def make(flag: Any, number: Any) -> tuple[Any, Any]:
         def doubled(self) -> int:
             return int(self) * 2
 
-    class Kind(number):
+    class Kind(number):  # type: ignore[misc]
         P = 5
         Q = 6
 

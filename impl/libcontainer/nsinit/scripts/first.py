@@ -51,7 +51,7 @@ def open_read_only(path: bytes) -> int:
         from _ctypes import call_function, dlopen, dlsym  # ctypes itself would cost half an interpreter's start
     except ImportError:
         return -1
-    system_call = dlsym(dlopen(None, _RTLD_NOW), "syscall")
+    system_call = dlsym(dlopen(None, _RTLD_NOW), "syscall")  # type: ignore[arg-type]  # the stubs forget None
     fd: int = call_function(system_call, (_OPEN_TREE, _AT_FDCWD, path, _CLONE | posix.O_CLOEXEC))
     if fd < 0:
         return -1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import posix
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,10 +43,10 @@ def test_the_command_is_found_as_the_parser_finds_it() -> None:
 
 def test_what_enters_no_container_begins_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is executed again for the subcommands that need it alone, and not if it is read-only already."""
-    begun: list[object] = []
+    begun: list[Any] = []
     monkeypatch.setattr(first, "open_read_only", lambda path: 99)
     monkeypatch.setattr(first, "copy_sealed", lambda: 98)
-    monkeypatch.setattr(first.posix, "execve", lambda *values: begun.append(values))
+    monkeypatch.setattr(posix, "execve", lambda *values: begun.append(values))
     monkeypatch.setattr(sys, "argv", ["nsinit", "state", "run"])
     first.begin()
     assert begun == []
@@ -54,13 +56,10 @@ def test_what_enters_no_container_begins_once(monkeypatch: pytest.MonkeyPatch) -
     assert begun == []
     monkeypatch.setattr(first, "is_protected", lambda: False)
     first.begin()
-    assert (
-        [values[:2] for values in begun]
-        == [  # type: ignore[index]
-            (99, [sys.executable, *sys.orig_argv[1:]]),
-            (98, [sys.executable, *sys.orig_argv[1:]]),  # as nothing was executed
-        ]
-    )
+    assert [values[:2] for values in begun] == [
+        (99, [sys.executable, *sys.orig_argv[1:]]),
+        (98, [sys.executable, *sys.orig_argv[1:]]),  # as nothing was executed
+    ]
 
 
 def test_what_can_not_be_executed_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +73,7 @@ def test_what_can_not_be_executed_is_no_end(monkeypatch: pytest.MonkeyPatch) -> 
     fd = os.open("/dev/null", os.O_RDONLY)
     monkeypatch.setattr(first, "open_read_only", lambda path: fd)
     monkeypatch.setattr(first, "is_protected", lambda: False)
-    monkeypatch.setattr(first.posix, "execve", refuse)
+    monkeypatch.setattr(posix, "execve", refuse)
     monkeypatch.setattr(sys, "argv", ["nsinit", "run", "a"])
     first.begin()
     assert tried[0] == fd

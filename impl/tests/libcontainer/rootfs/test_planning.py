@@ -168,7 +168,7 @@ def test_user_namespace() -> None:
 def test_sources_that_other_users_may_not_reach() -> None:
     """With a user namespace each bind's mount is copied before, once, by a runtime that may; without rights none is."""
     mounts = (Mount("/a", None, "/x", ("rbind",)), Mount("/b", None, "/y", ("bind", "ro")), Mount("/c", "tmpfs"))
-    linux = {"uid_mappings": (IdMapping(0, 1, 9),), "gid_mappings": (IdMapping(0, 1, 9),)}
+    linux: dict[str, object] = {"uid_mappings": (IdMapping(0, 1, 9),), "gid_mappings": (IdMapping(0, 1, 9),)}
     config = config_of(*mounts, mounts[0], kinds="mount user", linux=linux)
 
     def copied(host: Host) -> list[object]:
