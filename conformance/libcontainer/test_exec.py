@@ -36,6 +36,14 @@ def test_exec_output(box: Box, seen: Seen) -> None:
     assert seen(executed(box, "echo", "further")) == ["further"]
 
 
+@behaviour("oci.exec.namespaces")
+def test_exec_namespaces(box: Box, seen: Seen) -> None:
+    """A further process is in the namespaces of the container's first one."""
+    text = "for kind in net ipc uts mnt cgroup; do readlink /proc/self/ns/$kind; readlink /proc/1/ns/$kind; done"
+    said = executed(box, "sh", "-c", text)
+    assert seen((len(said), said[::2] == said[1::2])) == (10, True)
+
+
 @behaviour("oci.exec.pid-namespace")
 def test_exec_pid_namespace(box: Box, seen: Seen) -> None:
     """A further process is in the container's PID namespace: the first one is its process 1."""
@@ -158,6 +166,15 @@ def test_exec_status(box: Box, seen: Seen) -> None:
     found = box.execute(["sh", "-c", "exit 42"]).status
     box.delete(force=True)
     assert seen(found) == 42
+
+
+@behaviour("oci.exec.inherits-user")
+def test_exec_inherits_user(box: Box, seen: Seen) -> None:
+    """A further process that is given by its words alone has the user of the container's process."""
+    box.begin(config("sleep", "1000", process={"user": {"uid": 55, "gid": 66}}))
+    found = box.execute(["sh", "-c", "id -u; id -g"]).output
+    box.delete(force=True)
+    assert seen(found) == "55\n66\n"
 
 
 @behaviour("oci.exec.inherits-env")

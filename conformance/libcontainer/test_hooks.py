@@ -249,6 +249,15 @@ def test_hooks_startcontainer_path(box: Box, seen: Seen) -> None:
     assert seen(lines_of(box)) == ["called"]
 
 
+@behaviour("oci.hooks.startcontainer-namespace")
+def test_hooks_startcontainer_namespace(box: Box, seen: Seen) -> None:
+    """startContainer hooks run in the container's namespaces."""
+    text = "for kind in mnt uts pid; do readlink /proc/self/ns/$kind; done >> /data/log"
+    box.run(hooked("sh", "-c", text, startContainer=[sh(text)]))
+    said = lines_of(box)
+    assert seen((len(said), said[:3] == said[3:])) == (6, True)
+
+
 @behaviour("oci.hooks.args")
 def test_hooks_args(box: Box, seen: Seen) -> None:
     """args of a hook is its whole argument vector, its name included."""

@@ -76,7 +76,9 @@ def test_state_stopped(box: Box, seen: Seen) -> None:
 @behaviour("oci.state.stopped-zombie")
 def test_state_stopped_zombie(box: Box, seen: Seen) -> None:
     """The status of a container whose process has ended and was not waited for is stopped."""
-    pid = box.begin(config("true"))
+    box.create(config("true"))
+    pid = box.pid()
+    box.start()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     found = box.status()
     box.wait()
@@ -109,6 +111,16 @@ def test_state_pid_of_created(box: Box, seen: Seen) -> None:
     with open(f"/proc/{box.pid()}/cmdline") as file:
         assert seen("sleep" in file.read()) is False
     box.delete(force=True)
+
+
+@behaviour("oci.state.pid-of-running")
+def test_state_pid_of_running(box: Box, seen: Seen) -> None:
+    """The state of a running container holds the pid, as the host has it, of its program."""
+    box.begin(config("sleep", "1000"))
+    with open(f"/proc/{box.pid()}/cmdline") as file:
+        found = file.read()
+    box.delete(force=True)
+    assert seen(found.split("\0")) == ["sleep", "1000", ""]
 
 
 @behaviour("oci.state.unknown")
@@ -283,6 +295,16 @@ def test_kill_created(box: Box, seen: Seen) -> None:
     found = box.wait()
     box.delete(force=True)
     assert seen(found) == 128 + signal.SIGKILL
+
+
+@behaviour("oci.kill.stopped")
+def test_kill_stopped(box: Box, seen: Seen) -> None:
+    """kill of a stopped container is an error."""
+    box.begin(config("true"))
+    box.wait()
+    answer = box.does(box.kill)
+    box.delete()
+    assert seen(answer) == REFUSED
 
 
 @behaviour("oci.kill.unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -241,3 +242,12 @@ def test_personality_flags(box: Box, seen: Seen) -> None:
 def test_intel_rdt_without_resctrl(box: Box, seen: Seen) -> None:
     """intelRdt where no resctrl file system is mounted is refused by create."""
     assert seen(box.answer(config("true", linux={"intelRdt": {"closID": "box", "l3CacheSchema": "L3:0=f"}}))) == REFUSED
+
+
+@behaviour("oci.linux.descriptors")
+def test_linux_descriptors(box: Box, seen: Seen) -> None:
+    """The program has the three standard streams and no other open descriptor."""
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    os.set_inheritable(writer, True)
+    assert seen(box.script("ls /proc/$$/fd; exit 0")) == ["0", "1", "2"]

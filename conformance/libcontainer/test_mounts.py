@@ -60,6 +60,18 @@ def test_mounts_destination_required(box: Box, seen: Seen) -> None:
     assert seen(box.answer(config("true", mounts=[PROC, {"type": "tmpfs", "source": "tmpfs"}]))) == REFUSED
 
 
+@behaviour("oci.mounts.destination-link")
+def test_mounts_destination_link(box: Box, seen: Seen) -> None:
+    """A symbolic link in a destination is followed inside the container's root, never out of it."""
+    outside = box.bundle / "outside"
+    outside.mkdir()
+    (box.rootfs / str(outside)[1:]).mkdir(parents=True)
+    (box.rootfs / "link").symlink_to(outside)
+    said = box.script(f"ls {outside} && stat -f -c %T {outside}/in", mounts=[PROC, DEV, tmpfs("/link/in")])
+    assert seen(said) == ["in", "tmpfs"]
+    assert os.listdir(outside) == []
+
+
 @behaviour("oci.mounts.not-on-the-host")
 def test_mounts_not_on_the_host(box: Box, seen: Seen) -> None:
     """A mount of a container with a mount namespace of its own is not seen by the runtime's."""
