@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -160,3 +162,155 @@ def test_resources_cpu_shares_order(box: Box, seen: Seen) -> None:
 def test_resources_cpuset_cpus(box: Box, seen: Seen) -> None:
     """cpu.cpus is the cgroup's cpuset.cpus."""
     assert seen(files_of(box, {"cpu": {"cpus": "1"}}, "cpuset.cpus")) == ["1"]
+
+
+@behaviour("oci.resources.cpuset-mems")
+def test_resources_cpuset_mems(box: Box, seen: Seen) -> None:
+    """cpu.mems is the cgroup's cpuset.mems."""
+    assert seen(files_of(box, {"cpu": {"mems": "0"}}, "cpuset.mems")) == ["0"]
+
+
+@behaviour("oci.resources.cpuset-of-process")
+def test_resources_cpuset_of_process(box: Box, seen: Seen) -> None:
+    """The program may run on the CPUs of cpu.cpus alone."""
+    linux = {"resources": {"cpu": {"cpus": "1"}}}
+    assert seen(box.said("grep", "^Cpus_allowed_list:", "/proc/self/status", linux=linux)) == "Cpus_allowed_list:\t1\n"
+
+
+@behaviour("oci.resources.cpuset-absent")
+def test_resources_cpuset_absent(box: Box, seen: Seen) -> None:
+    """CPUs that the host does not have are refused by create."""
+    assert seen(box.answer(config("true", linux={"resources": {"cpu": {"cpus": "1000"}}}))) == REFUSED
+
+
+@behaviour("oci.resources.hugepages")
+def test_resources_hugepages(box: Box, seen: Seen) -> None:
+    """hugepageLimits is the cgroup's limit of pages of that size."""
+    assert seen(files_of(box, {"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}, "hugetlb.2MB.max")) == [
+        "4194304"
+    ]
+
+
+@behaviour("oci.resources.hugepages-reserved")
+def test_resources_hugepages_reserved(box: Box, seen: Seen) -> None:
+    """hugepageLimits limits reservations where the kernel has that."""
+    assert seen(files_of(box, {"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}, "hugetlb.2MB.rsvd.max")) == [
+        "4194304"
+    ]
+
+
+@behaviour("oci.resources.io-read-bytes")
+def test_resources_io_read_bytes(box: Box, seen: Seen) -> None:
+    """throttleReadBpsDevice is rbps of the cgroup's io.max."""
+    device = os.stat("/dev/loop0").st_rdev
+    rule = {"major": os.major(device), "minor": os.minor(device), "rate": 1048576}
+    found = files_of(box, {"blockIO": {"throttleReadBpsDevice": [rule]}}, "io.max")[0]
+    assert seen("rbps=1048576" in found.split()) is True
+
+
+@behaviour("oci.resources.io-write-bytes")
+def test_resources_io_write_bytes(box: Box, seen: Seen) -> None:
+    """throttleWriteBpsDevice is wbps of the cgroup's io.max."""
+    device = os.stat("/dev/loop0").st_rdev
+    rule = {"major": os.major(device), "minor": os.minor(device), "rate": 2097152}
+    found = files_of(box, {"blockIO": {"throttleWriteBpsDevice": [rule]}}, "io.max")[0]
+    assert seen("wbps=2097152" in found.split()) is True
+
+
+@behaviour("oci.resources.io-reads")
+def test_resources_io_reads(box: Box, seen: Seen) -> None:
+    """throttleReadIOPSDevice is riops of the cgroup's io.max."""
+    device = os.stat("/dev/loop0").st_rdev
+    rule = {"major": os.major(device), "minor": os.minor(device), "rate": 100}
+    found = files_of(box, {"blockIO": {"throttleReadIOPSDevice": [rule]}}, "io.max")[0]
+    assert seen("riops=100" in found.split()) is True
+
+
+@behaviour("oci.resources.io-writes")
+def test_resources_io_writes(box: Box, seen: Seen) -> None:
+    """throttleWriteIOPSDevice is wiops of the cgroup's io.max."""
+    device = os.stat("/dev/loop0").st_rdev
+    rule = {"major": os.major(device), "minor": os.minor(device), "rate": 200}
+    found = files_of(box, {"blockIO": {"throttleWriteIOPSDevice": [rule]}}, "io.max")[0]
+    assert seen("wiops=200" in found.split()) is True
+
+
+@behaviour("oci.resources.unified")
+def test_resources_unified(box: Box, seen: Seen) -> None:
+    """A key of unified is a file of the cgroup, its value what is written."""
+    assert seen(
+        files_of(box, {"unified": {"memory.high": "50331648", "pids.max": "66"}}, "memory.high", "pids.max")
+    ) == ["50331648", "66"]
+
+
+@behaviour("oci.resources.unified-unknown")
+def test_resources_unified_unknown(box: Box, seen: Seen) -> None:
+    """A key of unified that is no file of the cgroup is refused by create."""
+    assert seen(box.answer(config("true", linux={"resources": {"unified": {"memory.unheard": "1"}}}))) == REFUSED
+
+
+@behaviour("oci.resources.unified-no-controller")
+def test_resources_unified_no_controller(box: Box, seen: Seen) -> None:
+    """A key of unified of a controller that does not exist is refused by create."""
+    assert seen(box.answer(config("true", linux={"resources": {"unified": {"unheard.max": "1"}}}))) == REFUSED
+
+
+@behaviour("oci.resources.unified-climbs")
+def test_resources_unified_climbs(box: Box, seen: Seen) -> None:
+    """A key of unified that is a path out of the cgroup is refused by create."""
+    assert seen(box.answer(config("true", linux={"resources": {"unified": {"../pids.max": "1"}}}))) == REFUSED
+
+
+@behaviour("oci.resources.pids-effect")
+def test_resources_pids_effect(box: Box, seen: Seen) -> None:
+    """A container can't have more processes than pids.limit."""
+    text = "for n in 1 2 3 4 5 6 7 8; do sleep 5 & done 2> /dev/null; echo end"
+    ended = box.run(config("sh", "-c", text, linux={"resources": {"pids": {"limit": 4}}}))
+    assert seen("end" in ended.output) is False
+
+
+@behaviour("oci.update.memory")
+def test_update_memory(box: Box, seen: Seen) -> None:
+    """update changes the limit of a running container."""
+    path = f"/box-of-{box.name}"
+    box.begin(config("sleep", "1000", linux={"cgroupsPath": path, "resources": {"memory": {"limit": 67108864}}}))
+    (box.bundle / "resources.json").write_text(json.dumps({"memory": {"limit": 100663296}}))
+    box.command("update", "--resources", str(box.bundle / "resources.json"), "box")
+    found = (CGROUPS / path[1:] / "memory.max").read_text()
+    box.delete(force=True)
+    assert seen(found) == "100663296\n"
+
+
+@behaviour("oci.update.keeps-others")
+def test_update_keeps_others(box: Box, seen: Seen) -> None:
+    """update leaves limits alone that it does not name."""
+    path = f"/box-of-{box.name}"
+    box.begin(
+        config(
+            "sleep",
+            "1000",
+            linux={"cgroupsPath": path, "resources": {"pids": {"limit": 77}, "memory": {"limit": 67108864}}},
+        )
+    )
+    (box.bundle / "resources.json").write_text(json.dumps({"memory": {"limit": 100663296}}))
+    box.command("update", "--resources", str(box.bundle / "resources.json"), "box")
+    found = (CGROUPS / path[1:] / "pids.max").read_text()
+    box.delete(force=True)
+    assert seen(found) == "77\n"
+
+
+@behaviour("oci.update.unknown")
+def test_update_unknown(box: Box, seen: Seen) -> None:
+    """update of a container that does not exist is an error."""
+    assert seen(box.does(lambda: box.command("update", "--pids-limit", "10", "nobody"))) == REFUSED
+
+
+@behaviour("oci.update.pids-option")
+def test_update_pids_option(box: Box, seen: Seen) -> None:
+    """update --pids-limit changes that limit."""
+    path = f"/box-of-{box.name}"
+    box.begin(config("sleep", "1000", linux={"cgroupsPath": path}))
+    box.command("update", "--pids-limit", "55", "box")
+    found = (CGROUPS / path[1:] / "pids.max").read_text()
+    box.delete(force=True)
+    assert seen(found) == "55\n"
