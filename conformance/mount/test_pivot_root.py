@@ -198,12 +198,14 @@ def test_other_directory_is_kept(tree: Path, new_root: Path, in_namespace: Calla
     """The caller stays where it was, if that was not the old root."""
     (tree / "b/here").touch()
 
-    def work() -> list[str]:
+    def work() -> tuple[list[str], bool]:
         os.chdir(tree / "b")
         pivot_root(new_root, new_root / "old")
-        return os.listdir(".")
+        return os.listdir("."), "old" in os.listdir("/")
 
-    assert seen(in_namespace(work)) == ["here"]
+    there, is_new = in_namespace(work)
+    assert is_new
+    assert seen(there) == ["here"]
 
 
 @behaviour("mount.pivot-root.dot-dot", subject="impl")
