@@ -56,6 +56,22 @@ def test_birth_in_a_cgroup(make: Make, cgroup_of: CgroupOf) -> None:
     assert name == "sh\n"
 
 
+@behaviour("cgroup-v2.clone3.after-kill", subject="impl")
+def test_birth_after_a_kill(make: Make, seen: Seen) -> None:
+    """Before and after cgroup.kill of the empty cgroup a child is born that ends by itself, not by SIGKILL."""
+    directory = make("again")
+
+    def live() -> int:
+        born = clone3(CloneFlag.INTO_CGROUP, cgroup_fd=directory.fileno())
+        if born.pid == 0:
+            os._exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(born.pid, 0)[1])
+
+    assert live() == 7
+    directory.write("cgroup.kill", "1")
+    assert seen(live()) == 7
+
+
 @behaviour("cgroup-v2.clone3.domain-controller-ebusy", subject="impl")
 def test_no_birth_into_who_gives_on(make: Make, seen: Seen) -> None:
     """A cgroup that gives memory on takes no child; spawn says what helps."""

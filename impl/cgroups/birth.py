@@ -8,6 +8,9 @@ may escape, and the move can be refused while it is starting. clone3(2) takes th
 in place of all that (Linux 5.7, version 2 only). A runtime that makes its processes itself passes
 `Directory.fileno()` to `clone3` with CLONE_INTO_CGROUP.
 
+On Linux 6.18 to 7.2, and maybe on others, what is born in a cgroup on which cgroup.kill was used before is killed at
+once: make the cgroup anew, or move the process there.
+
 Source: clone(2), CLONE_INTO_CGROUP.
 """
 
