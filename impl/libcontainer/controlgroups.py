@@ -64,7 +64,8 @@ class MakeCgroup(Operation):
         site.found["cgroup was there"] = existed
         if existed and cgroup.processes():
             raise OSError(errno.EBUSY, "processes are in the cgroup already", self.name)
-        if cgroup.version == 2:
+        if cgroup.version == 2 and not existed:
+            # Where cgroup.kill was used before, kernels from 6.18 to 7.2 kill what is born there; not what is moved.
             site.found["cgroup directory"] = cgroup.directory.fileno()
 
     def _create(self, layout: Layout, *, existed: bool) -> Cgroup:

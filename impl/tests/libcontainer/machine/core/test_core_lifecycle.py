@@ -69,6 +69,23 @@ def test_whole_life(bundle: Any, cgroups: str) -> None:
         lifecycle.read_state(states, "box")
 
 
+def test_a_cgroup_that_was_used_before(bundle: Any, cgroup2: Path) -> None:
+    """In a cgroup that is there, and on which cgroup.kill was written, a container lives; the cgroup stays."""
+    place = cgroup2 / "used"
+    place.mkdir()
+    if (place / "cgroup.kill").exists():
+        (place / "cgroup.kill").write_text("1")
+    config = bundle.config("sleep", "1000")
+    started = create(bundle, config.replace(linux=config.linux.replace(cgroups_path="/used")))
+    lifecycle.start(str(bundle.states), "box")
+    pid = lifecycle.read_state(str(bundle.states), "box")["pid"]
+    assert (place / "cgroup.procs").read_text() == f"{pid}\n"
+    lifecycle.kill(str(bundle.states), "box", signal.SIGKILL)
+    assert end(started) == 128 + signal.SIGKILL
+    lifecycle.delete(str(bundle.states), "box")
+    place.rmdir()
+
+
 def test_a_zombie_has_stopped(bundle: Any, cgroup2: Path) -> None:
     """A first process that nobody waited for has stopped, and can't be signalled."""
     started = create(bundle, bundle.config("true"))
