@@ -12,5 +12,7 @@ KERNELPROOF = (sys.executable, "-c", f"{_LISTEN}; from kernelproof.cli.main impo
 
 
 def listen() -> None:
-    """Be one of them; for a script that is started by its text."""
+    """Be one of them; for a script that is started by its text. What nohup(1) has ignored ends it too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
