@@ -16,6 +16,7 @@ LOADED = {
     "kernelproof.conformance",
     "kernelproof.conformance.plugin",
     "kernelproof.vm",
+    "kernelproof.vm.adding_up",
     "kernelproof.vm.guest",
     "kernelproof.vm.guest.fixtures",
     "kernelproof.vm.hookspecs",
