@@ -24,7 +24,7 @@ SIZES = """
 import os, signal, sys
 def tell(*_):
     size = os.get_terminal_size()
-    os.write(1, b"%d %d\n" % (size.lines, size.columns))  # print can't be entered again by a signal
+    os.write(1, b"%d %d\\n" % (size.lines, size.columns))  # print can't be entered again by a signal
 signal.signal(signal.SIGWINCH, tell)
 tell()
 for line in sys.stdin:
