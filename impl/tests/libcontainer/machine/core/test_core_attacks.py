@@ -30,13 +30,14 @@ def test_cve_2016_9962_a_waiting_process_shows_nothing_of_the_host(bundle: Any, 
     """A created container's process can't be looked at from inside, and has no directory of the host open."""
     started = create(bundle, bundle.config("true"))
     pid = running._pid_of(started)
-    opened = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2}
-    assert all(name.startswith(("socket:", "/")) for name in opened)
-    directories = {name for name in opened if name.startswith("/")}
-    assert directories <= {"/", str(bundle.rootfs), "/proc"}
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        found = os.stat(f"/proc/{pid}/fd/{fd}")
-        assert (found.st_dev, found.st_ino) != (os.stat("/").st_dev, os.stat("/").st_ino)
+    root = os.stat("/")
+    for fd in sorted(map(int, os.listdir(f"/proc/{pid}/fd"))):
+        try:
+            name, found = os.readlink(f"/proc/{pid}/fd/{fd}"), os.stat(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:  # it had told that it waits, and closed the way that it told it by
+            continue
+        assert fd <= 2 or name in {"/", str(bundle.rootfs), "/proc"} or name.startswith("socket:")
+        assert (found.st_dev, found.st_ino) != (root.st_dev, root.st_ino)
     # The owner of these files is root whoever the process is, as long as it is undumpable.
     look = Process("/", ("sh", "-c", "readlink /proc/1/exe; ls /proc/1/fd"), ("PATH=/bin",))
     unprivileged = look.replace(user=look.user.replace(uid=1000, gid=1000))
