@@ -10,12 +10,20 @@ from kernelproof.impl.tests.term.programs import Program
 
 Run = Callable[[str], Program]
 IMPORTS = """
-import os, signal, sys, time, termios
+import os, select, signal, sys, time, termios
 from kernelproof.impl import term
 from kernelproof.impl.term import cbreak, make_raw, raw, save, set_foreground_group
+
+reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+def wait_for_signals():
+    while True:
+        select.select([reading], [], [])
+        os.read(reading, 100)
 """
 READY = "print('ready', flush=True)"
-SLEEP = "while True: time.sleep(60)"
+# A handler runs between two instructions: of a signal that comes right before a wait, only the descriptor would tell.
+SLEEP = "signal.set_wakeup_fd(writing); wait_for_signals()"
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -26,17 +27,40 @@ GUARDED = "raw(0, guard=True, leave=term.LEAVE)"
 NOT_GUARDED = "raw(0)"
 
 
-def kill_in_raw_mode(run_script: Run, block: str, before_kill: str = "") -> tuple[Program, TermState, float]:
-    """Run a program that sets raw mode and lets reads not wait, kill it, and return it with the state before."""
+def kill_in_raw_mode(
+    run_script: Run, block: str, before_kill: str = "", is_ripe: Callable[[int], bool] = lambda _: True
+) -> tuple[Program, TermState, float]:
+    """Run a program that sets raw mode and lets reads not wait, kill it, and return it with the state before.
+
+    `is_ripe` is asked with the program's process ID whether the time to kill it has come.
+    """
     program = run_script(
         f"{IMPORTS}with {block}:\n    os.set_blocking(0, False)\n    {before_kill}\n    {READY}\n    {SLEEP}"
     )
     before = program.before
     program.read_until(b"ready")
     assert save(program.pair.master) != before
+    wait_until(lambda: is_ripe(program.process.pid))
     program.process.send_signal(signal.SIGKILL)
     program.process.wait(30)
     return program, before, time.monotonic()
+
+
+def children(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return file.read().split()
+
+
+def fields(pid: str) -> list[str]:
+    """The fields of a process's status, from its state on: proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def have_sleeping_children(pid: int) -> bool:
+    """Whether a process has its two children, the watcher and its own, and both wait for something."""
+    states = [fields(child)[0] for child in children(pid)]
+    return states == ["S", "S"]
 
 
 @pytest.mark.rule("T5", ours=GUARDED, wrong=NOT_GUARDED)
@@ -75,9 +99,10 @@ def test_watcher_leaves_modes_and_lets_reads_wait_again() -> None:
 @pytest.mark.rule("T+1")
 def test_watcher_sees_a_death_that_the_pipe_does_not_tell(run_script: Run) -> None:
     """A forked child that holds the pipe open does not keep the terminal raw."""
-    # It would die with the session otherwise. And the watcher has time to start, else it finds the death at once.
-    child = "signal.signal(signal.SIGHUP, signal.SIG_IGN); os.fork() or (time.sleep(60), os._exit(0)); time.sleep(0.5)"
-    program, before, _ = kill_in_raw_mode(run_script, "raw(0, guard=True)", child)
+    # It would die with the session otherwise.
+    child = "signal.signal(signal.SIGHUP, signal.SIG_IGN); os.fork() or (time.sleep(60), os._exit(0))"
+    # A watcher that only begins to run would find the death at once.
+    program, before, _ = kill_in_raw_mode(run_script, "raw(0, guard=True)", child, is_ripe=have_sleeping_children)
     wait_until(lambda: save(program.pair.master) == before)
     os.killpg(program.process.pid, signal.SIGKILL)
 
@@ -85,15 +110,13 @@ def test_watcher_sees_a_death_that_the_pipe_does_not_tell(run_script: Run) -> No
 @pytest.mark.rule("T+1")
 def test_watcher_sees_an_exec(run_script: Run) -> None:
     """A program that replaces itself by another one leaves the terminal as it was."""
-    program = run_script(f"{IMPORTS}block = raw(0, guard=True); block.__enter__(); os.execvp('sleep', ['sleep', '60'])")
-    before = program.before
-    seen: list[bool] = []
-
-    def is_back() -> bool:
-        seen.append(save(program.pair.master) != before)
-        return any(seen) and not seen[-1]
-
-    wait_until(is_back)
+    program = run_script(
+        f"{IMPORTS}block = raw(0, guard=True); block.__enter__()\n"
+        "print('canonical', save(0).is_canonical, flush=True)\n"
+        "os.execvp('sleep', ['sleep', '60'])"
+    )
+    program.read_until(b"canonical False")
+    wait_until(lambda: save(program.pair.master) == program.before)
 
 
 @pytest.mark.rule("T+1")
@@ -113,18 +136,12 @@ def test_watcher_uses_no_processor_and_no_terminal(run_script: Run) -> None:
     """The watcher is in a session of its own, and sleeps."""
     program = run_script(f"{IMPORTS}with raw(0, guard=True):\n    {READY}\n    {SLEEP}")
     program.read_until(b"ready")
-    with open(f"/proc/{program.process.pid}/task/{program.process.pid}/children") as file:
-        (watcher,) = file.read().split()
-
-    def fields() -> list[str]:
-        with open(f"/proc/{watcher}/stat") as file:
-            return file.read().rpartition(")")[2].split()
-
-    wait_until(lambda: fields()[0] == "S")
-    assert fields()[3] == watcher  # its session
-    first = [int(number) for number in fields()[11:13]]
+    (watcher,) = children(program.process.pid)
+    wait_until(lambda: fields(watcher)[0] == "S")
+    assert fields(watcher)[3] == watcher  # its session
+    first = [int(number) for number in fields(watcher)[11:13]]
     threading.Event().wait(0.2)
-    assert [int(number) for number in fields()[11:13]] == first
+    assert [int(number) for number in fields(watcher)[11:13]] == first
 
 
 def test_guard_needs_an_interpreter(peer: int, monkeypatch: pytest.MonkeyPatch) -> None:
