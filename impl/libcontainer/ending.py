@@ -116,14 +116,15 @@ def delete(
     """Removes a container that has stopped, with all that was made for it.
 
     Args:
-        force: kill it first; a container that does not exist is no error then, and one whose state is cut off is
-            removed as far as it can be known.
+        force: kill it first; a container that does not exist is no error then, and one whose state is missing or
+            damaged is found by what else is known of it (see salvaging).
         tell: gets warnings, such as of poststop hooks that failed.
         attend: called when all its processes were killed, to wait for those that are the caller's children.
 
     Raises:
         WrongStatusError: it has not stopped (see `force`).
         NoSuchContainerError: there is none.
+        StateError: its state is damaged, and so is all else that tells which processes are its own.
         ContainerError, OSError: something could not be removed; the state stays.
     """
     try:
@@ -151,9 +152,13 @@ def _delete_locked(
     except StateError:
         if not force:
             raise
-        # Cut off before the first state was written: nothing but the directory was made.
-        directory.remove()
-        return
+        from kernelproof.impl.libcontainer.salvaging import salvage  # few states are damaged
+
+        salvaged = salvage(directory)
+        if salvaged is None:  # cut off before the first state was written: nothing but the directory was made
+            directory.remove()
+            return
+        state = salvaged
     found = status(directory, state)
     if found not in (STOPPED, CREATING) and not force and found != CREATED:
         raise WrongStatusError(f"container {state.id!r} is {found}: stop it first, or delete it by force")

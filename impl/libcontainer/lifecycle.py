@@ -15,6 +15,7 @@ import os
 
 from kernelproof.impl.libcontainer.conditions import read_state as read_state
 from kernelproof.impl.libcontainer.conditions import require
+from kernelproof.impl.libcontainer.config.jsontext import format_value
 from kernelproof.impl.libcontainer.ending import delete as delete
 from kernelproof.impl.libcontainer.ending import end, freeze, may_have_hooks
 from kernelproof.impl.libcontainer.ending import kill as kill
@@ -27,6 +28,7 @@ from kernelproof.impl.libcontainer.state import (
     CREATED,
     PAUSED,
     RUNNING,
+    STATE_FILE,
     STOPPED,
     State,
     StateDirectory,
@@ -100,31 +102,38 @@ def create(
     from kernelproof.impl.libcontainer.plan import plan_container, root_path
 
     directory = make_directory(root, request.id)
-    with directory, StateLock(directory.fd):
+    with directory, StateLock(directory.fd) as lock:
         state = State(request.id, request.bundle, root_path(config, request.bundle), dict(config.annotations))
         try:
             operations = plan_container(config, read_host(), request)
             cgroup = next((one for one in operations if type(one).__name__ in ("MakeCgroup", "EnterScope")), None)
             state.cgroup = str(getattr(cgroup, "name", ""))
             directory.write("config.json", config_text)
-            directory.write_state(state)
-            return _make(directory, state, operations, request, pid_file, prepare)
+            _keep(directory, lock, state)
+            return _make(directory, lock, state, operations, request, pid_file, prepare)
         except StartError as error:
             if config.hooks is not None:
                 from kernelproof.impl.libcontainer.hooks import run_all  # measured: see above
 
                 run_all("poststop", config.hooks.poststop, describe_state(state, STOPPED), error.add_note)
-            _forget(directory, state, error)
+            _forget(directory, lock, state, error)
             raise
         except BaseException:
             directory.remove()
             raise
 
 
-def _forget(directory: StateDirectory, state: State, error: StartError) -> None:
+def _keep(directory: StateDirectory, lock: StateLock, state: State) -> None:
+    # Twice: whoever damages one of the files leaves the other, by which `delete --force` finds the process.
+    text = format_value(state.to_json()).encode()
+    lock.note(text)
+    directory.write(STATE_FILE, text)
+
+
+def _forget(directory: StateDirectory, lock: StateLock, state: State, error: StartError) -> None:
     # What could not be taken back must be found by `delete --force`.
     if error.left:
-        directory.write_state(state)
+        _keep(directory, lock, state)
         error.add_note(f"{'; '.join(error.left)}: delete the container by force when the reason is gone")
     else:
         directory.remove()
@@ -132,6 +141,7 @@ def _forget(directory: StateDirectory, state: State, error: StartError) -> None:
 
 def _make(
     directory: StateDirectory,
+    lock: StateLock,
     state: State,
     operations: tuple[Operation, ...],
     request: Request,
@@ -158,7 +168,7 @@ def _make(
         undo = site.found.get("undo", [])
         assert isinstance(undo, list)
         state.undo = undo
-        directory.write_state(state)
+        _keep(directory, lock, state)
         if pid_file:
             write_pid(pid_file, pid)
 

@@ -45,6 +45,14 @@ class StateLock:
             os.close(self._fd)
             raise
 
+    def note(self, text: bytes) -> None:
+        """Writes a line into the file: what is known of the container even when its state is damaged (see salvaging).
+
+        Raises:
+            OSError: ENOSPC, EDQUOT, EIO.
+        """
+        os.pwrite(self._fd, text + b"\n", 0)
+
     def release(self) -> None:
         """Gives the lock up."""
         if self._fd >= 0:

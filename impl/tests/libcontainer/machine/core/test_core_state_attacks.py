@@ -133,3 +133,39 @@ def test_a_damaged_state(bundle: Any, cgroup2: Path) -> None:
             lifecycle.delete(str(bundle.states), "box")
     state.write_text(kept)
     end(bundle, started)
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "half", "missing"], ids=["empty", "other", "half", "missing"])
+def test_a_damaged_state_hides_no_process(bundle: Any, cgroups: str, damage: str) -> None:
+    """`delete --force` ends the container whose state is damaged, and removes what it had."""
+    started = create(bundle)
+    lifecycle.start(str(bundle.states), "box")
+    state = bundle.states / "box/state.json"
+    kept = state.read_text()
+    state.unlink()
+    if damage != "missing":
+        state.write_text(kept[: len(kept) // 2] if damage == "half" else damage)
+    end(bundle, started)
+
+
+def test_a_damaged_state_of_one_that_shares_pids(bundle: Any, cgroups: str) -> None:
+    """Where the first process does not take the others with it, the cgroup that was kept beside says which they are."""
+    config = bundle.config("sh", "-c", "sleep 1000 & sleep 1000", kinds=("mount", "network"))
+    text = dump(config, own=True).encode()
+    started = lifecycle.run(str(bundle.states), config, Request("box", str(bundle.path), waits=False), config_text=text)
+    (bundle.states / "box/state.json").write_text("")
+    end(bundle, started)
+
+
+def test_damage_kills_nobody_else(bundle: Any, cgroup2: Path) -> None:
+    """With all that tells its process damaged, nothing is killed; what is in the cgroup of its name is told."""
+    started = create(bundle)
+    box = bundle.states / "box"
+    kept = {name: (box / name).read_bytes() for name in ("state.json", "lock")}
+    for name in kept:
+        (box / name).write_text("")
+    with pytest.raises(StateError, match=rf"damaged; processes {running._pid_of(started)} are in the cgroup box"):
+        lifecycle.delete(str(bundle.states), "box", force=True)
+    for name, text in kept.items():
+        (box / name).write_bytes(text)
+    end(bundle, started)
