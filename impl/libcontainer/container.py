@@ -127,8 +127,7 @@ class Container:
             WrongStatusError, NoSuchContainerError, OSError: as running.execute.
         """
         if not isinstance(process, Process):
-            own = running.stored_config(self._root, self.id).process
-            assert own is not None
+            own = running.stored_config(self._root, self.id).process or Process("/")
             process = own.replace(args=tuple(process), terminal=False, console_size=None)
         values: dict[str, object] = {"root": self._root, "id": self.id, "ignore_paused": ignore_paused}
         made = self._runtime.ask("execute", values, dump(process, None), (stdin, stdout, stderr))

@@ -20,7 +20,7 @@ from kernelproof.impl.libcontainer.ending import delete as delete
 from kernelproof.impl.libcontainer.ending import end, freeze, may_have_hooks
 from kernelproof.impl.libcontainer.ending import kill as kill
 from kernelproof.impl.libcontainer.locking import StateLock
-from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
+from kernelproof.impl.libcontainer.operations import NOTHING_TO_START, Operation, Site, StartError
 from kernelproof.impl.libcontainer.process import rendezvous
 from kernelproof.impl.libcontainer.process.identity import read_identity
 from kernelproof.impl.libcontainer.process.walking import HostWalk, failure
@@ -213,7 +213,8 @@ def start(root: str, identifier: str) -> tuple[str, ...]:
 
     Raises:
         WrongStatusError: it is not created.
-        StartError: the program, or what comes just before it, failed.
+        StartError: the program, or what comes just before it, failed; or the configuration has no process, and then
+            the container stays as it is.
         NoSuchContainerError, StateError, OSError: see state.
     """
     with open_directory(root, identifier) as directory, StateLock(directory.fd):
@@ -226,10 +227,15 @@ def start(root: str, identifier: str) -> tuple[str, ...]:
 
 def start_locked(directory: StateDirectory) -> tuple[str, ...]:
     """Starts it; the caller holds the lock. Returns and errors as `start`."""
+    waits = False
     try:
         return rendezvous.start(directory.fd)
+    except StartError as error:
+        waits = error.call == NOTHING_TO_START
+        raise
     finally:
-        rendezvous.remove(directory.fd)
+        if not waits:
+            rendezvous.remove(directory.fd)
 
 
 def pause(root: str, identifier: str) -> None:

@@ -105,6 +105,9 @@ class Operation:
         """Takes it back after a later one failed; what ends with the process or its namespaces needs nothing here."""
 
 
+NOTHING_TO_START = "start"  # call of the StartError of a container without a process, which goes on waiting
+
+
 class StartError(Exception):
     """An operation failed: where, what and why, equal in the library, on the wire and on the command line.
 

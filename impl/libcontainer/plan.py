@@ -142,13 +142,16 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
     """The operations that start a container.
 
     Raises:
-        ValueError: the configuration has no process or no root.
+        ValueError: the configuration has no root; or no process, and the program is to begin at once.
         ConfigError: it asks for what this host lacks.
     """
-    if config.process is None:
-        raise ValueError("process: a container has a process")
     refuse_host(config, host)
     process = config.process
+    if process is None:
+        if not request.waits:
+            raise ValueError("process: there is nothing to run: the configuration has none")
+        process = Process("/")  # for what waits in its place
+        config = config.replace(process=process)
     division = Division(config.linux.namespaces)
     hooks = config.hooks or Hooks()
     document = hook_document(config, request)
@@ -177,15 +180,32 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *hooked("createContainer"),
         *(operation for operation in rooms if operation.stage == "root"),
         *((UseTerminal(),) if process.terminal else ()),
-        FindProgram(process.args[0], _path_of(process), process.user.uid),
+        *((FindProgram(process.args[0], _path_of(process), process.user.uid),) if process.args else ()),
         *((SendConsole(request.console_socket),) if request.console_socket else ()),
         *limits,
         Recorded(),
+        *plan_start(config, process, request, rooms, hooked("startContainer")),
+    )
+
+
+def plan_start(
+    config: Config, process: Process, request: Request, rooms: tuple[Operation, ...], hooked: tuple[Operation, ...]
+) -> tuple[Operation, ...]:
+    """From the wait for the start to the program; without a program, the wait is all there is.
+
+    Args:
+        hooked: the hooks that come right before the program.
+    """
+    if not process.args:
+        from kernelproof.impl.libcontainer.process.idling import RefuseStart  # measured: hardly any has none
+
+        return (RefuseStart(),)
+    return (
         *((AwaitStart(),) if request.waits else ()),
         EnterDirectory(process.cwd),
         *plan_end(rooms),
-        *((LoadFilter(),) if hooks.start_container and config.linux.seccomp is not None else ()),
-        *hooked("startContainer"),
+        *((LoadFilter(),) if hooked and config.linux.seccomp is not None else ()),
+        *hooked,
         BecomeProgram(process.args, process.env),
     )
 

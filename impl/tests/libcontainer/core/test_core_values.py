@@ -74,6 +74,18 @@ def test_a_plan_is_a_value(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_without_a_process() -> None:
+    """All is set up but what shapes a program; in its place each start is refused, and nothing can be run at once."""
+    hooks = Hooks(start_container=(Hook("/inside"),))
+    asked = config().replace(process=None, hooks=hooks)
+    order = names(plan_container(asked, Host(), Request("box", "/b")))
+    whole = names(plan_container(asked.replace(process=Process("/", ("true",))), Host(), Request("box", "/b")))
+    assert order[-2:] == ["Recorded", "RefuseStart"]
+    assert [name for name in whole[: whole.index("Recorded")] if name != "FindProgram"] == order[:-2]
+    with pytest.raises(ValueError, match="process: there is nothing to run"):
+        plan_container(asked, Host(), Request("box", "/b", waits=False))
+
+
 def test_order_of_a_plan() -> None:
     """Cgroup before birth, maps before namespaces, hooks at their moments, program last."""
     hooks = Hooks(*((Hook(f"/{place}"),) for place in range(6)))

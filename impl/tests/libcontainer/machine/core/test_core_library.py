@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl.libcontainer import PIPE, ContainerExistsError, Runtime, StartError, WrongStatusError
+from kernelproof.impl.libcontainer import (
+    PIPE,
+    ContainerExistsError,
+    Request,
+    Runtime,
+    StartError,
+    WrongStatusError,
+    lifecycle,
+)
 from kernelproof.impl.libcontainer.config.records import Root
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
@@ -60,8 +68,21 @@ def test_life_in_a_program(bundle: Any, runtime: Runtime) -> None:
         assert exe.st_size == (bundle.rootfs / "bin/busybox").stat().st_size
     with pytest.raises(StartError, match="nowhere"):
         runtime.create("box", config.replace(root=Root("nowhere")), bundle=bundle.path)
-    with pytest.raises(ValueError, match="process"):
-        runtime.create("box", config.replace(process=None), bundle=bundle.path)
+
+
+def test_a_container_without_a_process(bundle: Any, runtime: Runtime) -> None:
+    """It is created, can be entered, is not started, and stays created."""
+    with runtime.create("box", bundle.config("true").replace(process=None), bundle=bundle.path) as container:
+        for _ in range(2):
+            with pytest.raises(StartError, match=r"the configuration has no process.*create one with"):
+                container.start()
+            assert container.status == "created"
+        with container.exec(["sh", "-c", "echo inside"], stdout=PIPE) as process:
+            assert process.read_output(10) == b"inside\n"
+            assert process.wait(10) == 0
+    config = bundle.config("true").replace(process=None)
+    with pytest.raises(ValueError, match="process: there is nothing to run"):
+        lifecycle.run(str(bundle.states), config, Request("box", str(bundle.path), waits=False))
 
 
 @pytest.mark.rule("K+2")
