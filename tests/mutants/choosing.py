@@ -58,7 +58,7 @@ class Graph:
             for word in _words(function):
                 self._mentions[word].append(node)
 
-    def tests_near(self, path: str, function: str) -> list[Node]:
+    def nearest_tests(self, path: str, function: str) -> list[Node]:
         """Test functions that may come to a function, the nearest first."""
         start = Node(path, function)
         seen = {start}

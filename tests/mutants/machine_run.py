@@ -109,7 +109,7 @@ def _plan(edits: Sequence[Edit], kernel: str) -> list[Attempts]:
         first_items.setdefault((path, name.partition("[")[0].replace("::", ".")), nodeid)
     return [
         Attempts(
-            edit, [first_items[node] for node in graph.tests_near(edit.path, edit.function) if node in first_items]
+            edit, [first_items[node] for node in graph.nearest_tests(edit.path, edit.function) if node in first_items]
         )
         for edit in edits
     ]

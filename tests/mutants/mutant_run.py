@@ -77,7 +77,7 @@ def covering(edit: Edit, reached: Reached) -> list[str]:
 def _guessed(edit: Edit, reached: Reached, graph: Graph) -> list[str]:
     # Tests that start a Python of their own show nothing of what runs there: those near by the names they mention.
     place = f"{edit.path}::{edit.function}"
-    near = {(node.path, node.name): rank for rank, node in enumerate(graph.tests_near(edit.path, edit.function))}
+    near = {(node.path, node.name): rank for rank, node in enumerate(graph.nearest_tests(edit.path, edit.function))}
     ranked = sorted(
         (near[node], item)
         for item, what in reached.items()

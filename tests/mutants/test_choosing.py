@@ -42,9 +42,12 @@ def project(tmp_path: Path) -> Path:
 def test_nearest_tests_come_first(project: Path) -> None:
     """A test that calls the function stands before one whose fixture does, and a namesake's tests are not there."""
     graph = Graph(project)
-    assert [node.name for node in graph.tests_near("impl/mount/x.py", "inner")] == ["test_directly", "test_by_fixture"]
-    assert [node.name for node in graph.tests_near("impl/mount/x.py", "Table.__init__")] == ["test_by_fixture"]
-    assert [node.name for node in graph.tests_near("impl/term/y.py", "inner")] == ["test_of_term"]
+    assert [node.name for node in graph.nearest_tests("impl/mount/x.py", "inner")] == [
+        "test_directly",
+        "test_by_fixture",
+    ]
+    assert [node.name for node in graph.nearest_tests("impl/mount/x.py", "Table.__init__")] == ["test_by_fixture"]
+    assert [node.name for node in graph.nearest_tests("impl/term/y.py", "inner")] == ["test_of_term"]
 
 
 def test_special_tests_are_tried_first() -> None:

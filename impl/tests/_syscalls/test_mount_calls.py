@@ -120,6 +120,6 @@ def test_events_are_taken_apart() -> None:
 
 @pytest.mark.parametrize("length", range(0, 40, 3))
 def test_broken_events_do_no_harm(length: int) -> None:
-    """Whatever the bytes are, taking them apart ends."""
-    parse_mount_notices(bytes(length))
-    parse_mount_notices(b"\xff" * length)
+    """Whatever the bytes are, taking them apart ends, with one event at most for each header that fits in."""
+    for data in (bytes(length), b"\xff" * length):
+        assert len(parse_mount_notices(data)) == length // 24

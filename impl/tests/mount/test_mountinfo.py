@@ -136,8 +136,9 @@ def test_every_line_is_a_mount_or_an_error(lines: list[str]) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read(content: bytes) -> None:
-    """Bytes that are no UTF-8 are no reason to fail."""
-    parse_mountinfo(content)
+    """Bytes that are no UTF-8 are no reason to fail: each line that is not empty is a mount or an error."""
+    found, errors = parse_mountinfo(content)
+    assert len(found) + len(errors) == len([line for line in content.split(b"\n") if line])
 
 
 def test_bytes_of_a_name_survive() -> None:

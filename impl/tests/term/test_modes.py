@@ -104,12 +104,16 @@ def test_block_keeps_its_terminal(peer: int) -> None:
 
 
 def test_hung_up_terminal_has_nothing_to_put_back() -> None:
-    """A terminal that is hung up in the block is no error at its end."""
+    """A terminal that is hung up in the block is no error at its end, and no descriptor is left."""
+    before = os.listdir("/dev/fd")
     pair = PseudoterminalPair.open()
     fd = pair.peer()
     with raw(fd):
         pair.close()
+    with pytest.raises(OSError, match="Input/output error"):
+        save(fd)
     os.close(fd)
+    assert os.listdir("/dev/fd") == before
 
 
 def test_blocking_is_put_back(peer: int) -> None:
