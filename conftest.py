@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 SHORTENED = 100
+PROFILE = "any-host"  # of hypothesis
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "machine" in item.path.parts and item.get_closest_marker("machine") is None:
             item.add_marker("makes_machines")
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Before property tests are loaded, take from them what judges how fast the host is: a busy one is no failure."""
+    if b"\nfrom hypothesis import " in module_path.read_bytes():
+        from hypothesis import HealthCheck, settings  # 0.3 s, which a run without such tests does not pay
+
+        if settings.get_current_profile_name() != PROFILE:
+            slow = [HealthCheck.too_slow]
+            settings.register_profile(PROFILE, settings.default, deadline=None, suppress_health_check=slow)
+            settings.load_profile(PROFILE)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
