@@ -162,11 +162,12 @@ class Generations:
             listener.gate.open()
 
     def _retire(self) -> None:
+        # First of all: who is told to be retired closes the listeners, which must not remove the successor's files.
+        for listener in [*self.listeners.values(), self._socket]:
+            listener.release()
         with self._idle:
             self.retired.set()
             self._idle.notify_all()
-        for listener in [*self.listeners.values(), self._socket]:
-            listener.release()
         self._socket.close()
         if self._on_retire is not None:
             self._on_retire()
