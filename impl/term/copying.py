@@ -195,7 +195,9 @@ def _open_again(fd: int, access: int) -> int | None:
 class Follower:
     """Keeps a master's window size that of a terminal, by SIGWINCH, and by SIGCONT after a stop.
 
-    The handler writes one byte and nothing more; `follow` does the work when `fd` is readable.
+    The handler writes one byte and nothing more; `follow` does the work when `fd` is readable. A handler runs between
+    two instructions, too late for who has just begun to wait: so Python writes one too when the signal comes, if no
+    event loop has asked for that already.
     """
 
     def __init__(self, terminal: int, master: int) -> None:
@@ -211,6 +213,8 @@ class Follower:
         try:
             for number in (signal.SIGWINCH, signal.SIGCONT):
                 self._before[number] = signal.signal(number, self._handle)
+            if (other := signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)) != -1:
+                signal.set_wakeup_fd(other)
             self.follow()
         except BaseException:
             self.__exit__()
@@ -218,6 +222,8 @@ class Follower:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._before and (other := signal.set_wakeup_fd(-1)) != self._writing:
+            signal.set_wakeup_fd(other)
         for number, before in self._before.items():
             if signal.getsignal(number) == self._handle:  # else somebody has put his own there since
                 signal.signal(number, signal.SIG_DFL if before is None else before)

@@ -12,6 +12,9 @@ from typing import Any, Self
 class SignalPipe:
     """While its block runs, these signals are bytes in a pipe and do nothing else. For the main thread.
 
+    The byte is written when the signal comes (`signal.set_wakeup_fd`). A handler would write it between two
+    instructions of Python, so too late for who has just begun to wait.
+
     Args:
         numbers: The signals; one that is ignored (nohup) stays so.
     """
@@ -24,12 +27,14 @@ class SignalPipe:
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         for number in self._numbers:
             if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, _nothing)
+        self._woken_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.set_wakeup_fd(self._woken_before)
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
         os.close(self._reading)
@@ -42,7 +47,8 @@ class SignalPipe:
     def take(self) -> list[signal.Signals]:
         """The signals that came since, in their order."""
         try:
-            return [signal.Signals(number) for number in os.read(self._reading, 4096)]
+            # Others that have a handler in Python are told too.
+            return [signal.Signals(number) for number in os.read(self._reading, 4096) if number in self._numbers]
         except BlockingIOError:
             return []
 
@@ -53,5 +59,6 @@ class SignalPipe:
         except BlockingIOError:
             return  # there are thousands in it: it will be read
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.put(number)
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """What a signal does that is a byte in the pipe."""
