@@ -19,5 +19,5 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def graph(file: Path) -> Iterator[GraphDatabase]:
     """A new graph in a file."""
-    with GraphDatabase.open(file) as opened:
+    with GraphDatabase.open(file, timeout_seconds=60) as opened:
         yield opened

@@ -146,7 +146,7 @@ def test_two_makers_make_one_file(file: Path) -> None:
     def make(number: int) -> None:
         barrier.wait()
         try:
-            with GraphDatabase.open(file) as graph:
+            with GraphDatabase.open(file, timeout_seconds=60) as graph:
                 graph.set(f"/{number}", f"n{number}")
         except GraphError as error:
             failed.append(error)

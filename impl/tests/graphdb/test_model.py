@@ -231,7 +231,7 @@ import json, random, sys
 from kernelproof.impl.graphdb import GraphDatabase, GraphError
 draw = random.Random(int(sys.argv[2]))
 own = sys.argv[2]
-with GraphDatabase.open(sys.argv[1], timeout_seconds=30) as graph:
+with GraphDatabase.open(sys.argv[1], timeout_seconds=120) as graph:
     graph.set(f"/{own}", f"top{own}")
     for number in range(int(sys.argv[3])):
         parent = draw.choice([f"/{own}", "/shared", f"/{own}/x{draw.randrange(5)}"])
@@ -258,7 +258,7 @@ def test_two_processes_at_once(file: Path) -> None:
     with GraphDatabase.open(file) as graph:
         graph.set("/shared", "shared")
         workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(file), str(seed), "150"]) for seed in (1, 2)]
-        assert [worker.wait(120) for worker in workers] == [0, 0]
+        assert [worker.wait(300) for worker in workers] == [0, 0]
         entities, edges = {"0"}, {}
         for change in graph.changes():
             if change.kind == "entity-added":
@@ -278,7 +278,7 @@ READER = """
 import select, sys
 from kernelproof.impl.graphdb import GraphDatabase
 looks = 0
-with GraphDatabase.open(sys.argv[1], read_only=True, timeout_seconds=30) as graph:
+with GraphDatabase.open(sys.argv[1], read_only=True, timeout_seconds=120) as graph:
     while not select.select([sys.stdin], [], [], 0)[0] or not looks:
         names = [child.name for child in graph.children("/", page=10**6)]
         assert len(names) % 2 == 0, names
@@ -291,7 +291,7 @@ print("ok")
 def test_readers_beside_a_writer(file: Path, journal: str) -> None:
     """Readers in other processes always see whole transactions of the writer, and hold none of them up for long."""
     draw = random.Random(1)
-    with GraphDatabase.open(file, journal=journal, timeout_seconds=30) as graph:
+    with GraphDatabase.open(file, journal=journal, timeout_seconds=120) as graph:
         readers = [
             subprocess.Popen(
                 [sys.executable, "-c", READER, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

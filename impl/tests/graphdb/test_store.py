@@ -104,7 +104,7 @@ def test_read_only(file: Path) -> None:
 
 def test_memory_is_shared_by_threads() -> None:
     """A graph in memory is one for all threads, with transactions that keep the others out."""
-    with GraphDatabase.in_memory() as graph:
+    with GraphDatabase.in_memory(timeout_seconds=60) as graph:
         threads = [threading.Thread(target=lambda n=n: graph.set(f"/{n}", f"n{n}")) for n in range(4)]
         with graph.transaction():
             for thread in threads:
@@ -152,11 +152,11 @@ def test_close_waits_for_no_one_for_ever(file: Path) -> None:
             with graph.transaction():
                 graph.set("/a", "1")
                 held.set()
-                done.wait(10)
+                done.wait(60)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        held.wait(10)
+        assert held.wait(60)
         with pytest.raises(Busy):
             graph.close()
         done.set()

@@ -18,7 +18,7 @@ def client_of(listener: GatedListener, data: bytes = b"") -> socket.socket:
     address: Any = listener.address.path or listener.getsockname()
     if listener.address.is_abstract:
         address = listener.address.path.encode()
-    client.settimeout(5)
+    client.settimeout(60)
     client.connect(address)
     if data:
         client.send(data)
@@ -46,5 +46,5 @@ def joined(results: list[object]) -> list[object]:
     """Wait for the threads of `run_threads` and return what they gave."""
     threads = next(found for found in results if isinstance(found, list))
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     return [found for found in results if found is not threads]

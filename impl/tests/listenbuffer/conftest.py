@@ -26,7 +26,7 @@ def tcp() -> Iterator[GatedListener]:
 def old(tmp_path: Path) -> Iterator[tuple[Generations, GatedListener, GatedListener]]:
     """A first generation that serves on TCP and on a unix socket."""
     web, local = listen("tcp://127.0.0.1:0"), listen(f"unix:{tmp_path}/app.sock")
-    with web, local, Generations(f"{tmp_path}/control", {"web": web, "local": local}, ready_seconds=1) as generations:
+    with web, local, Generations(f"{tmp_path}/control", {"web": web, "local": local}) as generations:
         for listener in (web, local):
             listener.activate()
             echo(listener, "1")

@@ -27,7 +27,7 @@ def echo(listener: socket.socket, name: str, stop: threading.Event | None = None
     return thread
 
 
-def ask(address: Address, timeout: float = 10) -> str:
+def ask(address: Address, timeout: float = 60) -> str:
     """Connect, send a request, and return the answer."""
     with socket.create_connection(address, timeout=timeout) as client:
         client.sendall(b"request")

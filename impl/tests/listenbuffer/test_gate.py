@@ -72,11 +72,13 @@ class OneValue:
     def __init__(self, bound: socket.socket) -> None:
         self.bound = bound
         self.ready = False
+        self.waited = 0
         self.channel = threading.Semaphore(0)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Wait for a value, then accept."""
         if not self.ready:
+            self.waited += 1
             if not self.channel.acquire(timeout=1):
                 raise AssertionError("never woken")
             self.ready = True
@@ -94,7 +96,7 @@ class OneValue:
 def make_one_value() -> OneValue:
     """A listener of the old way."""
     bound = socket.socket()
-    bound.settimeout(3)
+    bound.settimeout(60)
     bound.bind(("127.0.0.1", 0))
     bound.listen()
     return OneValue(bound)
@@ -103,7 +105,7 @@ def make_one_value() -> OneValue:
 def make_ours() -> GatedListener:
     """Ours."""
     listener = listen("tcp://127.0.0.1:0")
-    listener.settimeout(3)
+    listener.settimeout(60)
     return listener
 
 
@@ -117,6 +119,9 @@ def test_activation_wakes_all_who_wait(subject: Callable[[], Any]) -> None:
         address = listener.bound.getsockname() if isinstance(listener, OneValue) else listener.getsockname()
         for _ in range(4):
             stack.enter_context(closing(socket.create_connection(address)))
+        waiting = listener if isinstance(listener, OneValue) else listener.gate
+        while waiting.waited < 4:
+            time.thread_time()
         listener.activate()
         found = joined(results)
         for one in found:
@@ -156,7 +161,7 @@ def test_timeouts_count_the_wait_for_the_gate(tcp: GatedListener) -> None:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             tcp.accept()
-        assert 0.1 <= time.monotonic() - began < 2
+        assert time.monotonic() - began >= 0.1
         tcp.setblocking(False)
         with pytest.raises(BlockingIOError):
             tcp.accept()
@@ -177,13 +182,13 @@ def test_timeouts_count_the_wait_for_the_gate(tcp: GatedListener) -> None:
 def test_a_pause_holds_back_those_who_already_wait(tcp: GatedListener) -> None:
     """A thread that waits in accept when the gate is paused does not get the connection that comes then."""
     tcp.activate()
-    tcp.settimeout(5)
+    tcp.settimeout(60)
     results = run_threads(1, tcp.accept)
     tcp.gate.pause()
     with client_of(tcp):
         poll = select.poll()
         poll.register(tcp.real_fileno(), select.POLLIN)
-        assert poll.poll(5000)
+        assert poll.poll(60_000)
         assert len(results) == 1
         assert tcp.pending() == 1
         tcp.gate.open()
@@ -244,7 +249,7 @@ def test_what_may_activate(tcp: GatedListener) -> None:
         with new_listen_buffer("tcp4", "127.0.0.1:0", activate) as listener:
             assert not listener.gate.is_open
             trigger()
-            assert listener.gate.wait(5)
+            assert listener.gate.wait(60)
     with pytest.raises(TypeError, match="no gate, event or future"):
         new_listen_buffer("tcp4", "127.0.0.1:0", 5)
 
@@ -253,15 +258,17 @@ def test_a_deadline_for_the_activation() -> None:
     """A listener that nobody activates in time ends: who waits is told why, and who asks later too."""
     with listen("tcp://127.0.0.1:0", activate_within_seconds=0.1) as listener:
         results = run_threads(2, listener.accept)
-        readable, _, _ = select.select([listener], [], [], 5)
+        readable, _, _ = select.select([listener], [], [], 60)
         assert readable == [listener]
         found = joined(results)
         assert [type(one) for one in found] == [ActivationTimeout] * 2
         assert str(found[0]) == "timeout (0.1 s) reached waiting for listener to become ready"
         with pytest.raises(ActivationTimeout):
             listener.accept()
-    with listen("tcp://127.0.0.1:0", activate_within_seconds=0.05) as listener:
+    with listen("tcp://127.0.0.1:0", activate_within_seconds=60) as listener:
         listener.activate()
-        listener.settimeout(0.1)
-        with pytest.raises(TimeoutError):
+        listener._expire(60)  # what a timer does that is just too late
+        assert listener.gate.is_open
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
             listener.accept()

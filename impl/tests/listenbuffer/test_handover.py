@@ -42,7 +42,7 @@ def test_many_generations(old: tuple[Generations, GatedListener, GatedListener],
         serve_taken(taken, str(number))
         following = taken.ready()
         previous, listeners = everything[-1]
-        assert previous.retired.wait(5)
+        assert previous.retired.wait(60)
         for listener in listeners:
             listener.close()
         everything.append((following, list(taken.listeners.values())))
@@ -75,7 +75,7 @@ class Asked(NoQuestions):
     def ready(self) -> None:
         """Say ready; the old generation connects and gets no answer."""
         with pytest.raises(HandOverFailed):
-            self.taken.ready(timeout_seconds=10)
+            self.taken.ready(timeout_seconds=60)
 
 
 @pytest.mark.rule("L11", ours=Asked, wrong=NoQuestions)
@@ -101,18 +101,19 @@ def trust_the_child(generations: Generations, arguments: list[str]) -> int:
 def hand_over_ours(generations: Generations, arguments: list[str]) -> int:
     """Ours."""
     with pytest.raises(HandOverFailed):
-        generations.hand_over(arguments, timeout_seconds=2)
+        generations.hand_over(arguments, timeout_seconds=60)
     return 0
 
 
-@pytest.mark.rule("L7", ours=hand_over_ours, wrong=trust_the_child, raises=TimeoutError)
+@pytest.mark.rule("L7", ours=hand_over_ours, wrong=trust_the_child, raises=AssertionError)
 def test_a_child_that_dies_changes_nothing(
     old: tuple[Generations, GatedListener, GatedListener], subject: Callable[[Generations, list[str]], int]
 ) -> None:
     """After a successor died during its start, the old generation answers."""
     generations, web, _ = old
     subject(generations, [sys.executable, "-c", "raise SystemExit(3)"])
-    assert ask(web.getsockname(), timeout=3) == "1"
+    assert web.gate.is_open
+    assert ask(web.getsockname()) == "1"
 
 
 @pytest.mark.rule("L7")
@@ -122,9 +123,9 @@ def test_failures_leave_the_old_generation(old: tuple[Generations, GatedListener
     address = web.getsockname()
     takes = "from kernelproof.impl.listenbuffer.handover import take_over; import os, threading; t = take_over(); "
     for program, expected, timeout in (
-        ("raise SystemExit(3)", "ended with 3", 5.0),
+        ("raise SystemExit(3)", "ended with 3", 60.0),
         ("import threading; threading.Event().wait()", "was not ready in time", 0.3),
-        (takes + "os.kill(os.getpid(), 9)", "ended with -9", 5.0),
+        (takes + "os.kill(os.getpid(), 9)", "ended with -9", 60.0),
         (takes + "threading.Event().wait()", "was not ready in time", 1.5),
     ):
         with pytest.raises(HandOverFailed, match=expected):
@@ -151,7 +152,7 @@ def test_one_at_a_time(old: tuple[Generations, GatedListener, GatedListener]) ->
     with pytest.raises(HandOverRefused, match="under way"):
         take_over(generations.control)
     first.abandon()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             second = take_over(generations.control)
@@ -160,7 +161,7 @@ def test_one_at_a_time(old: tuple[Generations, GatedListener, GatedListener]) ->
             assert time.monotonic() < deadline
     serve_taken(second, "2")
     with second.ready() as following:
-        assert generations.retired.wait(5)
+        assert generations.retired.wait(60)
         for listener in following.listeners.values():
             listener.close()
 
@@ -174,7 +175,7 @@ def test_strangers_are_refused(old: tuple[Generations, GatedListener, GatedListe
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
             stranger.connect(generations.control)
             stranger.send(data)
-            answer = messages.receive(stranger, 5)
+            answer = messages.receive(stranger, 60)
             assert answer is not None
             assert answer.kind == "refused"
     assert ask(web.getsockname()) == "1"
@@ -187,16 +188,18 @@ def test_strangers_are_refused(old: tuple[Generations, GatedListener, GatedListe
 def test_draining(old: tuple[Generations, GatedListener, GatedListener]) -> None:
     """drain waits for what is unfinished, up to its time."""
     generations, _, _ = old
-    finish = threading.Event()
+    begun, finish = threading.Event(), threading.Event()
 
     def work() -> None:
         with generations.serving():
-            finish.wait(10)
+            begun.set()
+            finish.wait(60)
 
     thread = threading.Thread(target=work)
     with generations.serving():
         thread.start()
+        assert begun.wait(60)
     assert not generations.drain(0.05)
     finish.set()
-    assert generations.drain(5)
+    assert generations.drain(60)
     thread.join()

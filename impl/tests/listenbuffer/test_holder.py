@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -110,16 +110,19 @@ HolderClient(sys.argv[1]).store("app", [listener, connection])
 print("stored", flush=True)
 threading.Event().wait()
 """
-    while not os.path.exists(path):
+    answers = False
+    while not answers:
         assert holder.poll() is None
+        with suppress(FileNotFoundError, ConnectionRefusedError):  # it is bound a moment before it listens
+            answers = HolderClient(path).names() == {}
     with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         port = int(owner.stdout.readline())
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as peer:
             assert owner.stdout.readline() == "stored\n"
             owner.kill()
             owner.wait()
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as late:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as late:
                 listener, connection = HolderClient(path).take("app")
                 with listener, connection:
                     connection.sendall(b"again")

@@ -305,7 +305,7 @@ def test_what_arrives_is_close_on_exec() -> None:
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with left, right, open(os.devnull, "rb") as file:
         messages.send(left, "sockets", [file.fileno(), file.fileno()])
-        message = messages.receive(right, 10)
+        message = messages.receive(right, 60)
         assert message is not None
         assert [os.get_inheritable(number) for number in message.descriptors] == [False, False]
         message.close()

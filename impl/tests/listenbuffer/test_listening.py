@@ -264,7 +264,7 @@ def test_dual_stack_is_explicit() -> None:
     """On :: an IPv4 client is served or refused as told."""
     for dual in (True, False):
         with listen("tcp://[::]:0", dual_stack=dual) as listener, socket.socket() as client:
-            client.settimeout(2)
+            client.settimeout(60)
             assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == (0 if dual else 1)
             refused = client.connect_ex(("127.0.0.1", listener.address.port))
             assert refused == (0 if dual else errno.ECONNREFUSED)
@@ -308,9 +308,9 @@ def test_duplicates_are_plain(tmp_path: Path) -> None:
 
 
 LAZY = """
-import sys
+import os, sys
 from kernelproof.impl.listenbuffer import listen
-with listen("unix:@lazy") as listener:
+with listen(f"unix:@lazy-{os.getpid()}") as listener:
     assert not [name for name in sys.modules if name.startswith("kernelproof.impl.netlink")]
     print(listener.pending(), any(name == "kernelproof.impl.netlink.sock_diag" for name in sys.modules))
 """

@@ -25,6 +25,7 @@ from kernelproof.impl.term import (
     WindowSize,
     copy_terminal,
     copy_terminal_async,
+    input_waiting,
     make_raw_state,
     parse_keys,
     restore,
@@ -99,9 +100,9 @@ def test_end_of_a_process_whose_children_live_on(copy: Copy, pair: Pseudotermina
 # T8: nobody waits for another.
 
 
-def copy_with_blocking_writes(master: int, stdin: int, stdout: int, *, timeout_seconds: float) -> Ended:
-    """Write all that was read before anything else is done; given up after the timeout."""
-    deadline = time.monotonic() + timeout_seconds
+def copy_with_blocking_writes(master: int, stdin: int, stdout: int, **keywords: object) -> Ended:
+    """Write all that was read before anything else is done; given up after a while."""
+    deadline = time.monotonic() + 1.5
     poll = select.poll()
     poll.register(master, select.POLLIN)
     poll.register(stdin, select.POLLIN)
@@ -125,30 +126,32 @@ def test_output_that_nobody_takes_holds_up_no_input(pair: PseudoterminalPair, lo
     """While nobody reads the screen, what is typed arrives at the program."""
     peer = pair.peer()
     os.set_blocking(peer, False)
-    filled = threading.Event()
+    over, end = os.pipe()
+    got: list[bytes] = []
 
     def fill_then_type() -> None:
         poll = select.poll()
         poll.register(peer, select.POLLOUT)
-        while poll.poll(200):  # until the screen, the copy and the terminal are full
+        while poll.poll(200) or input_waiting(local.screen) < 30_000:  # until screen, copy and terminal are full
             try:
                 os.write(peer, b"x" * 4096)
             except BlockingIOError:
                 continue
         os.write(local.typing, b"typed")
-        filled.set()
+        if peer in select.select([peer, over], [], [])[0]:
+            got.append(os.read(peer, 100))
+        os.write(local.typing, b"q")
 
     thread = threading.Thread(target=fill_then_type)
     thread.start()
-    ended = subject(pair.master, local.stdin, local.stdout, timeout_seconds=1.5)
+    ended = subject(pair.master, local.stdin, local.stdout, detach_keys=b"q", timeout_seconds=60)
+    os.close(end)
     thread.join()
-    assert filled.is_set()
-    poll = select.poll()
-    poll.register(peer, select.POLLIN)
-    got = os.read(peer, 100) if poll.poll(0) else b""
-    os.close(peer)
-    assert got == b"typed"
-    assert ended.bytes_out > 30_000
+    for fd in (peer, over):
+        os.close(fd)
+    assert got == [b"typed"]
+    assert (ended.reason, ended.bytes_in) == (DETACHED, 5)
+    assert ended.bytes_out >= 30_000
 
 
 @both_ways
@@ -208,12 +211,18 @@ def test_detach_keys_end_it(copy: Copy, pair: PseudoterminalPair, local: Local) 
 def test_held_key_arrives_in_time(copy: Copy, pair: PseudoterminalPair, local: Local) -> None:
     """A first key of the sequence reaches the program after the hold time, though nothing more is typed."""
     peer = pair.peer()
+    got: list[bytes] = []
+
+    def take_then_detach() -> None:
+        got.append(os.read(peer, 100))
+        os.write(local.typing, b"\x10\x11")
+
+    thread = threading.Thread(target=take_then_detach)
+    thread.start()
     os.write(local.typing, b"\x10")
-    ended = copy(
-        pair.master, local.stdin, local.stdout, detach_keys=b"\x10\x11", hold_seconds=0.05, timeout_seconds=0.4
-    )
-    assert ended == Ended(TIMED_OUT, 1, 0)
-    assert os.read(peer, 100) == b"\x10"
+    ended = copy(pair.master, local.stdin, local.stdout, detach_keys=b"\x10\x11", hold_seconds=0.05)
+    thread.join()
+    assert (ended, got) == (Ended(DETACHED, 1, 0), [b"\x10"])
     os.close(peer)
 
 
@@ -263,6 +272,15 @@ def test_other_kinds_of_local_side(copy: Copy, pair: PseudoterminalPair, kind: s
     peer = pair.peer()
     path = tmp_path / "typed"
     path.write_bytes(b"typed")
+    got: list[bytes] = []
+
+    def take_then_answer() -> None:
+        got.append(os.read(peer, 5))
+        os.write(peer, b"shown")
+        os.close(peer)
+
+    program = threading.Thread(target=take_then_answer)
+    program.start()
     with PseudoterminalPair.open() as other, open(path, "r+b", buffering=0) as file:
         one, two = socket.socketpair()
         restore(other.master, make_raw_state(save(other.master)))
@@ -271,10 +289,9 @@ def test_other_kinds_of_local_side(copy: Copy, pair: PseudoterminalPair, kind: s
             two.sendall(b"typed")
         elif kind == "terminal":
             os.write(other.master, b"typed")
-        os.write(peer, b"shown")
-        ended = copy(pair.master, fd, fd, timeout_seconds=0.2)
-        assert ended == Ended(TIMED_OUT, 5, 5)
-        assert os.read(peer, 100) == b"typed"
+        ended = copy(pair.master, fd, fd, timeout_seconds=60)
+        program.join()
+        assert (ended, got) == (Ended(HUNG_UP, 5, 5), [b"typed"])
         assert os.get_blocking(fd)
         assert os.get_blocking(pair.master)
         if kind == "file":
@@ -285,7 +302,6 @@ def test_other_kinds_of_local_side(copy: Copy, pair: PseudoterminalPair, kind: s
         two.close()
         if kind == "terminal":
             os.close(fd)
-    os.close(peer)
 
 
 def test_shared_terminal_stays_blocking() -> None:
@@ -346,13 +362,14 @@ def test_size_follows(copy: Copy, run_script: Callable[[str], Program]) -> None:
         "signal.signal(signal.SIGWINCH, lambda *_: print('seen', flush=True))\n"
         "before = signal.getsignal(signal.SIGWINCH)\n"
         f"with PseudoterminalPair.open() as pair, pair.spawn(['sh', '-c', {inner!r}]) as process:\n"
-        f"    {way}(pair.master, 0, 1, resize=True, timeout_seconds=2){close}\n"
+        f"    {way}(pair.master, 0, 1, resize=True, detach_keys=b'q'){close}\n"
         "    process.send_signal(9); process.wait()\n"
         "print('after', signal.getsignal(signal.SIGWINCH) is before, flush=True)\n"
     )
     program.read_until(b"go")
     program.pair.resize(WindowSize(31, 91))
     assert b"seen" in program.read_until(b"31 91")
+    os.write(program.pair.master, b"q\n")
     assert b"after True" in program.read_to_end()
 
 

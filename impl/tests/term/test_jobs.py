@@ -24,10 +24,12 @@ job = os.fork()
 if job == 0:
     os.setpgid(0, 0)
     set_foreground_group(0, os.getpid())
+    signal.set_wakeup_fd(writing)
     with BLOCK:
         while True:
-            os.read(in_job, 1)
-            os.write(out_job, b'!')
+            ready = select.select([in_job, reading], [], [])[0]
+            if reading in ready: os.read(reading, 100)
+            if in_job in ready: os.write(out_job, os.read(in_job, 1))
 ask()
 tell('running')
 """

@@ -75,7 +75,7 @@ def test_queues_count_and_empty(pair: PseudoterminalPair) -> None:
     """What was typed is counted once its line is finished, and thrown away by flush."""
     peer = pair.peer()
     os.write(pair.master, b"abc\n")
-    assert select.select([peer], [], [], 10)[0]
+    assert select.select([peer], [], [], 60)[0]
     assert [input_waiting(peer), output_waiting(peer)] == [4, 0]
     flush(peer)
     assert input_waiting(peer) == 0
