@@ -291,14 +291,25 @@ def plan_birth(
     return (
         *((OpenNamespaces(division.joined),) if joined else ()),
         *birth,
+        *(plan_agreement(config) if "user" in joined else ()),
         *entering,
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
-        *((BecomeRoot(maps.groups),) if maps is not None else ()),
+        *((BecomeRoot(maps is None or maps.groups),) if maps is not None or "user" in joined else ()),
         *((JoinNamespaces(inner_joined),) if inner_joined else ()),
         *((MakeNamespaces(inner_new),) if inner_new else ()),
         MakeUndumpable(),
     )
+
+
+def plan_agreement(config: Config) -> tuple[Operation, ...]:
+    """How the ID maps of a user namespace that is joined are compared with the configuration's, if it has any."""
+    linux = config.linux
+    if not linux.uid_mappings and not linux.gid_mappings:
+        return ()
+    from kernelproof.impl.libcontainer.process.agreeing import CompareIdMaps  # measured: few join a user namespace
+
+    return (CompareIdMaps(linux.gid_mappings, linux.uid_mappings),)
 
 
 def plan_maps(config: Config, host: Host) -> WriteIdMaps:

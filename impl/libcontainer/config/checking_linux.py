@@ -72,14 +72,16 @@ def _user_namespace(config: Config, user: Namespace | None, found: Findings) -> 
                 at, entries, "there is no user namespace to map for", 'Add {"type": "user"} to linux.namespaces'
             )
         elif user is not None and user.path and entries:
-            found.wrong(
-                at, entries, "a user namespace that is joined by its path has its mappings already", "Remove them"
+            found.odd(
+                at,
+                entries,
+                "a user namespace that is joined by its path has its mappings already: these must be the same",
             )
         elif user is not None and not user.path and not entries:
             remedy = f'Add "{key}": [{{"containerID": 0, "hostID": 100000, "size": 65536}}]'
             found.wrong(at, None, "a new user namespace needs mappings", remedy)
         check_mappings(entries, at, found)
-    if user is not None and not user.path and config.process is not None:
+    if user is not None and config.process is not None:
         _mapped(config.process.user, linux, found)
 
 

@@ -24,7 +24,7 @@ from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel
-from kernelproof.impl.libcontainer.process.joining import PREFIX, join_all
+from kernelproof.impl.libcontainer.process.joining import PREFIX, become_root, join_all
 from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
 from kernelproof.impl.libcontainer.process.walking import FAILURES, Birth, Child, error_of, failure
 
@@ -150,6 +150,7 @@ class MakeProcessByScout(Birth):
             cloned = self._await(helper)
         except BaseException:
             helper.kill()
+            ours.close()
             raise
         finally:
             here.close()
@@ -207,8 +208,7 @@ class MakeProcessByScout(Birth):
                 os.write(fd, self.offsets.encode())
                 os.close(fd)
         if "user" in (*self.new, *self.joined):
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+            become_root()
         return clone(_PARENT | (FLAGS["pid"] if "pid" in self.new else 0), site)
 
 

@@ -8,10 +8,12 @@ Source: setns(2), unshare(2), user_namespaces(7), "Interaction of user namespace
 
 from __future__ import annotations
 
+import errno
 import os
 
 from kernelproof.impl._syscalls.namespaces import setns, unshare
 from kernelproof.impl._syscalls.nsfs import namespace_kind
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS, flags_of
 from kernelproof.impl.libcontainer.operations import Operation, Site
 
@@ -137,6 +139,21 @@ class BecomeRoot(Operation):
             OSError: EINVAL: 0 is not mapped; EPERM.
         """
         if self.groups:
-            os.setgroups([])
+            with suppress(PermissionError):  # a namespace that is joined may deny it: who made it had no groups to give
+                os.setgroups([])
+        become_root()
+
+
+def become_root() -> None:
+    """Takes the ids 0 of the process's user namespace.
+
+    Raises:
+        OSError: EINVAL: 0 is not mapped; EPERM.
+    """
+    try:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            error.add_note("the user namespace has no user 0 or no group 0: map them")
+        raise

@@ -199,11 +199,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "needs mappings",
     ),
     "maps-without-user": ({"linux__uidMappings": MAP}, "$.linux.uidMappings", "no user namespace"),
-    "maps-and-path": (
-        {"linux__namespaces": [*ALL, {"type": "user", "path": "/u"}], "linux__gidMappings": MAP},
-        "$.linux.gidMappings",
-        "has its mappings already",
-    ),
     "map-empty": (
         {**MAPPED, "linux__uidMappings": [*MAP, {"containerID": 70000, "hostID": 1, "size": 0}]},
         "$.linux.uidMappings[1].size",
@@ -531,8 +526,13 @@ def test_what_can_hold_is_taken(change: dict[str, Any]) -> None:
             "$.process.capabilities.ambient[0]",
             "permitted and inheritable",
         ),
+        (
+            {"linux__namespaces": [*ALL, {"type": "user", "path": "/u"}], "linux__gidMappings": MAP},
+            "$.linux.gidMappings",
+            "has its mappings already",
+        ),
     ],
-    ids=["destination", "options", "prestart", "capability", "effective", "ambient"],
+    ids=["destination", "options", "prestart", "capability", "effective", "ambient", "maps-and-path"],
 )
 def test_what_is_odd_is_a_warning(change: dict[str, Any], path: str, said: str) -> None:
     """What the specification allows, but means nothing or something else than it seems, is told and taken."""

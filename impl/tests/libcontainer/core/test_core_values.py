@@ -25,6 +25,7 @@ from kernelproof.impl.libcontainer.facts import Host, parse_permitted
 from kernelproof.impl.libcontainer.hooks import RunHook, stored_hooks
 from kernelproof.impl.libcontainer.operations import Operation
 from kernelproof.impl.libcontainer.plan import Request, describe, plan_container
+from kernelproof.impl.libcontainer.process.agreeing import join_ranges
 from kernelproof.impl.libcontainer.process.identity import parse_stat
 from kernelproof.impl.libcontainer.process.program import environment
 from kernelproof.impl.libcontainer.reporting import Ability, capabilities_report, granted
@@ -84,6 +85,37 @@ def test_a_plan_without_a_process() -> None:
     assert [name for name in whole[: whole.index("Recorded")] if name != "FindProgram"] == order[:-2]
     with pytest.raises(ValueError, match="process: there is nothing to run"):
         plan_container(asked, Host(), Request("box", "/b", waits=False))
+
+
+def test_maps_of_a_joined_user_namespace() -> None:
+    """They are compared, not written, once the process is in it; its ids 0 are taken before the rest is made."""
+    maps = (IdMapping(0, 1000, 10),)
+    joined = (Namespace("user", "/ns/user"), *config().linux.namespaces)
+    plain, given = (
+        names(plan_container(config().replace(linux=linux), Host(), Request("box", "/b")))
+        for linux in (Linux(joined), Linux(joined, uid_mappings=maps, gid_mappings=maps))
+    )
+    place = given.index("MakeProcessByScout") + 1
+    assert given[place] == "CompareIdMaps"
+    assert [*given[:place], *given[place + 1 :]] == plain
+    assert plain.index("BecomeRoot") < plain.index("MakeNamespaces")
+    assert "WriteIdMaps" not in given
+
+
+@pytest.mark.parametrize(
+    ("ranges", "joined"),
+    [
+        ([], []),
+        ([(1, 2, 3)], [(1, 2, 3)]),
+        ([(5, 105, 5), (0, 100, 5)], [(0, 100, 10)]),
+        ([(0, 100, 5), (5, 106, 5)], [(0, 100, 5), (5, 106, 5)]),
+        ([(0, 100, 5), (6, 106, 5)], [(0, 100, 5), (6, 106, 5)]),
+    ],
+    ids=["none", "one", "adjacent", "apart outside", "apart inside"],
+)
+def test_ranges_of_a_map(ranges: list[tuple[int, int, int]], joined: list[tuple[int, int, int]]) -> None:
+    """Two maps are the same if they map the same, however they are cut."""
+    assert join_ranges(ranges) == joined
 
 
 def test_order_of_a_plan() -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from kernelproof.impl.libcontainer import Request, StartError, lifecycle, running
-from kernelproof.impl.libcontainer.config.records import Config, Mount, Namespace, Rlimit, TimeOffset
+from kernelproof.impl.libcontainer.config.records import Config, IdMapping, Mount, Namespace, Rlimit, TimeOffset
 from kernelproof.impl.libcontainer.config.writing import dump
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
 
 KINDS = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+MAPS = (IdMapping(0, 100_000, 65_536),)
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "user": "user"}
 
 
@@ -125,3 +126,105 @@ def test_a_source_that_only_root_reaches(bundle: Any, cgroup2: Path) -> None:
     mounts = (proc, Mount("/mnt", "none", str(secret / "volume"), ("rbind", "ro")))
     config = bundle.config("sh", "-c", "cat /mnt/file > /out", kinds=(*KINDS, "user"), mounts=mounts)
     assert run(bundle, config) == "inside\n"
+
+
+@pytest.fixture
+def mapped_holder() -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a user namespace with the usual maps, and in a network namespace that belongs to it."""
+    code = (
+        "import os, signal, sys\n"
+        "os.unshare(os.CLONE_NEWUSER)\n"
+        "os.write(1, b'x')\n"
+        "sys.stdin.buffer.read(1)\n"
+        "os.setresuid(0, 0, 0)\n"
+        "os.unshare(os.CLONE_NEWNET)\n"
+        "os.write(1, b'y')\n"
+        "signal.pause()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"x"
+        for file in ("uid_map", "gid_map"):
+            Path(f"/proc/{process.pid}/{file}").write_text("0 100000 1000\n1000 101000 64536\n")
+        process.stdin.write(b"x")
+        assert process.stdout.read(1) == b"y"
+        yield process
+        process.kill()
+
+
+def in_user_namespace(
+    bundle: Any, holder: subprocess.Popen[bytes], script: str, kinds: tuple[str, ...] = ("user",), **linux: object
+) -> Config:
+    """A configuration that joins namespaces of a holder, the user namespace among them; the root's files are its."""
+    for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
+        os.chown(path, 100_000, 100_000, follow_symlinks=False)
+    wanted = (*KINDS, "user")
+    joined = tuple(Namespace(one, path_of(holder, one) if one in kinds else None) for one in wanted)
+    config: Config = bundle.config("sh", "-c", script)
+    return config.replace(linux=config.linux.replace(namespaces=joined, **linux))
+
+
+SEEN = (
+    "cd /proc/self; for one in user net uts; do readlink ns/$one; done > /out; cat uid_map gid_map >> /out; id >> /out"
+)
+
+
+@pytest.mark.parametrize("kinds", [("user",), ("user", "network")], ids="+".join)
+@pytest.mark.parametrize("given", [False, True], ids=["no maps", "the same maps"])
+def test_a_user_namespace_is_joined(
+    bundle: Any, cgroup2: Path, mapped_holder: subprocess.Popen[bytes], kinds: tuple[str, ...], *, given: bool
+) -> None:
+    """The program is root of the namespace at the path, whose maps stay; what else is listed is new, or joined too."""
+    maps = {"uid_mappings": MAPS, "gid_mappings": MAPS} if given else {}
+    user, net, uts, *rest = run(bundle, in_user_namespace(bundle, mapped_holder, SEEN, kinds, **maps)).splitlines()
+    assert user == os.readlink(path_of(mapped_holder, "user")) != os.readlink("/proc/self/ns/user")
+    assert (net == os.readlink(path_of(mapped_holder, "network"))) is ("network" in kinds)
+    assert uts not in (os.readlink(path_of(mapped_holder, "uts")), os.readlink("/proc/self/ns/uts"))
+    ranges = [["0", "100000", "1000"], ["1000", "101000", "64536"]]
+    assert [line.split() for line in rest[:4]] == [*ranges, *ranges]
+    assert rest[4] == "uid=0 gid=0"
+    assert (bundle.rootfs / "out").stat().st_uid == 100_000
+
+
+def test_a_process_enters_the_user_namespace_that_was_joined(
+    bundle: Any, cgroup2: Path, mapped_holder: subprocess.Popen[bytes]
+) -> None:
+    """A further process of such a container is in the namespace of its first one."""
+    config = in_user_namespace(bundle, mapped_holder, "sleep 1000")
+    text = dump(config, own=True).encode()
+    started = lifecycle.create(str(bundle.states), config, Request("box", str(bundle.path)), config_text=text)
+    script = "readlink /proc/self/ns/user > /out; id -u >> /out; echo x > /dev/null && ls /dev/tty >> /out"
+    entered = running.execute(str(bundle.states), "box", config.process.replace(args=("sh", "-c", script)))
+    os.close(entered.pidfd)
+    assert running.await_end(entered) == 0
+    found = (bundle.rootfs / "out").read_text().splitlines()
+    assert found == [os.readlink(path_of(mapped_holder, "user")), "0", "/dev/tty"]
+    lifecycle.delete(str(bundle.states), "box", force=True)
+    os.close(started.pidfd)
+    assert running.await_end(started) == 137
+
+
+@pytest.mark.parametrize("key", ["uid_mappings", "gid_mappings"])
+def test_other_maps_than_the_namespace_has(
+    bundle: Any, cgroup2: Path, mapped_holder: subprocess.Popen[bytes], key: str
+) -> None:
+    """Maps of the configuration that are not those of the namespace at the path end the start, and nothing is left."""
+    maps = {"uid_mappings": MAPS, "gid_mappings": MAPS, key: (IdMapping(0, 100_000, 1000),)}
+    said = rf"{key[:3]}Mappings 0 is 100000 \(1000\): the user namespace that is joined has 0 is 100000 \(65536\)"
+    with pytest.raises(StartError, match=said):
+        run(bundle, in_user_namespace(bundle, mapped_holder, "true", **maps))
+
+
+def test_a_user_namespace_without_maps(bundle: Any, cgroup2: Path) -> None:
+    """One in which nobody is mapped can't be joined; the error says what is missing."""
+    code = "import os, signal\nos.unshare(os.CLONE_NEWUSER)\nos.write(1, b'x')\nsignal.pause()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"x"
+            with pytest.raises(StartError, match=r"user 0 or no group 0: map them \(EINVAL\)"):
+                run(bundle, in_user_namespace(bundle, process, "true"))
+        finally:
+            process.kill()
