@@ -129,19 +129,21 @@ def test_reader_that_went_away() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_interrupt(tmp_path: Path) -> None:
+def test_interrupt() -> None:
     """Ctrl-C ends it with status 130 and one line."""
-    fifo = tmp_path / "v1"
-    os.mkfifo(fifo)
     program = (
-        "import sys, kernelproof.cli.kernels as k, kernelproof.cli.main as m\n"
+        "import os, select, signal, sys, kernelproof.cli.kernels as k, kernelproof.cli.main as m\n"
         "from kernelproof.vm.tests.interruptible import listen\n"
         "listen()\n"
-        f"k.run = lambda arguments: open({str(fifo)!r}).read()\n"
+        "reading, writing = os.pipe2(os.O_NONBLOCK)\n"
+        "signal.set_wakeup_fd(writing)  # a signal that comes right before the wait ends it too\n"
+        "k.run = lambda arguments: (print('waits', flush=True), select.select([reading], [], []))\n"
         "sys.exit(m.main(['kernels']))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-    with fifo.open("w"):  # opened as soon as it reads, so it is where it waits
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "kernelproof: interrupted\n")

@@ -62,8 +62,8 @@ def zsh(environment: dict[str, str], tmp_path: Path) -> Iterator[int]:
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:
-    """What a terminal shows up to some bytes; within half a minute."""
-    seen, end = b"", time.monotonic() + 30
+    """What a terminal shows up to some bytes; within two minutes."""
+    seen, end = b"", time.monotonic() + 120
     while wanted not in seen:
         assert select.select([terminal], [], [], max(end - time.monotonic(), 0))[0], seen
         seen += os.read(terminal, 65536)

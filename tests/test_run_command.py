@@ -78,7 +78,7 @@ def test_reader_that_goes_away() -> None:
     assert process.stdout is not None
     assert process.stdout.read(2) == b"y\n"
     process.stdout.close()
-    assert process.wait(60) == 128 + signal.SIGPIPE
+    assert process.wait(120) == 128 + signal.SIGPIPE
 
 
 def test_no_input() -> None:
@@ -88,7 +88,7 @@ def test_no_input() -> None:
         input=b"left\n",
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.stdout == b"left\n"
 

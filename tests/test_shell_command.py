@@ -21,15 +21,18 @@ from kernelproof.vm.tests.pseudoterminal import SECONDS, Person, sit_at
 LOCAL = [sys.executable, str(Path(__file__).with_name("local_command.py")), "shell", "-q"]
 # Tells its terminal's size whenever that changes, and what line ends it.
 SIZES = """
-import os, signal, sys
+import os, select, signal, sys
+reading, writing = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(writing)  # so that a signal that comes right before a wait ends it
 def tell(*_):
     size = os.get_terminal_size()
     os.write(1, b"%d %d\\n" % (size.lines, size.columns))  # print can't be entered again by a signal
 signal.signal(signal.SIGWINCH, tell)
 tell()
-for line in sys.stdin:
-    if line == "end\\n":
-        sys.exit(7)
+while 0 not in select.select([0, reading], [], [])[0]:
+    os.read(reading, 100)
+if sys.stdin.readline() == "end\\n":
+    sys.exit(7)
 """
 READY = ("sh", "-c", "echo ready; exec cat")
 

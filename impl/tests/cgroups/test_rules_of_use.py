@@ -114,7 +114,11 @@ def _write_once(directory: Newborn, pid: int) -> None:
     directory.write("cgroup.procs", str(pid))
 
 
-@pytest.mark.rule("C10", ours=entering.write_pid, wrong=_write_once, raises=OSError)
+def _write_again(directory: Any, pid: int) -> None:
+    entering.write_pid(directory, pid, 60)
+
+
+@pytest.mark.rule("C10", ours=_write_again, wrong=_write_once, raises=OSError)
 def test_a_newborn_is_taken(subject: Callable[[Any, int], None]) -> None:
     """Two refusals are a moment, not an error."""
     cgroup = Newborn(2)

@@ -141,6 +141,12 @@ def test_monitor_prints_events_until_it_is_interrupted(place: str, namespace: in
         event = json.loads(child.stdout.readline())
         assert (event["event"], event["ifname"], event["ifindex"]) == ("changed", "lo", 1)
         child.send_signal(signal.SIGINT)
+        pidfd = os.pidfd_open(child.pid)
+        with Rtnl(namespace) as net, os.fdopen(pidfd, "rb"):
+            while not select.select([pidfd], [], [], 0.1)[0]:  # a signal that came right before a wait is seen after it
+                assert time.monotonic() < deadline
+                net.link_set("lo", up=up)
+                up = not up
         _, error = child.communicate(timeout=60)
         assert (child.returncode, error) == (130, b"")
     finally:

@@ -343,7 +343,7 @@ def test_service_without_the_record(tmp_path: Path) -> None:
             found.user("ada")
 
 
-@pytest.mark.parametrize("drips", [0, 200])
+@pytest.mark.parametrize("drips", [0, 5000])
 def test_service_that_is_silent(tmp_path: Path, drips: int) -> None:
     """A service that does not answer in time is a TimeoutError, also one that sends a byte now and then."""
     gate = threading.Event()
@@ -352,13 +352,13 @@ def test_service_that_is_silent(tmp_path: Path, drips: int) -> None:
         for _each in range(drips):
             gate.wait(0.02)
             yield b" "
-        gate.wait(30)
+        gate.wait(100)
 
     with service(tmp_path / "s", answer):
         start = time.monotonic()
         with pytest.raises(TimeoutError):
             VarlinkUserdb(tmp_path / "s", timeout_seconds=0.1).user("ada")
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 60  # and not as long as it drips
         gate.set()
 
 

@@ -16,13 +16,14 @@ AFTER = "\n@pytest.mark.machine\ndef test_after(): pass\n"
     [
         ("os._exit(3)", "machine lost (agent)"),
         ("os.kill(os.getpid(), 11)", "machine lost (agent)"),
-        ("while True: pass", "machine lost (hang)"),
+        ("select.select([], [], [])", "machine lost (hang)"),
     ],
+    ids=["exit", "signal", "hang"],
 )
 def test_lost_machine(body: str, says: str, pytester: pytest.Pytester, run: Run) -> None:
-    """An agent that exits, a signal that kills it and an endless loop each end as an error of the setup phase."""
-    pytester.makepyfile(f"import os, pytest\n@pytest.mark.machine\ndef test_lost():\n    {body}\n{AFTER}")
-    result = run("--vm-timeout", "1")
+    """An agent that exits, a signal that kills it and a wait for ever each end as an error of the setup phase."""
+    pytester.makepyfile(f"import os, pytest, select\n@pytest.mark.machine\ndef test_lost():\n    {body}\n{AFTER}")
+    result = run("--vm-timeout", "6" if "hang" in says else "60")  # the next test's too
     result.assert_outcomes(errors=1, passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*ERROR at setup of test_lost*", f"{says}*", "*remedy: *"])
@@ -37,8 +38,9 @@ def test_crash_shows_the_python_stack(pytester: pytest.Pytester, run: Run) -> No
 
 def test_hang_shows_the_python_stack(pytester: pytest.Pytester, run: Run) -> None:
     """In real time the guest writes its stack to the console shortly before the deadline."""
-    pytester.makepyfile("import pytest\n@pytest.mark.machine(time='real')\ndef test_loop():\n    while True: pass")
-    run("--vm-timeout", "2").stdout.fnmatch_lines(["*Kernel log*", "*in test_loop*"])
+    body = "def test_loop():\n    select.select([], [], [])"
+    pytester.makepyfile(f"import pytest, select\n@pytest.mark.machine(time='real')\n{body}")
+    run("--vm-timeout", "6").stdout.fnmatch_lines(["*Kernel log*", "*in test_loop*"])
 
 
 def test_forked_child_that_returns(pytester: pytest.Pytester, run: Run) -> None:

@@ -39,7 +39,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 @pytest.mark.usefixtures("_namespaces")
 def test_fresh_namespaces(pytester: pytest.Pytester) -> None:
     """Each test has processes, host name, interfaces, mounts and IPC of its own, and leaves nothing to the next."""
-    before = os.uname()
+    before, number = os.uname(), str(10**6 + os.getpid())  # of seconds: nobody else's
     pytester.makepyfile(
         """
         import os, pathlib, pytest, socket, subprocess
@@ -53,13 +53,13 @@ def test_fresh_namespaces(pytester: pytest.Pytester) -> None:
                 socket.create_connection(server.getsockname()).close()
             assert "shared:" not in pathlib.Path("/proc/self/mountinfo").read_text()
             socket.sethostname("dirty")
-            subprocess.Popen(["sleep", "1000"])
+            subprocess.Popen(["sleep", "NUMBER"])
         def test_second(): test_first(None)
-        """
+        """.replace("NUMBER", number)
     )
     run(pytester).assert_outcomes(passed=2)
     assert os.uname() == before
-    assert "sleep\x001000\x00" not in _command_lines()
+    assert f"sleep\0{number}\0" not in _command_lines()
 
 
 def _command_lines() -> list[str]:
@@ -77,15 +77,15 @@ def test_losses(pytester: pytest.Pytester) -> None:
     """A process that ends, or goes on for too long, breaks its test alone; the header says what it runs in."""
     pytester.makepyfile(
         """
-        import os, pytest
+        import os, pytest, select
         pytestmark = pytest.mark.machine
         def test_exit(): os._exit(3)
         def test_loop():
-            while True: pass
+            select.select([], [], [])
         def test_after(): pass
         """
     )
-    result = run(pytester, "--vm-timeout", "2")
+    result = run(pytester, "--vm-timeout", "6")
     result.assert_outcomes(errors=2, passed=1)
     result.stdout.fnmatch_lines(
         [

@@ -224,7 +224,7 @@ def test_lock_is_exclusive_and_the_one_who_waits_is_told(cache: Cache) -> None:
     with cache.locked("kind", "name"):
         thread = threading.Thread(target=second)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         with cache.locked("kind", "other"):  # another lock is free
             order.append("first")
     thread.join()

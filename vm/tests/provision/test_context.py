@@ -79,7 +79,7 @@ def test_two_runs_at_once_make_it_once(tmp_path: Path) -> None:
 
             def write(work: Path) -> None:
                 started.set()
-                assert go_on.wait(10)
+                assert go_on.wait(60)
                 (work / "file").write_bytes(b"x")
 
             entries.append(context.provide("kind", {"wish": 1}, lambda _: context.build("kind", {"a": 1}, write)))
@@ -92,7 +92,7 @@ def test_two_runs_at_once_make_it_once(tmp_path: Path) -> None:
     steps: list[str] = []
     thread = threading.Thread(target=first)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     with Provisioning(cache, Waiting(), read_settings) as context:
         entries.append(context.provide("kind", {"wish": 1}, lambda _: pytest.fail("made twice")))
     thread.join()

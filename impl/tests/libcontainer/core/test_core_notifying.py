@@ -29,7 +29,7 @@ def host(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket of whoever waits for the service."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(tmp_path / "host"))
-        made.settimeout(10)
+        made.settimeout(60)
         yield made
 
 
