@@ -5,6 +5,8 @@ A test says which statement it proves:
     @behaviour("bridge.limit.name-length")
     def test_name_length(): ...
 
+and a test of a table says it by each row (`behaviour_row`).
+
 The statement itself, its source and what it needs are data: `behaviours/*.toml` in the folder above the tests, or
 where the ini option `behaviours_path` says. The plugin loads next to nothing until a run has such a test: a pytest
 that has none pays for the lines of this module only.
@@ -24,6 +26,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _pytest.mark import ParameterSet
+
     from kernelproof.conformance.seen import Seen
 
 GUEST_VARIABLE = "KERNELPROOF_GUEST"
@@ -41,6 +45,30 @@ def behaviour(id: str, /, *, subject: str = "impl") -> pytest.MarkDecorator:
             peer's name such as "runc", whose outcome is shown beside the others and fails nothing.
     """
     return pytest.mark.behaviour(id, subject=subject)
+
+
+def behaviour_row(id: str, /, *values: object, subject: str = "impl") -> ParameterSet:
+    """Make a row of a table of statements: what `pytest.mark.parametrize` gives the test, tied to a statement.
+
+    For statements where the act and the observation are the same, and only the values differ:
+
+        @pytest.mark.parametrize(
+            ("option", "flag"),
+            [
+                behaviour_row("mount.option.ro", "ro", MS_RDONLY),
+                behaviour_row("mount.option.nosuid", "nosuid", MS_NOSUID),
+            ],
+        )
+        def test_option(option: str, flag: int): ...
+
+    Rows stand in the decorator, each with its whole id: by it a reader, and the report, find a statement's test.
+
+    Args:
+        id: The statement's id; its last word is the row's in pytest's node ids.
+        values: The row's values.
+        subject: As in `behaviour`.
+    """
+    return pytest.param(*values, id=id.rpartition(".")[2], marks=behaviour(id, subject=subject))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from kernelproof.conformance.report.statements import SuiteTest
 
-_DECORATOR = "@behaviour("
+_NAMES = ("behaviour", "behaviour_row")
+_SIGN = "behaviour"
 _FOREIGN = {"node_modules", "build", "dist", "site-packages"}
 
 
 def read_tests(folder: Path, root: Path) -> dict[str, tuple[SuiteTest, ...]]:
-    """The tests below a folder, by the id that their decorator names.
+    """The tests below a folder, by the id that their decorator, or a row of their table, names.
 
     Args:
         folder: The suite.
@@ -27,7 +28,7 @@ def read_tests(folder: Path, root: Path) -> dict[str, tuple[SuiteTest, ...]]:
     found: dict[str, tuple[SuiteTest, ...]] = {}
     for path in sorted(_find_files(folder)):
         text = path.read_text("utf-8")
-        if _DECORATOR not in text:
+        if _SIGN not in text:
             continue
         name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         try:
@@ -61,16 +62,17 @@ def find_tests(text: str, path: str) -> Iterator[tuple[str, SuiteTest]]:
         for function in inner:
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            for behaviour in _behaviours(function):
+            for behaviour in dict.fromkeys(_behaviours(function)):  # once, if several rows show it
                 first = min(decorator.lineno for decorator in function.decorator_list)
                 source = "\n".join(lines[first - 1 : function.end_lineno])
                 yield behaviour, SuiteTest(path, first, function.name, source)
 
 
 def _behaviours(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    for decorator in function.decorator_list:
-        if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name | ast.Attribute):
-            called = decorator.func.id if isinstance(decorator.func, ast.Name) else decorator.func.attr
-            first = decorator.args[0] if decorator.args else None
-            if called == "behaviour" and isinstance(first, ast.Constant) and isinstance(first.value, str):
+    # In a decorator of its own, or in the rows of a table: as marks=behaviour("…") or as behaviour_row("…", …).
+    for call in (node for decorator in function.decorator_list for node in ast.walk(decorator)):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name | ast.Attribute):
+            called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+            first = call.args[0] if call.args else None
+            if called in _NAMES and isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value
