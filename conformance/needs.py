@@ -9,53 +9,25 @@ MachineLacks    a machine need is absent: the profile is wrong, the test is brok
 
 from __future__ import annotations
 
-import gzip
 import os
-import platform
-import re
 import shutil
-import signal
-import subprocess
-import warnings
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import NamedTuple
 
-from kernelproof.conformance import kernel_calls
+from kernelproof.conformance.needs_config import KernelConfig, MachineLacks, Paths
+from kernelproof.conformance.needs_filesystems import (
+    file_capabilities_missing,
+    idmapped_tmpfs_missing,
+    trusted_xattr_missing,
+    v1_controller_missing,
+    v2_controller_missing,
+)
 from kernelproof.conformance.requirements import CAPABILITIES, KERNEL, Requirement, parse_requirement
+
+__all__ = ["MachineLacks", "NotApplicable", "Paths", "Probes"]
 
 
 class NotApplicable(Exception):
     """The kernel lacks something."""
-
-
-class MachineLacks(Exception):
-    """The machine lacks something that its profile should have."""
-
-
-class Paths(NamedTuple):
-    """Where the guest's data is looked for."""
-
-    root: Path = Path("/")
-
-    @property
-    def config(self) -> Path:
-        """The config file that provisioning lays into the guest."""
-        return self.root / "boot" / f"config-{platform.release()}"
-
-    @property
-    def modules(self) -> Path:
-        """The folder of the running kernel's modules."""
-        return self.root / "lib/modules" / platform.release()
-
-    def read(self, path: str) -> str:
-        """Return a file of /proc or /sys; empty where it is not there."""
-        try:
-            return (self.root / path).read_text(encoding="utf-8", errors="backslashreplace")
-        except OSError:
-            return ""
 
 
 class Probes:
@@ -71,7 +43,7 @@ class Probes:
         self._paths = paths or Paths()
         self._profile = profile
         self._is_machine = is_machine
-        self._config: bytes | None = None
+        self._config = KernelConfig(self._paths)
 
     def read_config(self) -> bytes:
         """Return the kernel's configuration; read once.
@@ -79,9 +51,7 @@ class Probes:
         Raises:
             MachineLacks: Neither the config file nor /proc/config.gz is there.
         """
-        if self._config is None:
-            self._config = b"\n" + self._find_config()
-        return self._config
+        return self._config.read()
 
     def check(self, needs: Iterable[str]) -> None:
         """Make sure of everything a test needs.
@@ -120,100 +90,17 @@ class Probes:
                 return probe(self, word.removeprefix(prefix))
         raise LookupError(f"no probe for the needs word {word!r}; add it to kernelproof/conformance/needs.py")
 
-    # --- the kernel's configuration ---
-
-    def _find_config(self) -> bytes:
-        with suppress(FileNotFoundError):
-            return self._paths.config.read_bytes()
-        with suppress(FileNotFoundError), gzip.open(self._paths.root / "proc/config.gz") as file:
-            return file.read()
-        raise MachineLacks(
-            f"needs the kernel's configuration: there is no {self._paths.config} and no /proc/config.gz; "
-            "provision the kernel with its config file, or build it with CONFIG_IKCONFIG_PROC=y"
-        )
+    # --- the kernel; its controllers and file systems are asked for in `needs_filesystems` ---
 
     def config(self, option: str) -> str | None:
         """A kernel option is built in, or a module, which is loaded then. Returns what is missing, or None."""
-        # No pattern: compiling one costs a new machine more than all the rest of a probe.
-        line = f"\nCONFIG_{option}=".encode()
-        place = self.read_config().find(line) + len(line)
-        if place < len(line):
-            return f"the kernel is built without CONFIG_{option}"
-        return self._load(option) if self.read_config()[place : place + 2] == b"m\n" else None
-
-    def _load(self, option: str) -> str | None:
-        name = _MODULES.get(option, option.lower())
-        # The kernel verifies a signature before it sees that the module is there: 0.2 s in an emulated machine.
-        if (self._paths.root / "sys/module" / name).exists():
-            return None
-        chain = self._module_chain(option, name)
-        for path in reversed(chain):  # what it depends on comes after it in modules.dep
-            try:
-                self._load_file(path)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise MachineLacks(f"needs CONFIG_{option}: its module {path} can't be loaded: {error}") from error
-        return None
-
-    def _load_file(self, path: Path) -> None:
-        if path.suffix == ".ko":
-            kernel_calls.load_module(path.read_bytes())
-            return
-        name = path.name.partition(".")[0]
-        done = subprocess.run(["modprobe", name], capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode:
-            raise OSError(None, done.stderr.strip() or f"modprobe {name} ended with {done.returncode}")
-
-    def _module_chain(self, option: str, name: str) -> list[Path]:
-        try:
-            listed = (self._paths.modules / "modules.dep").read_bytes()
-        except OSError as error:
-            raise MachineLacks(f"needs CONFIG_{option}, a module: {error}; run depmod for the guest's root") from error
-        pattern = rb"(?m)^(\S*/" + name.encode().replace(b"_", b"[_-]") + rb"\.ko(?:\.[a-z]+)?):(.*)$"
-        match = re.search(pattern, listed)
-        if match is None:
-            raise MachineLacks(
-                f"needs CONFIG_{option}: modules.dep lists no module {name!r}; "
-                "name it in kernelproof/conformance/needs.py if it is called otherwise"
-            )
-        return [self._paths.modules / part.decode() for part in (match[1], *match[2].split())]
-
-    # --- control groups ---
-
-    def cgroup_v1(self, controller: str) -> str | None:
-        """Control groups of version 1, with a controller if one is named. Returns what is missing, or None."""
-        # The last step, which would make a hierarchy, is left out: a hierarchy goes away late and would be in the way.
-        try:
-            context = kernel_calls.open_filesystem("cgroup")
-        except OSError as error:
-            return f"no control groups version 1: {error.strerror}"
-        try:
-            if controller:
-                kernel_calls.set_flag(context, controller)
-        except OSError as error:
-            return f"the kernel offers no version 1 controller {controller}: {error.strerror}"
-        finally:
-            os.close(context)
-        return None
-
-    def cgroup_v2(self, controller: str) -> str | None:
-        """Control groups of version 2, with a controller if one is named. Returns what is missing, or None."""
-        try:
-            controllers = _unified_controllers()
-        except OSError as error:
-            return f"no control groups version 2: {error.strerror}"
-        if controller and controller not in controllers:
-            return f"cgroup.controllers has no {controller}, only {' '.join(controllers) or 'nothing'}"
-        return None
+        return self._config.missing(option)
 
     def nsdelegate(self, _rest: str) -> str | None:
         """The unified hierarchy can be mounted with nsdelegate. Returns what is missing, or None."""
         if "nsdelegate" in self._paths.read("sys/kernel/cgroup/features").split():
             return None
         return "/sys/kernel/cgroup/features does not list nsdelegate"
-
-    # --- other parts of the kernel ---
 
     def pidfs(self, _rest: str) -> str | None:
         """Descriptors of processes are on a filesystem of their own. Returns what is missing, or None."""
@@ -226,23 +113,7 @@ class Probes:
             os.close(other)
         return "a pidfd has no inode of its own" if same else None
 
-    def trusted_xattr(self, _rest: str) -> str | None:
-        """The test's filesystem keeps attributes of the class trusted. Returns what is missing, or None."""
-        return _xattr_refused("trusted.kernelproof", b"1")
-
-    def idmapped_tmpfs(self, _rest: str) -> str | None:
-        """A mount of tmpfs can have an ID map. Returns what is missing, or None."""
-        context = kernel_calls.open_filesystem("tmpfs")
-        try:
-            return _mapping_refused(context)
-        finally:
-            os.close(context)
-
     # --- the machine ---
-
-    def xattr_filesystem(self, _rest: str) -> str | None:
-        """The test's filesystem keeps file capabilities (security.capability). Returns what is missing, or None."""
-        return _xattr_refused("security.capability", _NO_CAPABILITIES)
 
     def command(self, name: str) -> str | None:
         """A command is in the machine. Returns what is missing, or None."""
@@ -315,75 +186,6 @@ class Probes:
         return [str(path.relative_to(self._paths.root)) for path in self._paths.root.glob("usr/lib/*-linux-gnu*")]
 
 
-def _unified_controllers() -> list[str]:
-    context = kernel_calls.open_filesystem("cgroup2")
-    try:
-        mount = kernel_calls.detached_mount(context)
-    finally:
-        os.close(context)
-    try:
-        descriptor = os.open("cgroup.controllers", os.O_RDONLY | os.O_CLOEXEC, dir_fd=mount)
-    finally:
-        os.close(mount)
-    with open(descriptor, encoding="ascii") as file:
-        return file.read().split()
-
-
-def _xattr_refused(name: str, value: bytes) -> str | None:
-    with TemporaryFile() as file:
-        try:
-            os.setxattr(file.fileno(), name, value)
-        except OSError as error:
-            return f"{name} can't be set in the folder for temporary files: {error.strerror}"
-    return None
-
-
-def _mapping_refused(context: int) -> str | None:
-    mount = kernel_calls.detached_mount(context)
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():  # a thread of faulthandler's holds no lock that the child would want
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        _hold_user_namespace(reader, writer)
-    os.close(writer)
-    try:
-        ready = os.read(reader, 1) == b"1"
-        if not ready:
-            return "no user namespace could be made"
-        userns = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            kernel_calls.map_ids(mount, userns)
-        finally:
-            os.close(userns)
-    except OSError as error:
-        return f"the IDs of a tmpfs mount can't be mapped: {error.strerror}"
-    finally:
-        os.close(reader)
-        os.close(mount)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return None
-
-
-def _hold_user_namespace(reader: int, writer: int) -> None:
-    os.close(reader)
-    try:
-        os.unshare(os.CLONE_NEWUSER)  # type: ignore[attr-defined]  # Python 3.12; the guest has a newer one
-        for name, text in (("uid_map", "0 0 1"), ("setgroups", "deny"), ("gid_map", "0 0 1")):
-            Path("/proc/self", name).write_text(text, encoding="ascii")
-        os.write(writer, b"1")
-        signal.pause()
-    finally:
-        os._exit(1)
-
-
-# Modules that are not called like their option.
-_MODULES = {"EXT4_FS": "ext4", "OVERLAY_FS": "overlay", "VLAN_8021Q": "8021q", "VSOCKETS": "vsock"}
-
-# vfs_cap_data of version 2 without a capability in it
-_NO_CAPABILITIES = b"\x00\x00\x00\x02" + bytes(16)
-
 _Probe = Callable[[Probes, str], str | None]
 
 _PROBES: dict[str, _Probe] = {
@@ -391,24 +193,24 @@ _PROBES: dict[str, _Probe] = {
     "swap": Probes.swap,
     "huge-pages": Probes.huge_pages,
     "power-cut": Probes.power_cut,
-    "xattr-filesystem": Probes.xattr_filesystem,
+    "xattr-filesystem": lambda _probes, _rest: file_capabilities_missing(),
     "initial-ramfs": Probes.initial_ramfs,
     "libsystemd": lambda probes, _rest: probes.library("libsystemd.so.0"),
     "nss-systemd": lambda probes, _rest: probes.library("libnss_systemd.so.2"),
     "pam_nologin": lambda probes, _rest: probes.library("security/pam_nologin.so"),
-    "cgroup-v1": Probes.cgroup_v1,
-    "cgroup-v2": Probes.cgroup_v2,
+    "cgroup-v1": lambda _probes, _rest: v1_controller_missing(""),
+    "cgroup-v2": lambda _probes, _rest: v2_controller_missing(""),
     "nsdelegate": Probes.nsdelegate,
     "pidfs": Probes.pidfs,
-    "idmapped-tmpfs": Probes.idmapped_tmpfs,
-    "trusted-xattr": Probes.trusted_xattr,
+    "idmapped-tmpfs": lambda _probes, _rest: idmapped_tmpfs_missing(),
+    "trusted-xattr": lambda _probes, _rest: trusted_xattr_missing(),
 }
 
 _FAMILIES: dict[str, _Probe] = {
     "CONFIG_": Probes.config,
     "CAP_": Probes.capability,
-    "cgroup-v1:": Probes.cgroup_v1,
-    "cgroup-v2:": Probes.cgroup_v2,
+    "cgroup-v1:": lambda _probes, controller: v1_controller_missing(controller),
+    "cgroup-v2:": lambda _probes, controller: v2_controller_missing(controller),
     "cpus:": Probes.cpus,
     "command:": Probes.command,
     "boot:": Probes.boot_word,
