@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 
 from kernelproof.impl._syscalls.libc import BUFFER, INT, Call
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from ctypes import Array, c_char
+    from functools import cache
+    from typing import Any
+else:
+    from kernelproof.impl._syscalls.unwinding import cache
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
 PROC_SUPER_MAGIC = 0x9FA0
@@ -39,10 +41,10 @@ def filesystem_type(fd: int) -> int:
 
 
 @cache
-def _prepared() -> tuple[Callable[..., int], type[Array[c_char]]]:
+def _prepared() -> tuple[Callable[..., int], Any]:
     # Measured: a Call, which looks at each argument, takes three times as long, and every cgroup that is made asks.
-    import ctypes
+    from kernelproof.impl._syscalls import foreign
 
-    function = ctypes.CDLL(None, use_errno=True).fstatfs
-    function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_int
-    return function, ctypes.c_char * _BYTES
+    function = foreign.find("fstatfs", [foreign.c_int, foreign.c_void_p])
+    assert function is not None
+    return function, foreign.c_char * _BYTES

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
 
 from kernelproof.impl._syscalls.libc import BUFFER, BYTES, INT, UINT, ULONG, Call, Path
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _sethostname = Call("sethostname", name=BYTES, length=ULONG)
 _setdomainname = Call("setdomainname", name=BYTES, length=ULONG)

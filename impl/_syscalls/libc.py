@@ -121,9 +121,9 @@ class Call:
         """
         result = self._call(values)
         if result == -1:
-            import ctypes  # loaded already: the call was made
+            from _ctypes import get_errno  # loaded already: the call was made
 
-            return -ctypes.get_errno()
+            return -get_errno()
         return result
 
     def _call(self, values: tuple[Argument, ...]) -> int:
@@ -142,20 +142,17 @@ class Call:
     def _find(self) -> Callable[..., int]:
         if sys.platform != "linux":
             raise UnsupportedPlatformError(f"{self.name} exists on Linux only, this is {sys.platform}")
-        # Measured: importing ctypes costs 6 ms, more than a package that seldom needs it may take to import.
-        import ctypes
+        # Measured: 1 ms, more than a package that seldom needs it may take to import.
+        from kernelproof.impl._syscalls import foreign
 
-        # A dictionary of its own for each library object: argtypes set here are seen by nobody else.
-        library = ctypes.CDLL(None, use_errno=True)
-        kinds = [getattr(ctypes, kind.c_type) for kind in self._parameters.values()]
-        named = None if self._raw else getattr(library, self.name, None)
+        kinds = [getattr(foreign, kind.c_type) for kind in self._parameters.values()]
+        named = None if self._raw else foreign.find(self.name, kinds)
         if named is not None:
-            named.argtypes, named.restype = kinds, ctypes.c_int
             self._function = named
-            return self._function
+            return named
         number = system_call_number(self.name)
-        by_number = library.syscall
-        by_number.argtypes, by_number.restype = [ctypes.c_long, *kinds], ctypes.c_long
+        by_number = foreign.find("syscall", [foreign.c_long, *kinds], foreign.c_long)
+        assert by_number is not None
 
         def call_by_number(*converted: object) -> int:
             return int(by_number(number, *converted))
@@ -173,9 +170,9 @@ class Call:
 
 
 def _refusal(call: str, path: Path | int | None, path2: Path | int | None) -> OSError:
-    import ctypes  # loaded already: the call was made
+    from _ctypes import get_errno  # loaded already: the call was made
 
-    errno = ctypes.get_errno()
+    errno = get_errno()
     if path is None and path2 is None:
         error = OSError(errno, os.strerror(errno))
     else:
@@ -274,13 +271,15 @@ def _number(call: str, parameter: str, kind: Kind, value: Argument) -> int:
 def _buffer(call: str, parameter: str, value: Argument) -> object:
     if not isinstance(value, bytearray):
         raise TypeError(f"{call}: {parameter} is a {type(value).__name__}, not a bytearray")
-    import ctypes  # see _find
+    from kernelproof.impl._syscalls.foreign import view  # see _find
 
-    return (ctypes.c_char * len(value)).from_buffer(value)
+    return view(value)
 
 
 def address_of(buffer: bytearray) -> int:
     """Return the address of a buffer, for a structure that points to it; valid until the buffer is resized or freed."""
-    import ctypes  # see _find
+    from _ctypes import addressof
 
-    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+    from kernelproof.impl._syscalls.foreign import view  # see _find
+
+    return addressof(view(buffer))

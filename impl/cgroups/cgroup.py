@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.cgroups import enabling, ending, entering, freezing
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
 from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
@@ -35,6 +33,9 @@ from kernelproof.impl.cgroups.placing import (
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import ExitStack, contextmanager
+    from types import TracebackType
     from typing import Self
 
     from kernelproof.impl.cgroups.applying import Changes
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from kernelproof.impl.cgroups.planning import Step
     from kernelproof.impl.cgroups.stats import Stats
     from kernelproof.impl.cgroups.writes import Reader
+else:
+    from kernelproof.impl._syscalls.unwinding import ExitStack, contextmanager
 
 
 class Cgroup:

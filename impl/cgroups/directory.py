@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from functools import cache, lru_cache
-from types import TracebackType
 
 from kernelproof.impl._syscalls.filesystem import filesystem_type
 from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
@@ -21,7 +18,12 @@ from kernelproof.impl.cgroups.remedies import remedy_of
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from functools import cache, lru_cache
+    from types import TracebackType
     from typing import Self
+else:
+    from kernelproof.impl._syscalls.unwinding import cache, lru_cache
 
 Path = str | os.PathLike[str]
 

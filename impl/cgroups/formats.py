@@ -6,12 +6,11 @@ nested keyed. Version 1 uses the same ones without naming them. `max` stands for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from kernelproof.impl.cgroups.errors import FormatError
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Final
 
 MAX: Final = -1  # "max" in a file: no limit

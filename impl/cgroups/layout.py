@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
 
 from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl.cgroups.errors import FormatError, NoControllerError
@@ -23,6 +22,7 @@ from kernelproof.impl.mount.table import MountTable
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

@@ -6,7 +6,7 @@ that the cgroup's version can't express is an error when it is planned, never le
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from _collections_abc import Mapping  # what reads the annotations needs it; collections, which is above it, takes long
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from kernelproof.impl.cgroups import enabling, ending
 from kernelproof.impl.cgroups.controllers import cpuset
@@ -14,9 +11,13 @@ from kernelproof.impl.cgroups.layout import Hierarchy, Layout
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import ExitStack, contextmanager
+    from functools import partial
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
+    from kernelproof.impl._syscalls.unwinding import ExitStack, contextmanager, partial
 
 
 class Place(NamedTuple):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-
 from kernelproof.impl.cgroups.errors import CgroupError, LimitError, NoControllerError
 from kernelproof.impl.cgroups.remedies import remedy_of
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
-    from typing import NamedTuple, Protocol
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import NamedTuple, Protocol, TypeAlias
 
     class Files(Protocol):
         """The interface files of one cgroup."""
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
 
-Reader = Callable[[str], "str | None"]  # the text of an interface file, None if there is no such file
+Reader: TypeAlias = "Callable[[str], str | None]"  # the text of an interface file, None if there is no such file
 
 
 class Write(NamedTuple):

@@ -10,7 +10,6 @@ is undone if one of them fails.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from errno import EINVAL, ENODEV, EPERM
 
 from kernelproof.impl._syscalls import mount as calls
@@ -22,6 +21,8 @@ from kernelproof.impl.mount.point import MISSING, is_mount_point
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kernelproof.impl.mount.table import Path
 
 PROPAGATION_FLAGS = MountFlag.SHARED | MountFlag.PRIVATE | MountFlag.SLAVE | MountFlag.UNBINDABLE

@@ -11,7 +11,6 @@ Each option is a call of its own: so no page limits them all together, and the o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from errno import EINVAL, ENODATA, ENOENT
 
 from kernelproof.impl._syscalls.mount import (
@@ -30,6 +29,7 @@ from kernelproof.impl.mount.options import Options, parse_options
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 

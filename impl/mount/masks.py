@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from errno import ENODEV
 
 from kernelproof.impl._syscalls.mount import MountAttribute
@@ -26,7 +24,12 @@ from kernelproof.impl.mount.walk import ensure_in_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import ExitStack, contextmanager
+
     from kernelproof.impl.mount.table import Path
+else:
+    from kernelproof.impl._syscalls.unwinding import ExitStack, contextmanager
 
 _MASK_ATTRIBUTES = MountAttribute.RDONLY | MountAttribute.NOSUID | MountAttribute.NODEV | MountAttribute.NOEXEC
 _NULL_DEVICE = os.makedev(1, 3)

@@ -21,7 +21,6 @@ nothing else: names may hold a carriage return.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 
 from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl.mount.errors import MountinfoError
@@ -29,6 +28,7 @@ from kernelproof.impl.mount.records import ATTRIBUTE_WORDS, Mount, Propagation
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

@@ -11,8 +11,6 @@ kernel never sees them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from kernelproof.impl._syscalls.mount import MOUNT_ATTRIBUTE_ATIME
 from kernelproof.impl._syscalls.mount import MountAttribute as MountAttribute
 from kernelproof.impl._syscalls.mount import MountFlag as MountFlag
@@ -20,6 +18,7 @@ from kernelproof.impl.mount.errors import OptionError
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

@@ -16,20 +16,23 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from errno import EAGAIN, EEXIST, EINVAL, ENOENT, ENOSYS, EPERM
 
 from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import UnsafePathError
 from kernelproof.impl.mount.walk import check_in_root, path_in_root, walk_in_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import contextmanager
     from types import TracebackType
     from typing import Self
 
     from kernelproof.impl.mount.table import Path
+else:
+    from kernelproof.impl._syscalls.unwinding import contextmanager
 
 IN_ROOT = ResolveFlag.IN_ROOT | ResolveFlag.NO_MAGICLINKS
 _TRIES = 128  # of a look-up with ".." that a rename raced with: 32 were measured to fail in 3 of 100 under attack

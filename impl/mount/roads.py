@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
 from errno import ENOSYS
 
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag, umount2
@@ -24,6 +23,7 @@ from kernelproof.impl.mount.walk import ensure_in_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import NamedTuple
 
     from kernelproof.impl.mount.table import Path

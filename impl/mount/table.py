@@ -14,7 +14,7 @@ import io
 import os
 import posixpath
 import select
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from _collections_abc import Sequence  # collections, which is above it, takes longer than this package
 
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import MountinfoError, NoSuchMountError
@@ -23,6 +23,7 @@ from kernelproof.impl.mount.records import Mount
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from typing import NamedTuple, overload
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

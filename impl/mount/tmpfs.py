@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import closing, suppress
 from errno import ENODATA, ENOTSUP, EOPNOTSUPP, EPERM
 
 from kernelproof.impl._syscalls.mount import MountAttribute
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.context import FsContext
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.options import Options, parse_options
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import closing
+
     from kernelproof.impl.mount.table import Path
+else:
+    from kernelproof.impl._syscalls.unwinding import closing
 
 _CHUNK_BYTES = 1 << 20
 _NO_XATTR = (ENOTSUP, EOPNOTSUPP, ENODATA, EPERM)

@@ -12,11 +12,11 @@ Source: clone(2), CLONE_PARENT, CLONE_INTO_CGROUP; time_namespaces(7); pid_names
 
 from __future__ import annotations
 
-import ctypes  # noqa: F401 - what the process needs is loaded before it is born
 import errno
 import os
 import sys
 
+from kernelproof.impl._syscalls import foreign  # noqa: F401 - what the process needs is loaded before it is born
 from kernelproof.impl._syscalls.descriptors import close_range
 from kernelproof.impl._syscalls.namespaces import Cloned, CloneFlag, clone3, unshare
 from kernelproof.impl._syscalls.prctl import PR_SET_DUMPABLE, prctl

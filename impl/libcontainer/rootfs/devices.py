@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
 from errno import EEXIST, ENODEV, EPERM
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.rootfs.places import give, open_parent, root_of, still_inside
 from kernelproof.impl.mount.detached import DetachedMount
@@ -20,6 +20,9 @@ from kernelproof.impl.mount.roads import attach_in_root
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import contextmanager
+else:
+    from kernelproof.impl._syscalls.unwinding import contextmanager
 
 KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
