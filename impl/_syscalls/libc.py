@@ -278,7 +278,7 @@ def _buffer(call: str, parameter: str, value: Argument) -> object:
 
 def address_of(buffer: bytearray) -> int:
     """Return the address of a buffer, for a structure that points to it; valid until the buffer is resized or freed."""
-    from _ctypes import addressof
+    from _ctypes import addressof  # see _find
 
     from kernelproof.impl._syscalls.foreign import view  # see _find
 
