@@ -133,7 +133,7 @@ class Fake:
         with open(self.console, "a") as console:
             console.write("kernelproof: AGENT DIED status 9\n")
         if self.role == "ends-late":
-            select.select([], [], [], 1.0)  # the host's deadline passes before
+            select.select([], [], [], 3.0)  # the host's deadline passes before
             self.say(event="SHUTDOWN", data={"guest": True, "reason": "guest-shutdown"})
             os._exit(0)
 
