@@ -17,7 +17,9 @@ from __future__ import annotations
 import os
 import sys
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer import lifecycle, running
+from kernelproof.impl.libcontainer.awaiting import finish
 from kernelproof.impl.libcontainer.children import NOTHING, PIPE, Running, Streams
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.config.writing import dump
@@ -35,13 +37,14 @@ TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     from kernelproof.impl.cgroups.stats import Stats
     from kernelproof.impl.libcontainer.attesting import Finding
-    from kernelproof.impl.libcontainer.events import Event
+    from kernelproof.impl.libcontainer.awaiting import CreateOptions, ExecuteOptions
+    from kernelproof.impl.libcontainer.events import Happenings
 
-_SIGTERM = 15
+_SIGTERM, _SIGKILL = 15, 9
 
 
 __all__ = ["NOTHING", "PIPE", "Container", "Running", "Runtime"]
@@ -100,11 +103,22 @@ class Container:
         """Its state, as the specification has it; errors as lifecycle.read_state."""
         return lifecycle.read_state(self._root, self.id)
 
+    async def state_async(self) -> dict[str, object]:
+        """As `state`, without keeping the event loop; this holds for all of this kind.
+
+        A cancellation takes effect when what was begun is over; what it has made is gone then.
+        """
+        return await finish(self.state)
+
     def start(self) -> None:
         """Lets its program begin; errors as lifecycle.start."""
         refused = lifecycle.start(self._root, self.id)
         if self.process is not None:
             self.process.refused = refused
+
+    async def start_async(self) -> None:
+        """As `start`; see state_async. A container that was started when this was cancelled goes on."""
+        await finish(self.start)
 
     def execute(
         self,
@@ -134,7 +148,18 @@ class Container:
         self._further.append(made)
         return made
 
+    async def execute_async(self, process: Process | Sequence[str], **options: Unpack[ExecuteOptions]) -> Running:
+        """As `execute`; see state_async."""
+        return await finish(lambda: self.execute(process, **options), self._withdraw)
+
+    def _withdraw(self, process: Running) -> None:
+        process.kill(_SIGKILL)
+        process.wait()
+        process.close()
+        self._further.remove(process)
+
     exec = execute
+    exec_async = execute_async
 
     def verify(self) -> tuple[Finding, ...]:
         """What of it is not as its configuration asks; errors as attesting.verify."""
@@ -143,8 +168,12 @@ class Container:
         with open_directory(self._root, self.id) as directory:
             return verify(directory.read_state(), running.read_config(directory))
 
-    def events(self, timeout_seconds: float | None = None) -> Iterator[Event]:
-        """What happens to it from here on, until it has ended; errors as events.watch."""
+    async def verify_async(self) -> tuple[Finding, ...]:
+        """As `verify`; see state_async."""
+        return await finish(self.verify)
+
+    def events(self, timeout_seconds: float | None = None) -> Happenings:
+        """What happens to it until it has ended, for `for` and for `async for`; errors as events.watch."""
         from kernelproof.impl.libcontainer.events import watch  # measured: only who asks pays for it
 
         with open_directory(self._root, self.id) as directory:
@@ -165,17 +194,33 @@ class Container:
         with cgroup:
             return cgroup.read_stats()
 
+    async def stats_async(self) -> Stats:
+        """As `stats`; see state_async."""
+        return await finish(self.stats)
+
     def kill(self, number: int = _SIGTERM, *, everything: bool = False) -> None:
         """Sends a signal to it; errors as lifecycle.kill."""
         lifecycle.kill(self._root, self.id, number, everything=everything)
+
+    async def kill_async(self, number: int = _SIGTERM, *, everything: bool = False) -> None:
+        """As `kill`; see state_async."""
+        await finish(lambda: self.kill(number, everything=everything))
 
     def pause(self) -> None:
         """Freezes it; errors as lifecycle.pause."""
         lifecycle.pause(self._root, self.id)
 
+    async def pause_async(self) -> None:
+        """As `pause`; see state_async."""
+        await finish(self.pause)
+
     def resume(self) -> None:
         """Lets it go on; errors as lifecycle.resume."""
         lifecycle.resume(self._root, self.id)
+
+    async def resume_async(self) -> None:
+        """As `resume`; see state_async."""
+        await finish(self.resume)
 
     def wait(self, timeout_seconds: float | None = None) -> int:
         """Waits for the end of its first process; errors as Running.wait.
@@ -186,7 +231,7 @@ class Container:
         return self._first().wait(timeout_seconds)
 
     async def wait_async(self) -> int:
-        """Waits for the end of its first process; errors as `wait`."""
+        """As `wait`, without keeping the event loop; a cancelled wait leaves nothing behind."""
         return await self._first().wait_async()
 
     def _first(self) -> Running:
@@ -197,12 +242,21 @@ class Container:
     def delete(self, *, force: bool = False) -> None:
         """Removes it with all that was made for it; errors as lifecycle.delete."""
         lifecycle.delete(self._root, self.id, force=force, tell=_warn, attend=self._attend)
+        for process in self._further:  # of one that had ended by itself
+            if process.pidfd >= 0 and process.exit_status is None:
+                with suppress(TimeoutError):  # it shares our PID namespace, and had no cgroup to be ended by
+                    process.wait(0)
+            process.close()
         if self.process is not None:
             if self.process.exit_status is None:
                 self.process.wait()
             self.process.close()
         if self._owned is not None:
             self._owned.close()
+
+    async def delete_async(self, *, force: bool = False) -> None:
+        """As `delete`; see state_async."""
+        await finish(lambda: self.delete(force=force))
 
     def _attend(self) -> None:
         # The first process of a PID namespace ends when all others have, and were waited for by their parent.
@@ -216,6 +270,16 @@ class Container:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.delete(force=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.delete_async(force=True)
+
+
+def _discard(container: Container) -> None:
+    container.delete(force=True)
 
 
 def _warn(text: str) -> None:
@@ -297,11 +361,9 @@ class Runtime:
             os.close(file)
         return Running(made, opened)
 
-    async def create_async(self, identifier: str, config: Config, **options: object) -> Container:
-        """As `create`, without keeping the event loop."""
-        import asyncio  # only programs that have it loaded already come here
-
-        return await asyncio.to_thread(self.create, identifier, config, **options)  # type: ignore[arg-type]
+    async def create_async(self, identifier: str, config: Config, **options: Unpack[CreateOptions]) -> Container:
+        """As `create`; see Container.state_async."""
+        return await finish(lambda: self.create(identifier, config, **options), _discard)
 
     def find(self, identifier: str) -> Container:
         """A container by its name, whoever made it.
@@ -329,3 +391,9 @@ class Runtime:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await finish(self.close)

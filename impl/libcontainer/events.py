@@ -23,7 +23,7 @@ from kernelproof.impl.libcontainer.state import State
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from kernelproof.impl.cgroups.cgroup import Cgroup
 
@@ -126,14 +126,54 @@ class Watch:
             yield Event(ENDED, self._id)
             return
         for found in self._events.watch(timeout_seconds):
-            event = translate(found, self._id)
-            if event is None:
-                continue
-            if event.kind == ENDED:
-                yield from self._last_words()
-            yield event
-            if event.kind == ENDED:
-                return
+            for event in self._told(found):
+                yield event
+                if event.kind == ENDED:
+                    return
+
+    async def events_async(self) -> AsyncIterator[Event]:
+        """As `events`, without keeping the event loop; a cancelled wait leaves nothing behind."""
+        if self._events is None:
+            async for event in self._events_of_version_1_async():
+                yield event
+            return
+        assert self._cgroup is not None
+        if not self._cgroup.exists() or not self._cgroup.processes():
+            yield Event(ENDED, self._id)
+            return
+        watching = self._events.watch_async()
+        try:
+            async for found in watching:
+                for event in self._told(found):
+                    yield event
+                    if event.kind == ENDED:
+                        return
+        finally:
+            await watching.aclose()  # type: ignore[attr-defined]
+
+    async def _events_of_version_1_async(self) -> AsyncIterator[Event]:
+        from kernelproof.impl.cgroups.readiness import wait_for_event_async  # only who has a loop needs it
+
+        with select.epoll() as inner:
+            for fd in (self._pidfd, self._oom):
+                if fd >= 0:
+                    inner.register(fd, select.EPOLLIN)
+            while self._pidfd >= 0:
+                await wait_for_event_async(inner.fileno(), select.EPOLLIN)
+                ready = {fd for fd, _ in inner.poll(0)}
+                if self._oom in ready:
+                    count = os.eventfd_read(self._oom)
+                    if self._pidfd not in ready:
+                        yield Event(OOM, self._id, count)
+                if self._pidfd in ready:
+                    break
+        yield Event(ENDED, self._id)
+
+    def _told(self, found: CgroupEvent) -> list[Event]:
+        event = translate(found, self._id)
+        if event is None:
+            return []
+        return [*self._last_words(), event] if event.kind == ENDED else [event]
 
     def _last_words(self) -> Iterator[Event]:
         # Changes are told some milliseconds late, and a container can end before that; or in the same moment.
@@ -191,11 +231,79 @@ def _watch_memory(cgroup: Cgroup | None) -> int:
         return -1
 
 
-def watch(state: State, timeout_seconds: float | None = None) -> Iterator[Event]:
-    """Yields what happens from here on, until the container has ended, which is the last event, or the time has passed.
+class Happenings:
+    """What happens to a container, for `for` and for `async for`, until it has ended, which is the last event.
+
+        for event in container.events(): ...
+        async with container.events() as events:
+            async for event in events: ...
+
+    It is watched from the first step on; in a `with` or `async with`, from there on. Either is closed at its end, and
+    by what ends it early: an exception, a cancellation.
+
+    Args:
+        state: of the container.
+        timeout_seconds: the time after which it ends too.
+    """
+
+    __slots__ = ("_state", "_timeout_seconds", "_watch")
+
+    def __init__(self, state: State, timeout_seconds: float | None = None) -> None:
+        self._state = state
+        self._timeout_seconds = timeout_seconds
+        self._watch: Watch | None = None
+
+    def __iter__(self) -> Iterator[Event]:
+        watching = self._watch or Watch.open(self._state)
+        try:
+            yield from watching.events(self._timeout_seconds)
+        finally:
+            if watching is not self._watch:
+                watching.close()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        import asyncio  # only programs that have it loaded already come here
+
+        wait = self._timeout_seconds
+        deadline = None if wait is None else asyncio.get_running_loop().time() + wait
+        watching = self._watch or Watch.open(self._state)
+        happening = watching.events_async()
+        try:
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    event = await anext(happening)
+                yield event
+        except (StopAsyncIteration, TimeoutError):
+            return
+        finally:
+            await happening.aclose()  # type: ignore[attr-defined]
+            if watching is not self._watch:
+                watching.close()
+
+    def close(self) -> None:
+        """Stops watching."""
+        watching, self._watch = self._watch, None
+        if watching is not None:
+            watching.close()
+
+    def __enter__(self) -> Happenings:
+        self._watch = Watch.open(self._state)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Happenings:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+def watch(state: State, timeout_seconds: float | None = None) -> Happenings:
+    """What happens from the first step on, until the container has ended, which is the last event, or the time is over.
 
     Raises:
-        OSError: EACCES; EMFILE.
+        OSError: when the watch begins: EACCES; EMFILE.
     """
-    with Watch.open(state) as watching:
-        yield from watching.events(timeout_seconds)
+    return Happenings(state, timeout_seconds)
