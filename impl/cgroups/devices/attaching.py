@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
 
 from kernelproof.impl._syscalls import bpf
 from kernelproof.impl.cgroups import writes
@@ -20,9 +18,12 @@ from kernelproof.impl.cgroups.directory import Directory
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
+    from kernelproof.impl._syscalls.unwinding import ExitStack
 
 NAME = "kp_devices"
 

@@ -8,14 +8,13 @@ Source: cgroup-v1/devices.rst.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from kernelproof.impl.cgroups.devices.rules import KINDS, DeviceRule, check_rules
 from kernelproof.impl.cgroups.errors import LimitError
 from kernelproof.impl.cgroups.writes import Write
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

@@ -11,13 +11,13 @@ Source: Documentation/bpf/standardization/instruction-set.rst; cgroup-v2.rst, De
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
 
 from kernelproof.impl.cgroups.devices.rules import KINDS, Device, DeviceRule, check_rules
 from kernelproof.impl.cgroups.errors import FormatError
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

@@ -10,12 +10,11 @@ Source: cgroup-v1/devices.rst; the OCI runtime specification, config-linux, Allo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from kernelproof.impl.cgroups.errors import FormatError, LimitError
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

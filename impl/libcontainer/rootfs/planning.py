@@ -11,7 +11,6 @@ shares those of the host: it is entered by chroot, and what would change the hos
 from __future__ import annotations
 
 import os
-from importlib import import_module
 
 from kernelproof.impl._syscalls.mount import MountFlag
 from kernelproof.impl.libcontainer.operations import Operation
@@ -112,8 +111,8 @@ def _load_what_is_rare(config: Config) -> None:
     # the container's. They cost 4 ms, and most starts need none of them.
     propagation = config.linux.rootfs_propagation or ""
     if config.no_pivot_root or "shared" in propagation or not can_set_attributes():
-        import_module("kernelproof.impl.mount.lookup")
-        import_module("kernelproof.impl.mount.table")
+        __import__("kernelproof.impl.mount.lookup")
+        __import__("kernelproof.impl.mount.table")
 
 
 class _Asked:
