@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, StatmountMask, UnmountFlag, mount, umount2
+from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag, mount, umount2
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
+from kernelproof.impl._syscalls.statmount import StatmountMask
 from kernelproof.impl.mount import (
     Mount,
     MountTable,

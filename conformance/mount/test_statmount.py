@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from kernelproof import behaviour
 from kernelproof.impl import mount
-from kernelproof.impl._syscalls import mount as calls
 from kernelproof.impl._syscalls.libc import BUFFER, BYTES, UINT, ULONG, Call
-from kernelproof.impl._syscalls.mount import LSMT_ROOT, StatmountMask
+from kernelproof.impl._syscalls.statmount import LSMT_ROOT, StatmountMask, listmount, statmount
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +24,7 @@ FIXED_BYTES = 512  # of struct statmount before its strings
 def old_id(unique_id: int) -> int:
     """mnt_id_old of a mount, the lowest layer's bytes taken apart here."""
     buffer = bytearray(4096)
-    calls.statmount(unique_id, StatmountMask.MNT_BASIC, buffer)
+    statmount(unique_id, StatmountMask.MNT_BASIC, buffer)
     (found,) = struct.unpack_from("=I", buffer, 56)
     return int(found)
 
@@ -43,7 +42,7 @@ def test_by_unique_id(tree: Path, line_at: LineAt, seen: Seen) -> None:
 def test_bad_flags(tree: Path, seen: Seen) -> None:
     """No flag is defined."""
     unique = mount.mount_id(tree)
-    assert seen.errno_of(calls.statmount, unique, StatmountMask.MNT_BASIC, bytearray(4096), flags=1) == "EINVAL"
+    assert seen.errno_of(statmount, unique, StatmountMask.MNT_BASIC, bytearray(4096), flags=1) == "EINVAL"
 
 
 @behaviour("mount.statmount.size-too-small-einval", subject="impl")
@@ -67,7 +66,7 @@ def test_no_such_mount(tree: Path, seen: Seen) -> None:
     mount.mount("x", tree / "a", "tmpfs", "")
     gone = mount.mount_id(tree / "a")
     mount.unmount(tree / "a")
-    assert seen.errno_of(calls.statmount, gone, StatmountMask.MNT_BASIC, bytearray(4096)) == "ENOENT"
+    assert seen.errno_of(statmount, gone, StatmountMask.MNT_BASIC, bytearray(4096)) == "ENOENT"
 
 
 @behaviour("mount.statmount.small-buffer-eoverflow", subject="impl")
@@ -75,13 +74,13 @@ def test_small_buffer(tree: Path, seen: Seen) -> None:
     """A buffer without room for the string that is asked for is refused."""
     unique = mount.mount_id(tree)
     buffer = bytearray(FIXED_BYTES + 4)
-    assert seen.errno_of(calls.statmount, unique, StatmountMask.MNT_POINT, buffer) == "EOVERFLOW"
+    assert seen.errno_of(statmount, unique, StatmountMask.MNT_POINT, buffer) == "EOVERFLOW"
 
 
 def ids_below(unique_id: int) -> set[int]:
     """What listmount gives for a mount, in parts of seven."""
     found: list[int] = []
-    while part := calls.listmount(unique_id, 7, after=found[-1] if found else 0):
+    while part := listmount(unique_id, 7, after=found[-1] if found else 0):
         found += part
     assert len(found) == len(set(found))
     return set(found)
@@ -103,9 +102,9 @@ def test_resume(tree: Path, seen: Seen) -> None:
     """After an ID that was returned only those after it follow, each once."""
     for name in ("a", "b"):
         mount.mount("x", tree / name, "tmpfs", "")
-    whole = calls.listmount(LSMT_ROOT, 1000)
+    whole = listmount(LSMT_ROOT, 1000)
     assert len(whole) > 3
-    assert seen([calls.listmount(LSMT_ROOT, 1000, after=whole[place]) == whole[place + 1 :] for place in (0, 2)]) == [
+    assert seen([listmount(LSMT_ROOT, 1000, after=whole[place]) == whole[place + 1 :] for place in (0, 2)]) == [
         True,
         True,
     ]
@@ -119,7 +118,7 @@ def test_below_a_mount(tree: Path, seen: Seen) -> None:
     mount.mount("y", tree / "a/sub", "tmpfs", "")
     below = {mount.mount_id(tree / name) for name in ("a", "a/sub")}
     assert ids_below(mount.mount_id(tree)) == below
-    assert seen(list(calls.listmount(mount.mount_id(tree / "a/sub"), 10))) == []
+    assert seen(list(listmount(mount.mount_id(tree / "a/sub"), 10))) == []
 
 
 @behaviour("mount.statmount.needs-cap-sys-admin", subject="impl")
@@ -130,8 +129,8 @@ def test_capability_is_needed(as_nobody: InOthersSkin, refusal: Refusal, seen: S
     def ask() -> tuple[list[str], bool]:
         told = bytearray(4096)
         answers = [
-            refusal(calls.statmount, root, StatmountMask.MNT_BASIC, told),
-            refusal(calls.listmount, LSMT_ROOT, 10),
+            refusal(statmount, root, StatmountMask.MNT_BASIC, told),
+            refusal(listmount, LSMT_ROOT, 10),
         ]
         return answers, any(told)
 

@@ -10,11 +10,17 @@ import pytest
 
 from kernelproof import behaviour
 from kernelproof.impl import mount
-from kernelproof.impl._syscalls import mount as calls
-from kernelproof.impl._syscalls.mount import LSMT_ROOT, StatmountMask, UnmountFlag, umount2
+from kernelproof.impl._syscalls.mount import UnmountFlag, umount2
 from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl._syscalls.nsfs_newer import mount_namespace_id
-from kernelproof.impl._syscalls.statmount_newer import statmount_in, statmount_of_fd
+from kernelproof.impl._syscalls.statmount import (
+    LSMT_ROOT,
+    StatmountMask,
+    listmount,
+    statmount,
+    statmount_in,
+    statmount_of_fd,
+)
 from kernelproof.impl.mount import DetachedMount, IdRange, open_user_namespace
 from kernelproof.impl.mount.statmounts import StatmountReader
 
@@ -52,7 +58,7 @@ class Answer(NamedTuple):
 def ask(unique_id: int, mask: int, **where: int) -> Answer:
     """What the kernel tells of a mount."""
     buffer = bytearray(4096)
-    calls.statmount(unique_id, mask, buffer, **where)
+    statmount(unique_id, mask, buffer, **where)
     return Answer(bytes(buffer))
 
 
@@ -146,7 +152,7 @@ def test_mount_of_another_namespace(tree: Path, companion: Companion, refusal: R
     namespace = mount_namespace_id(os.open(f"/proc/{other.pid}/ns/mnt", os.O_RDONLY))
     answer = ask(unique, StatmountMask.MNT_POINT, namespace_id=namespace)
     assert answer.texts(108) == [str(tree / "b")]
-    assert unique in calls.listmount(LSMT_ROOT, 1000, namespace_id=namespace)
+    assert unique in listmount(LSMT_ROOT, 1000, namespace_id=namespace)
     assert seen(refusal(ask, unique, StatmountMask.MNT_POINT)) == "ENOENT"
 
 
@@ -219,6 +225,6 @@ def test_latest_first(tree: Path, seen: Seen) -> None:
     """LISTMOUNT_REVERSE gives the same IDs the other way round, also in parts."""
     for name in ("a", "b"):
         mount.mount("x", tree / name, "tmpfs", "")
-    forward, backward = (calls.listmount(LSMT_ROOT, 1000, flags=flags) for flags in (0, 1))
-    second = calls.listmount(LSMT_ROOT, 1000, after=backward[0], flags=1)
+    forward, backward = (listmount(LSMT_ROOT, 1000, flags=flags) for flags in (0, 1))
+    second = listmount(LSMT_ROOT, 1000, after=backward[0], flags=1)
     assert seen([backward == forward[::-1], second == backward[1:]]) == [True, True]

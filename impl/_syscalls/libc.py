@@ -276,6 +276,18 @@ def _buffer(call: str, parameter: str, value: Argument) -> object:
     return view(value)
 
 
+def pack_unsigned64(call: str, *numbers: int) -> bytes:
+    """Return numbers as a structure with fields of 64 bits has them.
+
+    Raises:
+        OverflowError: one does not fit.
+    """
+    for number in numbers:
+        if not 0 <= number < 2**64:
+            raise OverflowError(f"{call}: {number} does not fit an unsigned 64-bit field")
+    return b"".join(number.to_bytes(8, sys.byteorder) for number in numbers)
+
+
 def address_of(buffer: bytearray) -> int:
     """Return the address of a buffer, for a structure that points to it; valid until the buffer is resized or freed."""
     from _ctypes import addressof  # see _find

@@ -1,4 +1,4 @@
-"""The mount table and the mount API: mount(2), umount2(2), pivot_root(2), open_tree(2) and what came with it.
+"""Mounting: mount(2), umount2(2), pivot_root(2), open_tree(2) and what came with it.
 
 The functions take what the kernel takes. They do not parse options, follow no convention of mount(8) and retry
 nothing; kernelproof.impl.mount does.
@@ -7,11 +7,9 @@ nothing; kernelproof.impl.mount does.
 from __future__ import annotations
 
 import os
-import struct
 from errno import ENOSYS
 
 from kernelproof.impl._syscalls.libc import (
-    BUFFER,
     BYTES,
     INT,
     SECRET,
@@ -22,6 +20,7 @@ from kernelproof.impl._syscalls.libc import (
     Path,
     flag_names,
     is_secret,
+    pack_unsigned64,
 )
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
@@ -342,7 +341,7 @@ def mount_setattr(
 
     Source: mount_setattr(2), ERRORS.
     """
-    record = _unsigned64("mount_setattr", attr_set, attr_clr, propagation, userns_fd)
+    record = pack_unsigned64("mount_setattr", attr_set, attr_clr, propagation, userns_fd)
     try:
         _mount_setattr(dir_fd, path, flags, record, len(record), path=path)
     except OSError as error:
@@ -361,84 +360,3 @@ def _describe_attributes(attr_set: int, attr_clr: int, propagation: int, userns_
         f"attr_clr={flag_names(MountAttribute, attr_clr)}, propagation={flag_names(MountFlag, propagation)}, "
         f"userns_fd={userns_fd}"
     )
-
-
-def _unsigned64(call: str, *numbers: int) -> bytes:
-    for number in numbers:
-        if not 0 <= number < 2**64:
-            raise OverflowError(f"{call}: {number} does not fit an unsigned 64-bit field")
-    return struct.pack(f"={len(numbers)}Q", *numbers)
-
-
-class StatmountMask(IntFlag):
-    """STATMOUNT_ bits: which fields statmount(2) is to fill, and which it did."""
-
-    SB_BASIC = 0x1
-    MNT_BASIC = 0x2
-    PROPAGATE_FROM = 0x4
-    MNT_ROOT = 0x8
-    MNT_POINT = 0x10
-    FS_TYPE = 0x20
-    MNT_NS_ID = 0x40
-    MNT_OPTS = 0x80
-    FS_SUBTYPE = 0x100
-    SB_SOURCE = 0x200
-    OPT_ARRAY = 0x400
-    OPT_SEC_ARRAY = 0x800
-    SUPPORTED_MASK = 0x1000
-    MNT_UIDMAP = 0x2000
-    MNT_GIDMAP = 0x4000
-
-
-LSMT_ROOT = 0xFFFFFFFFFFFFFFFF  # listmount: start at the root of the namespace
-
-_statmount = Call("statmount", request=BYTES, buffer=BUFFER, size=ULONG, flags=UINT)
-_listmount = Call("listmount", request=BYTES, ids=BUFFER, count=ULONG, flags=UINT)
-
-
-def _mount_id_request(call: str, mount_id: int, parameter: int, namespace_id: int) -> bytes:
-    # struct mnt_id_req: its first version is 24 bytes; the namespace came as the second (6.10).
-    numbers = _unsigned64(call, mount_id, parameter, *([namespace_id] if namespace_id else []))
-    return struct.pack("=II", len(numbers) + 8, 0) + numbers
-
-
-def statmount(mount_id: int, mask: int, buffer: bytearray, *, namespace_id: int = 0, flags: int = 0) -> None:
-    """Describe a mount by its unique ID.
-
-    Args:
-        mount_id: from statx with STATX_MNT_ID_UNIQUE, or from listmount.
-        mask: members of StatmountMask that are wanted.
-        buffer: takes struct statmount and the strings after it.
-        namespace_id: mount namespace to look in; 0 is the caller's.
-        flags: none are defined.
-
-    Raises:
-        OSError: ENOENT no such mount; EOVERFLOW the buffer is too small; EPERM; EINVAL; ENOSYS before Linux 6.8.
-        OverflowError: a number does not fit 64 bits.
-
-    Source: Linux kernel, include/uapi/linux/mount.h; statmount(2).
-    """
-    request = _mount_id_request("statmount", mount_id, mask, namespace_id)
-    _statmount(request, buffer, len(buffer), flags)
-
-
-def listmount(mount_id: int, count: int, *, after: int = 0, namespace_id: int = 0, flags: int = 0) -> tuple[int, ...]:
-    """List the unique IDs of the mounts below a mount, at most `count` of them.
-
-    Args:
-        mount_id: the mount, or LSMT_ROOT.
-        count: how many to ask for.
-        after: the last ID of the part before; 0 starts at the beginning.
-        namespace_id: mount namespace to look in; 0 is the caller's.
-        flags: 1 (LISTMOUNT_REVERSE) lists the latest first.
-
-    Raises:
-        OSError: ENOENT no such mount; EPERM; EINVAL; ENOSYS before Linux 6.8.
-        OverflowError: a number does not fit 64 bits.
-
-    Source: Linux kernel, include/uapi/linux/mount.h; listmount(2).
-    """
-    request = _mount_id_request("listmount", mount_id, after, namespace_id)
-    buffer = bytearray(8 * count)
-    got = _listmount(request, buffer, count, flags)
-    return struct.unpack_from(f"={got}Q", buffer)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
 
-from kernelproof.impl._syscalls.libc import BYTES, INT, STRING, ULONG, Call, Path, flag_names
+from kernelproof.impl._syscalls.libc import BYTES, INT, STRING, ULONG, Call, Path, flag_names, pack_unsigned64
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
@@ -41,10 +40,7 @@ def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int 
 
     Source: openat2(2), ERRORS.
     """
-    for number in (flags, mode, resolve):
-        if not 0 <= number < 2**64:
-            raise OverflowError(f"openat2: {number} does not fit an unsigned 64-bit field")
-    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
+    how = pack_unsigned64("openat2", flags | os.O_CLOEXEC, mode, resolve)
     try:
         return _openat2(dir_fd, path, how, len(how), path=path)
     except OSError as error:
@@ -62,4 +58,4 @@ def crosses_mount(dir_fd: int, name: Path) -> int:
     return _openat2.attempt(dir_fd, name, _PROBE, len(_PROBE))
 
 
-_PROBE = struct.pack("=3Q", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, ResolveFlag.NO_XDEV)
+_PROBE = pack_unsigned64("openat2", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, ResolveFlag.NO_XDEV)

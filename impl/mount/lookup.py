@@ -6,8 +6,9 @@ import os
 from errno import EINVAL, ENOSYS, EPERM
 
 from kernelproof.impl._syscalls.mount import AT_FDCWD as _AT_FDCWD
-from kernelproof.impl._syscalls.mount import MountAttribute, StatmountMask
+from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
+from kernelproof.impl._syscalls.statmount import StatmountMask
 from kernelproof.impl.mount.errors import NoSuchMountError
 from kernelproof.impl.mount.mountinfo import parse_lines
 from kernelproof.impl.mount.point import mount_id

@@ -12,14 +12,8 @@ import os
 import struct
 from collections.abc import Iterator
 
-from kernelproof.impl._syscalls.mount import (
-    LSMT_ROOT,
-    MountAttribute,
-    MountFlag,
-    StatmountMask,
-    listmount,
-    statmount,
-)
+from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag
+from kernelproof.impl._syscalls.statmount import LSMT_ROOT, StatmountMask, listmount, statmount
 from kernelproof.impl.mount.mountinfo import decode_octal
 from kernelproof.impl.mount.records import Mount, Propagation
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.impl._syscalls import identity, mount, namespaces, resolve
+from kernelproof.impl._syscalls import identity, mount, namespaces, resolve, statmount
 from kernelproof.impl._syscalls.architecture import UnsupportedPlatformError
 from kernelproof.impl._syscalls.libc import BUFFER, BYTES, INT, SECRET, STRING, UINT, Call, flag_names
 
@@ -146,7 +146,7 @@ def test_field_of_a_structure_is_bounded(number: int) -> None:
     with pytest.raises(OverflowError):
         mount.mount_setattr(-100, "/", attr_set=number)
     with pytest.raises(OverflowError):
-        mount.listmount(number, 1)
+        statmount.listmount(number, 1)
 
 
 @pytest.mark.parametrize("gid", [-1, 2**32])
@@ -217,7 +217,7 @@ def test_nothing_loads_before_it_is_used() -> None:
     """Importing every module of the door loads neither ctypes nor libc."""
     script = (
         "import sys\n"
-        "from kernelproof.impl._syscalls import architecture, identity, libc, mount, namespaces, resolve\n"
+        "from kernelproof.impl._syscalls import architecture, identity, libc, mount, namespaces, resolve, statmount\n"
         "print('ctypes' in sys.modules, '_ctypes' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
@@ -228,17 +228,17 @@ def test_nothing_loads_before_it_is_used() -> None:
 def test_statmount_and_listmount_describe_the_root() -> None:
     """statmount of the first mount listed fills its mount point, absolute and NUL-terminated."""
     try:
-        ids = mount.listmount(mount.LSMT_ROOT, 4)
+        ids = statmount.listmount(statmount.LSMT_ROOT, 4)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
         pytest.skip("listmount came with Linux 6.8")
     buffer = bytearray(8192)
-    mount.statmount(ids[0], mount.StatmountMask.MNT_POINT, buffer)
-    assert int.from_bytes(buffer[8:16], sys.byteorder) & mount.StatmountMask.MNT_POINT
+    statmount.statmount(ids[0], statmount.StatmountMask.MNT_POINT, buffer)
+    assert int.from_bytes(buffer[8:16], sys.byteorder) & statmount.StatmountMask.MNT_POINT
     assert b"/" in buffer[512:]
     with pytest.raises(OSError, match="too large"):
-        mount.statmount(ids[0], mount.StatmountMask.MNT_POINT, bytearray(16))
+        statmount.statmount(ids[0], statmount.StatmountMask.MNT_POINT, bytearray(16))
 
 
 @linux

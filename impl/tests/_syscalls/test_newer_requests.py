@@ -12,7 +12,7 @@ from kernelproof.impl._syscalls import landlock_newer, nsfs_newer, pidfd_info
 from kernelproof.impl._syscalls.accepting import accept4
 from kernelproof.impl._syscalls.nsfs_newer import NsRequest
 from kernelproof.impl._syscalls.pidfd_info import ProcessNamespace
-from kernelproof.impl._syscalls.statmount_newer import statmount_in, statmount_of_fd
+from kernelproof.impl._syscalls.statmount import statmount_in, statmount_of_fd
 
 
 def number(direction: int, kind: int, place: int, size: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls import mount as calls
-from kernelproof.impl._syscalls.mount import StatmountMask
+from kernelproof.impl._syscalls.statmount import StatmountMask
 from kernelproof.impl.mount import MountAttribute, MountFlag, MountTable, Namespace, Root, table
 from kernelproof.impl.mount.statmounts import read_by_statmount
 
