@@ -44,16 +44,22 @@ def test_options_of_the_program() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
+    ("words", "status", "said"),
     [
-        (("sh", "-c", "kill -SEGV $$"), 128 + signal.SIGSEGV),
-        (("kernelproof-absent",), 127),
-        (("/etc/passwd",), 126),
+        (("sh", "-c", "kill -SEGV $$"), 128 + signal.SIGSEGV, b""),
+        (
+            ("kernelproof-absent",),
+            127,
+            b"'kernelproof-absent': name a program of the guest, or give its Debian package",
+        ),
+        (("/etc/passwd",), 126, b"'/etc/passwd': make it executable (chmod +x)"),
     ],
 )
-def test_statuses(words: tuple[str, ...], status: int) -> None:
-    """Signals, absent programs and what is no program have the statuses that shells give them."""
-    assert go("--", *words).returncode == status
+def test_statuses(words: tuple[str, ...], status: int, said: bytes) -> None:
+    """Signals, absent programs and what is no program have the statuses that shells give them, and say what helps."""
+    done = go("--", *words)
+    assert done.returncode == status
+    assert said in done.stderr
 
 
 def test_timeout() -> None:

@@ -139,7 +139,7 @@ def test_absent_program() -> None:
     """A program that is not there is told: 127."""
     with sit_at([*LOCAL, "--", "kernelproof-absent"]) as person:
         assert person.wait() == 127
-        assert b"No such file or directory: 'kernelproof-absent'" in person.seen
+        assert b"No such file or directory: 'kernelproof-absent': name a program of the guest" in person.seen
 
 
 def test_no_terminal() -> None:

@@ -130,9 +130,19 @@ def read_status(returncode: int) -> int:
     return returncode if returncode >= 0 else 128 - returncode
 
 
-def read_start_failure(error: GuestError) -> int:
-    """The status for a program that could not be started."""
+def tell_start_failure(error: GuestError) -> int:
+    """Say why a program could not be started, and what helps; the status for it."""
+    print(f"kernelproof: {error.detail}: {find_remedy(error.type)}", file=sys.stderr)
     return NOT_FOUND if error.type == "FileNotFoundError" else NOT_STARTED
+
+
+def find_remedy(kind: str) -> str:
+    """What helps when the guest could not start a program, by its exception's name. Pure."""
+    if kind == "FileNotFoundError":
+        return "name a program of the guest, or give its Debian package with --package NAME; --profile chooses others"
+    if kind == "PermissionError":
+        return "make it executable (chmod +x), or name its interpreter in front of it"
+    return "is it a program for the guest's kind of processor, or a script whose first line names its interpreter?"
 
 
 def tell_loss(error: MachineLost) -> None:

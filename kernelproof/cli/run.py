@@ -313,8 +313,7 @@ def attend(machine: Machine, wanted: Wanted, reader: TapReader | None, kept: Kep
             attending.watch(signals.fileno(), _pass_on(signals, attending))
             returncode = attending.run(machine, arguments.timeout)
     except GuestError as error:
-        print(f"kernelproof: {error.detail}", file=sys.stderr)
-        return Done(machines.read_start_failure(error), "not started", error.detail, {})
+        return Done(machines.tell_start_failure(error), "not started", error.detail, {})
     finally:
         os.close(nothing)
     if attending.timed_out:

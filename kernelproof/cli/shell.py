@@ -146,8 +146,7 @@ def attend(machine: Machine, program: Program, arguments: argparse.Namespace) ->
         print("kernelproof: the machine is dropped", file=sys.stderr)
         return 128 + ended[0] if ended else machines.OWN_FAILURE
     except GuestError as error:
-        print(f"kernelproof: {error.detail}", file=sys.stderr)
-        return machines.read_start_failure(error)
+        return machines.tell_start_failure(error)
     except MachineLost as error:
         _leave_modes()
         if error.kind in ("power-off", "reboot"):
