@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.idmapped import IdRange as IdRange
     from kernelproof.impl.mount.idmapped import map_ids as map_ids
     from kernelproof.impl.mount.idmapped import open_user_namespace as open_user_namespace
+    from kernelproof.impl.mount.listing import get_mounts as get_mounts
+    from kernelproof.impl.mount.listing import pid_mount_info as pid_mount_info
     from kernelproof.impl.mount.lookup import attributes_of as attributes_of
     from kernelproof.impl.mount.lookup import find_mount as find_mount
     from kernelproof.impl.mount.lookup import mount_by_id as mount_by_id
@@ -120,9 +122,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.table import Change as Change
     from kernelproof.impl.mount.table import MountTable as MountTable
     from kernelproof.impl.mount.table import fstype_filter as fstype_filter
-    from kernelproof.impl.mount.table import get_mounts as get_mounts
     from kernelproof.impl.mount.table import parents_filter as parents_filter
-    from kernelproof.impl.mount.table import pid_mount_info as pid_mount_info
     from kernelproof.impl.mount.table import prefix_filter as prefix_filter
     from kernelproof.impl.mount.table import single_entry_filter as single_entry_filter
     from kernelproof.impl.mount.tmpfs import mount_tmpfs as mount_tmpfs
@@ -151,6 +151,7 @@ _HOMES = {
     "handles": "FilesystemHandle open_procfs open_sysfs reopen",
     "holders": "Holder find_holders",
     "idmapped": "IdRange map_ids open_user_namespace",
+    "listing": "get_mounts pid_mount_info",
     "lookup": "attributes_of find_mount mount_by_id mount_of",
     "loop": "LoopDevice LoopFlag LoopStatus attach_loop list_loops open_loop",
     "masks": "mask_paths",
@@ -165,10 +166,7 @@ _HOMES = {
     "resolve": "Root create_mount_point_in_root mkdir_in_root",
     "roads": "Road mount_by_any_road mount_by_new_api mount_detached mount_in_root",
     "statmounts": "parse_statmount read_by_statmount",
-    "table": (
-        "Branch Change MountTable fstype_filter get_mounts parents_filter pid_mount_info prefix_filter "
-        "single_entry_filter"
-    ),
+    "table": "Branch Change MountTable fstype_filter parents_filter prefix_filter single_entry_filter",
     "tmpfs": "mount_tmpfs tmpfs_copy_up",
     "unmounting": "force_unmount plan_unmounts recursive_unmount unmount unmount_recursive",
     "watching": "MountWatch watch",

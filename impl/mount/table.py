@@ -18,7 +18,7 @@ from _collections_abc import Sequence  # collections, which is above it, takes l
 
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import MountinfoError, NoSuchMountError
-from kernelproof.impl.mount.mountinfo import ParsedMountinfo, encode_octal, parse_lines, parse_mountinfo
+from kernelproof.impl.mount.mountinfo import encode_octal, parse_lines, parse_mountinfo
 from kernelproof.impl.mount.records import Mount
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
@@ -393,26 +393,3 @@ def parents_filter(path: Path) -> Callable[[Mount], bool]:
 def fstype_filter(*fstypes: str) -> Callable[[Mount], bool]:
     """Keep the mounts of filesystems of these types."""
     return lambda mount: mount.fstype in fstypes
-
-
-def get_mounts(keep: Callable[[Mount], bool] | None = None) -> list[Mount]:
-    """Return the mounts of this thread, in the kernel's order: the name of 2014.
-
-    Raises:
-        OSError: no procfs.
-        MountinfoError: a line cannot be read.
-    """
-    return pid_mount_info("thread-self", keep)
-
-
-def pid_mount_info(pid: int | str, keep: Callable[[Mount], bool] | None = None) -> list[Mount]:
-    """Return the mounts of a process, in the kernel's order: the name of 2014.
-
-    Raises:
-        OSError: ENOENT no such process.
-        MountinfoError: a line cannot be read.
-    """
-    mounts, errors = ParsedMountinfo(*parse_mountinfo(read_mountinfo(pid)[0]))
-    if errors:
-        raise errors[0]
-    return [mount for mount in mounts if keep is None or keep(mount)]
