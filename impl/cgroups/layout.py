@@ -219,7 +219,7 @@ def read_layout(table: MountTable | None = None) -> Layout:
     controllers = {}
     for mount in visible:
         if mount.fstype == "cgroup2":
-            with open(os.path.join(mount.mount_point, "cgroup.controllers"), encoding="ascii") as file:
+            with open(os.path.join(mount.mount_point, "cgroup.controllers"), encoding="utf-8") as file:
                 controllers[mount.mount_point] = tuple(file.read().split())
     return plan_layout(visible, controllers)
 

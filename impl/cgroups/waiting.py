@@ -52,7 +52,7 @@ def wait_until_event(directory: Directory, name: str, value: int, deadline: floa
         changed.register(fd, select.POLLPRI)
         while True:
             try:
-                events = parse_flat(os.pread(fd, _READ_BYTES, 0).decode("ascii"), "cgroup.events")
+                events = parse_flat(os.pread(fd, _READ_BYTES, 0).decode(), "cgroup.events")
             except OSError as error:
                 if error.errno != errno.ENODEV:
                     raise

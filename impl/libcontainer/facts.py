@@ -100,13 +100,13 @@ def _read_cgroup_version(path: str) -> int:
 
 def _read_modules(path: str) -> tuple[str, ...]:
     try:
-        with open(f"{path}/lsm", encoding="ascii") as file:
+        with open(f"{path}/lsm", encoding="utf-8") as file:
             return tuple(file.read().strip().split(","))
     except OSError:
         pass  # nobody has mounted securityfs: those that label programs are found otherwise
     found = ("selinux",) if os.path.exists("/sys/fs/selinux/enforce") else ()
     try:
-        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="utf-8") as file:
             return (*found, "apparmor") if file.read(1) == "Y" else found
     except OSError:
         return found

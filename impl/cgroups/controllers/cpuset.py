@@ -79,7 +79,7 @@ def check_machine(limits: Limits, system: str = "/sys/devices/system") -> None:
         if not text:
             continue
         try:
-            with open(f"{system}/{file}", encoding="ascii") as listed:
+            with open(f"{system}/{file}", encoding="utf-8") as listed:
                 possible = parse_list(listed.read(), file)
             wanted = parse_list(text, limit)
         except OSError:

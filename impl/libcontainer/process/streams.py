@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import termios
 
 from kernelproof.impl.libcontainer.operations import Operation, Site
 
+_TIOCSCTTY = 0x540E  # of all machines here; termios is a file of its own to load, and most have no terminal
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -72,7 +72,7 @@ class UseTerminal(Operation):
             LookupError: there is no terminal.
         """
         terminal = site.descriptors.pop("terminal")
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        fcntl.ioctl(terminal, _TIOCSCTTY, 0)
         for fd in range(3):
             os.dup2(terminal, fd)
         if terminal > 2:

@@ -124,3 +124,44 @@ def test_a_missing_half_is_said(prefix: Path) -> None:
     done = call(prefix / "bin/nsinit")
     assert done.returncode != 0
     assert "nsinit-python" in done.stderr
+
+
+# In place of the package: says where the command is by then, and which descriptors it has.
+WHERE = """
+import os, sys
+from first import is_protected
+def main():
+    print(os.readlink("/proc/self/ns/mnt"), os.getcwd(), *os.listdir("/proc/self/fd"), sys.argv[1:], sep="\\n")
+    print(is_protected(), file=sys.stderr)
+    return 0
+def leave(status, packed):
+    sys.exit(status)
+"""
+
+
+def test_what_enters_containers_is_back_where_it_was_called(prefix: Path, tmp_path: Path) -> None:
+    """Whatever the caller's rights: in its mount namespace and working directory, with no descriptor more."""
+    scripts = prefix / "lib" / VERSION / "site-packages/kernelproof/impl/libcontainer/nsinit/scripts"
+    (scripts.parent / "main.py").write_text(
+        WHERE.replace("from first", f"sys.path.insert(0, {str(scripts)!r})\nfrom first")
+    )
+    place = tmp_path / "a place"
+    place.mkdir()
+    found = {
+        word: call(prefix / "bin/nsinit", "--root", "/x", word, "a b", cwd=place).stdout.split("\n")
+        for word in ("run", "kill")
+    }
+    namespace, here = found["run"][:2]
+    assert (namespace, here) == (os.readlink("/proc/self/ns/mnt"), str(place))
+    assert found["run"][:-2] == found["kill"][:-2]
+    assert found["run"][-2] == "['--root', '/x', 'run', 'a b']"
+
+
+def test_descriptors_that_come_with_the_call_are_left_alone(prefix: Path) -> None:
+    """Where one of the three that the shell half would use is the caller's, it does without."""
+    scripts = prefix / "lib" / VERSION / "site-packages/kernelproof/impl/libcontainer/nsinit/scripts"
+    (scripts.parent / "main.py").write_text(
+        WHERE.replace("from first", f"sys.path.insert(0, {str(scripts)!r})\nfrom first")
+    )
+    done = call("/bin/sh", "-c", '"$@" 8</dev/null', "sh", prefix / "bin/nsinit", "run")
+    assert "8" in done.stdout.split("\n")[2:-2]

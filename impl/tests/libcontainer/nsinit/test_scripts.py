@@ -83,6 +83,21 @@ def test_what_can_not_be_executed_is_no_end(monkeypatch: pytest.MonkeyPatch) -> 
     os.close(tried[1])
 
 
+def test_the_namespace_of_the_shell_half_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes back by the three descriptors, closes them, and forgets the word; without the word nothing is done."""
+    done: list[object] = []
+    monkeypatch.setattr(first, "_enter_namespace", lambda fd: done.append(f"enter {fd}"))
+    for name in ("fchdir", "chroot", "close"):
+        monkeypatch.setattr(posix, name, lambda value, name=name: done.append(f"{name} {value}"))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-I", "nsinit-python", "run"])
+    first.leave_namespace()
+    assert done == []
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-I", "-Xleave=7", "nsinit-python", "run"])
+    first.leave_namespace()
+    assert done == ["enter 7", "fchdir 8", "chroot .", "fchdir 9", "close 7", "close 8", "close 9"]
+    assert sys.orig_argv == ["python", "-I", "nsinit-python", "run"]
+
+
 def test_without_either_it_is_said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """A command that can't be protected is warned of, and goes on."""
 
