@@ -49,9 +49,17 @@ def create(bundle: Any) -> lifecycle.Started:
     return lifecycle.create(str(bundle.states), config, Request("box", str(bundle.path)), config_text=text)
 
 
+def run(bundle: Any) -> lifecycle.Started:
+    """Makes a container whose program begins at once."""
+    config = bundle.config("sleep", "1000")
+    text = dump(config, own=True).encode()
+    request = Request("box", str(bundle.path), waits=False)
+    return lifecycle.run(str(bundle.states), config, request, config_text=text)
+
+
 def prepare(bundle: Any, what: str) -> None:
     """Leads a container to where an operation can be done."""
-    if what == "create":
+    if what in ("create", "run"):
         return
     os.close(create(bundle).pidfd)
     if what != "start":
@@ -62,6 +70,8 @@ def act(bundle: Any, what: str) -> None:
     """Does an operation, as a process that is traced."""
     if what == "create":
         create(bundle)
+    elif what == "run":
+        run(bundle)
     elif what == "start":
         lifecycle.start(str(bundle.states), "box")
     elif what == "exec":
@@ -138,7 +148,7 @@ def leftovers(bundle: Any, before: dict[str, object]) -> list[str]:
 @pytest.mark.long
 @pytest.mark.rule("K18")
 @pytest.mark.parametrize("how", ["fails", "killed"])
-@pytest.mark.parametrize("what", ["create", "start", "exec", "delete"])
+@pytest.mark.parametrize("what", ["run", "create", "start", "exec", "delete"])
 def test_each_call(
     bundle: Any, cgroup2: Path, tmp_path: Path, full_number: Callable[[int], int], what: str, how: str
 ) -> None:
