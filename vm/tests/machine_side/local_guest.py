@@ -14,6 +14,8 @@ from kernelproof.vm.guest.frames import BYTES, JSON, FrameReader, decode_message
 AGENT = """
 import sys
 from kernelproof.vm.guest import agent
+from kernelproof.vm.tests.interruptible import listen
+listen()
 agent.Waker = lambda: print
 agent.serve(int(sys.argv[1]), {"imports": ["json", "kernelproof_absent"]}, ("absent",))
 """
