@@ -9,7 +9,7 @@ from kernelproof.conformance.report.suite_sources import find_tests
 if TYPE_CHECKING:
     from conftest import Project
 
-TABLE = """from kernelproof.conformance.plugin import behaviour_row
+TABLE = """from kernelproof import behaviour_row
 @pytest.mark.parametrize(
     ("word", "is_so"),
     [
