@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from kernelproof.conformance.libcontainer.acting import CGROUPS, REFUSED, Box, Library, Peer, Refused, make_rootfs
+from kernelproof.conformance.libcontainer.box import REFUSED, Box, Refused
+from kernelproof.conformance.libcontainer.bundles import make_rootfs
+from kernelproof.conformance.libcontainer.library_box import Library
+from kernelproof.conformance.libcontainer.observing import CGROUPS
+from kernelproof.conformance.libcontainer.peer_box import Peer
 from kernelproof.impl._syscalls.prctl import prctl
 from kernelproof.impl.libcontainer import Runtime
 
@@ -36,7 +40,7 @@ _PREPARED = pytest.StashKey[Prepared]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Prepares, in a machine alone: each test without one has namespaces of its own, and prepares for itself."""
+    """Prepare, in a machine alone: each test without one has namespaces of its own, and prepares for itself."""
     guest = json.loads(os.environ.get("KERNELPROOF_GUEST", "{}"))
     if guest.get("time", "none") != "none" and any(_is_ours(item) for item in session.items):
         session.stash[_PREPARED] = prepare(Path(tempfile.mkdtemp(prefix="bundles-")))
@@ -44,7 +48,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def prepare(folder: Path) -> Prepared:
-    """Makes a bundle for each runtime."""
+    """Make a bundle for each runtime."""
     folder.chmod(0o755)
     for name in ("impl", *PEERS):
         make_rootfs(folder / name / "rootfs")
@@ -57,7 +61,7 @@ def _is_ours(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
-    """Calls the test with the project's own box, and with one of each peer, in one machine."""
+    """Call the test with the project's own box, and with one of each peer, in one machine."""
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     if not {"box", "seen"} <= arguments.keys():
         return None

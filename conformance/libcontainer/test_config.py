@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelproof import behaviour
-from kernelproof.conformance.libcontainer.acting import ACCEPTED, DEV, PROC, REFUSED, config, tmpfs
+from kernelproof import behaviour, behaviour_row
+from kernelproof.conformance.libcontainer.box import ACCEPTED, REFUSED
+from kernelproof.conformance.libcontainer.configs import DEV, PROC, config, tmpfs
+from kernelproof.conformance.libcontainer.observing import reason_of
 
 if TYPE_CHECKING:
-    from kernelproof.conformance.libcontainer.acting import Box
+    from kernelproof.conformance.libcontainer.box import Box
     from kernelproof.conformance.seen import Seen
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.peers("runc", "crun")]
@@ -28,128 +30,89 @@ def without(path: str) -> dict[str, Any]:
     return whole
 
 
-@behaviour("oci.config.version-required")
-def test_config_version_required(box: Box, seen: Seen) -> None:
-    """A configuration without ociVersion is refused by create."""
-    assert seen(box.answer(without("ociVersion"))) == REFUSED
-
-
-@behaviour("oci.config.version-is-semver")
-def test_config_version_is_semver(box: Box, seen: Seen) -> None:
-    """A configuration whose ociVersion is no version in SemVer's form is refused by create."""
-    assert seen(box.answer(config("true", ociVersion="one"))) == REFUSED
-
-
-@behaviour("oci.config.version-of-other-major")
-def test_config_version_of_other_major(box: Box, seen: Seen) -> None:
-    """A configuration of a major version that does not exist yet is refused by create."""
-    assert seen(box.answer(config("true", ociVersion="7.0.0"))) == REFUSED
-
-
-@behaviour("oci.config.version-minor")
-def test_config_version_minor(box: Box, seen: Seen) -> None:
-    """A configuration of an earlier minor version of the same major version is accepted."""
-    assert seen(box.answer(config("true", ociVersion="1.0.0"))) == ACCEPTED
-
-
-@behaviour("oci.config.unknown-property")
-def test_config_unknown_property(box: Box, seen: Seen) -> None:
-    """A property that the specification does not know is ignored at the top of a configuration."""
-    assert seen(box.said("echo", "ran", **{"com.example.unknown": {"a": [1, None]}})) == "ran\n"
-
-
-@behaviour("oci.config.unknown-in-process")
-def test_config_unknown_in_process(box: Box, seen: Seen) -> None:
-    """A property that the specification does not know is ignored in process."""
-    assert seen(box.said("echo", "ran", process={"unknownMember": [{"x": 1}]})) == "ran\n"
-
-
-@behaviour("oci.config.unknown-in-linux")
-def test_config_unknown_in_linux(box: Box, seen: Seen) -> None:
-    """A property that the specification does not know is ignored in linux."""
-    assert seen(box.said("echo", "ran", linux={"unknownMember": "x"})) == "ran\n"
-
-
-@behaviour("oci.config.unknown-in-mount")
-def test_config_unknown_in_mount(box: Box, seen: Seen) -> None:
-    """A property that the specification does not know is ignored in an entry of mounts."""
-    assert seen(box.said("echo", "ran", mounts=[PROC, {**DEV, "unknownMember": 1}])) == "ran\n"
-
-
-@behaviour("oci.config.unparsable")
-def test_config_unparsable(box: Box, seen: Seen) -> None:
-    """A config.json that is no JSON is refused by create."""
-    assert seen(box.answer('{"ociVersion": "1.0.2", ')) == REFUSED
-
-
-@behaviour("oci.config.wrong-type")
-def test_config_wrong_type(box: Box, seen: Seen) -> None:
-    """A configuration whose process.args is a text and no array is refused by create."""
-    assert seen(box.answer(config("true", process={"args": "true"}))) == REFUSED
-
-
-@behaviour("oci.config.number-of-fraction")
-def test_config_number_of_fraction(box: Box, seen: Seen) -> None:
-    """A user ID that is no whole number is refused by create."""
-    assert seen(box.answer(config("true", process={"user": {"uid": 0.5, "gid": 0}}))) == REFUSED
-
-
-@behaviour("oci.config.root-required")
-def test_config_root_required(box: Box, seen: Seen) -> None:
-    """A configuration without root is refused by create."""
-    assert seen(box.answer(without("root"))) == REFUSED
-
-
-@behaviour("oci.config.root-path-required")
-def test_config_root_path_required(box: Box, seen: Seen) -> None:
-    """A configuration without root.path is refused by create."""
-    assert seen(box.answer(without("root.path"))) == REFUSED
-
-
-@behaviour("oci.config.root-path-exists")
-def test_config_root_path_exists(box: Box, seen: Seen) -> None:
-    """A configuration whose root.path names nothing is refused by create."""
-    assert seen(box.answer(config("true", root={"path": "nowhere"}))) == REFUSED
-
-
-@behaviour("oci.config.root-path-is-directory")
-def test_config_root_path_is_directory(box: Box, seen: Seen) -> None:
-    """A configuration whose root.path names a file is refused by create."""
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        behaviour_row("oci.config.version-required", without("ociVersion")),
+        behaviour_row("oci.config.version-is-semver", config("true", ociVersion="one")),
+        behaviour_row("oci.config.version-of-other-major", config("true", ociVersion="7.0.0")),
+        behaviour_row("oci.config.unparsable", '{"ociVersion": "1.0.2", '),
+        behaviour_row("oci.config.wrong-type", config("true", process={"args": "true"})),
+        behaviour_row("oci.config.number-of-fraction", config("true", process={"user": {"uid": 0.5, "gid": 0}})),
+        behaviour_row("oci.config.root-required", without("root")),
+        behaviour_row("oci.config.root-path-required", without("root.path")),
+        behaviour_row("oci.config.root-path-exists", config("true", root={"path": "nowhere"})),
+        behaviour_row("oci.config.root-path-is-directory", config("true", root={"path": "file"})),
+        behaviour_row("oci.config.annotation-key-empty", config("true", annotations={"": "x"})),
+        behaviour_row("oci.config.annotation-value-text", config("true", annotations={"com.example.a": 1})),
+    ],
+)
+def test_refused(box: Box, seen: Seen, wanted: dict[str, Any] | str) -> None:
+    """A configuration that lacks what is required, or whose form or root is not right, is refused by create."""
     (box.bundle / "file").write_text("")
-    assert seen(box.answer(config("true", root={"path": "file"}))) == REFUSED
+    assert seen(box.answer(wanted)) == REFUSED
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        behaviour_row("oci.config.version-minor", {"ociVersion": "1.0.0"}),
+        behaviour_row("oci.config.annotation-value-empty", {"annotations": {"com.example.a": ""}}),
+        behaviour_row("oci.config.annotation-unknown", {"annotations": {"org.opencontainers.unheard-of": "x"}}),
+        behaviour_row("oci.config.annotations-empty", {"annotations": {}}),
+    ],
+)
+def test_accepted(box: Box, seen: Seen, members: dict[str, Any]) -> None:
+    """An earlier minor version, and annotations that are empty or that nobody knows, are accepted by create."""
+    assert seen(box.answer(config("true", **members))) == ACCEPTED
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        behaviour_row("oci.config.unknown-property", {"com.example.unknown": {"a": [1, None]}}),
+        behaviour_row("oci.config.unknown-in-process", {"process": {"unknownMember": [{"x": 1}]}}),
+        behaviour_row("oci.config.unknown-in-linux", {"linux": {"unknownMember": "x"}}),
+        behaviour_row("oci.config.unknown-in-mount", {"mounts": [PROC, {**DEV, "unknownMember": 1}]}),
+        behaviour_row("oci.process.console-size-ignored", {"process": {"consoleSize": {"height": 10, "width": 20}}}),
+    ],
+)
+def test_ignored(box: Box, seen: Seen, members: dict[str, Any]) -> None:
+    """A property that the specification does not know, and consoleSize without a terminal, are ignored."""
+    assert seen(box.said("echo", "ran", **members)) == "ran\n"
 
 
 @behaviour("oci.config.root-path-relative")
-def test_config_root_path_relative(box: Box, seen: Seen) -> None:
+def test_relative_root(box: Box, seen: Seen) -> None:
     """A relative root.path counts from the bundle."""
     (box.rootfs / "mark").write_text("of the bundle")
     assert seen(box.said("cat", "/mark", root={"path": "./rootfs"})) == "of the bundle"
 
 
 @behaviour("oci.config.root-path-absolute")
-def test_config_root_path_absolute(box: Box, seen: Seen) -> None:
+def test_absolute_root(box: Box, seen: Seen) -> None:
     """An absolute root.path is taken as it is."""
     (box.rootfs / "mark").write_text("by its whole path")
     assert seen(box.said("cat", "/mark", root={"path": str(box.rootfs)})) == "by its whole path"
 
 
 @behaviour("oci.config.root-readonly")
-def test_config_root_readonly(box: Box, seen: Seen) -> None:
+def test_readonly_root(box: Box, seen: Seen) -> None:
     """With root.readonly the container can't write to its root file system."""
     said = box.script("touch /made 2>&1; exit 0", root={"path": "rootfs", "readonly": True})
-    assert seen(said[0].rpartition(": ")[2]) == "Read-only file system"
+    assert seen(reason_of(said[0])) == "Read-only file system"
     assert not (box.rootfs / "made").exists()
 
 
 @behaviour("oci.config.root-writable")
-def test_config_root_writable(box: Box, seen: Seen) -> None:
+def test_writable_root(box: Box, seen: Seen) -> None:
     """Without root.readonly the container can write to its root file system."""
     box.said("touch", "/made")
     assert seen((box.rootfs / "made").exists()) is True
 
 
 @behaviour("oci.config.root-readonly-below")
-def test_config_root_readonly_below(box: Box, seen: Seen) -> None:
+def test_writable_below_readonly_root(box: Box, seen: Seen) -> None:
     """With root.readonly a mount below the root keeps options of its own: one that is writable stays so."""
     mounts = [PROC, DEV, tmpfs("/tmp")]
     said = box.script("touch /tmp/made && ls /tmp", root={"path": "rootfs", "readonly": True}, mounts=mounts)
@@ -157,13 +120,13 @@ def test_config_root_readonly_below(box: Box, seen: Seen) -> None:
 
 
 @behaviour("oci.config.hostname")
-def test_config_hostname(box: Box, seen: Seen) -> None:
+def test_hostname(box: Box, seen: Seen) -> None:
     """hostname is the host name that the container's processes see."""
     assert seen(box.said("hostname", hostname="of-the-box")) == "of-the-box\n"
 
 
 @behaviour("oci.config.hostname-of-host")
-def test_config_hostname_of_host(box: Box, seen: Seen) -> None:
+def test_hostname_of_host(box: Box, seen: Seen) -> None:
     """With a UTS namespace of the container's own, hostname does not change the host's name."""
     before = os.uname().nodename
     box.said("true", hostname="of-the-box")
@@ -171,36 +134,6 @@ def test_config_hostname_of_host(box: Box, seen: Seen) -> None:
 
 
 @behaviour("oci.config.domainname")
-def test_config_domainname(box: Box, seen: Seen) -> None:
+def test_domainname(box: Box, seen: Seen) -> None:
     """domainname is the NIS domain name that the container's processes see."""
     assert seen(box.said("cat", "/proc/sys/kernel/domainname", domainname="example.test")) == "example.test\n"
-
-
-@behaviour("oci.config.annotation-key-empty")
-def test_config_annotation_key_empty(box: Box, seen: Seen) -> None:
-    """An annotation whose key is an empty text is refused by create."""
-    assert seen(box.answer(config("true", annotations={"": "x"}))) == REFUSED
-
-
-@behaviour("oci.config.annotation-value-empty")
-def test_config_annotation_value_empty(box: Box, seen: Seen) -> None:
-    """An annotation's value may be an empty text."""
-    assert seen(box.answer(config("true", annotations={"com.example.a": ""}))) == ACCEPTED
-
-
-@behaviour("oci.config.annotation-value-text")
-def test_config_annotation_value_text(box: Box, seen: Seen) -> None:
-    """An annotation whose value is no text is refused by create."""
-    assert seen(box.answer(config("true", annotations={"com.example.a": 1}))) == REFUSED
-
-
-@behaviour("oci.config.annotation-unknown")
-def test_config_annotation_unknown(box: Box, seen: Seen) -> None:
-    """An annotation that nobody knows, in a reserved namespace too, is ignored."""
-    assert seen(box.answer(config("true", annotations={"org.opencontainers.unheard-of": "x"}))) == ACCEPTED
-
-
-@behaviour("oci.config.annotations-empty")
-def test_config_annotations_empty(box: Box, seen: Seen) -> None:
-    """annotations may be an empty map."""
-    assert seen(box.answer(config("true", annotations={}))) == ACCEPTED

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kernelproof import behaviour
-from kernelproof.conformance.libcontainer.acting import REFUSED, config, host_shell, mounted_at
+from kernelproof import behaviour, behaviour_row
+from kernelproof.conformance.libcontainer.box import REFUSED
+from kernelproof.conformance.libcontainer.configs import config
+from kernelproof.conformance.libcontainer.hosting import host_shell
+from kernelproof.conformance.libcontainer.observing import mounted_at, reason_of
 
 if TYPE_CHECKING:
-    from kernelproof.conformance.libcontainer.acting import Box
+    from kernelproof.conformance.libcontainer.box import Box
     from kernelproof.conformance.seen import Seen
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.peers("runc", "crun")]
@@ -37,38 +41,26 @@ def test_masked_paths_of_proc(box: Box, seen: Seen) -> None:
     assert seen(box.said("cat", "/proc/timer_list", linux={"maskedPaths": ["/proc/timer_list"]})) == ""
 
 
-@behaviour("oci.masked-paths.missing")
-def test_masked_paths_missing(box: Box, seen: Seen) -> None:
-    """A masked path that does not exist is no error."""
-    assert seen(box.said("echo", "ran", linux={"maskedPaths": ["/nowhere/at/all"]})) == "ran\n"
-
-
-@behaviour("oci.masked-paths.relative")
-def test_masked_paths_relative(box: Box, seen: Seen) -> None:
-    """A masked path that is not absolute is refused by create."""
-    assert seen(box.answer(config("true", linux={"maskedPaths": ["proc/kcore"]}))) == REFUSED
-
-
 @behaviour("oci.readonly-paths.file")
 def test_readonly_paths_file(box: Box, seen: Seen) -> None:
     """A file of readonlyPaths can't be written."""
     (box.rootfs / "data/kept").write_text("kept")
     said = box.script("{ echo x > /data/kept; } 2>&1; cat /data/kept", linux={"readonlyPaths": ["/data/kept"]})
-    assert seen((said[0].rpartition(": ")[2], said[1])) == ("Read-only file system", "kept")
+    assert seen((reason_of(said[0]), said[1])) == ("Read-only file system", "kept")
 
 
 @behaviour("oci.readonly-paths.directory")
 def test_readonly_paths_directory(box: Box, seen: Seen) -> None:
     """Nothing can be made in a directory of readonlyPaths."""
     said = box.script("touch /data/new 2>&1; exit 0", linux={"readonlyPaths": ["/data"]})
-    assert seen(said[0].rpartition(": ")[2]) == "Read-only file system"
+    assert seen(reason_of(said[0])) == "Read-only file system"
 
 
 @behaviour("oci.readonly-paths.of-proc")
 def test_readonly_paths_of_proc(box: Box, seen: Seen) -> None:
     """A directory of proc in readonlyPaths can't be written."""
     said = box.script("{ echo x > /proc/sys/kernel/hostname; } 2>&1; exit 0", linux={"readonlyPaths": ["/proc/sys"]})
-    assert seen(said[0].rpartition(": ")[2]) == "Read-only file system"
+    assert seen(reason_of(said[0])) == "Read-only file system"
 
 
 @behaviour("oci.readonly-paths.readable")
@@ -78,37 +70,18 @@ def test_readonly_paths_readable(box: Box, seen: Seen) -> None:
     assert seen(box.said("cat", "/data/kept", linux={"readonlyPaths": ["/data"]})) == "kept"
 
 
-@behaviour("oci.readonly-paths.missing")
-def test_readonly_paths_missing(box: Box, seen: Seen) -> None:
-    """A path of readonlyPaths that does not exist is no error."""
-    assert seen(box.said("echo", "ran", linux={"readonlyPaths": ["/nowhere/at/all"]})) == "ran\n"
-
-
-@behaviour("oci.readonly-paths.relative")
-def test_readonly_paths_relative(box: Box, seen: Seen) -> None:
-    """A path of readonlyPaths that is not absolute is refused by create."""
-    assert seen(box.answer(config("true", linux={"readonlyPaths": ["proc/sys"]}))) == REFUSED
-
-
-@behaviour("oci.rootfs-propagation.shared")
-def test_rootfs_propagation_shared(box: Box, seen: Seen) -> None:
-    """With rootfsPropagation shared the container's root is a mount of that kind."""
-    said = box.said("cat", "/proc/self/mountinfo", linux={"rootfsPropagation": "shared"})
-    assert seen(mounted_at(said, "/").propagation) == ["shared"]
-
-
-@behaviour("oci.rootfs-propagation.private")
-def test_rootfs_propagation_private(box: Box, seen: Seen) -> None:
-    """With rootfsPropagation private the container's root is a mount of that kind."""
-    said = box.said("cat", "/proc/self/mountinfo", linux={"rootfsPropagation": "private"})
-    assert seen(mounted_at(said, "/").propagation) == []
-
-
-@behaviour("oci.rootfs-propagation.unbindable")
-def test_rootfs_propagation_unbindable(box: Box, seen: Seen) -> None:
-    """With rootfsPropagation unbindable the container's root is a mount of that kind."""
-    said = box.said("cat", "/proc/self/mountinfo", linux={"rootfsPropagation": "unbindable"})
-    assert seen(mounted_at(said, "/").propagation) == ["unbindable"]
+@pytest.mark.parametrize(
+    ("word", "propagation"),
+    [
+        behaviour_row("oci.rootfs-propagation.shared", "shared", ["shared"]),
+        behaviour_row("oci.rootfs-propagation.private", "private", []),
+        behaviour_row("oci.rootfs-propagation.unbindable", "unbindable", ["unbindable"]),
+    ],
+)
+def test_rootfs_propagation(box: Box, seen: Seen, word: str, propagation: list[str]) -> None:
+    """With this rootfsPropagation the container's root is a mount of that kind."""
+    said = box.said("cat", "/proc/self/mountinfo", linux={"rootfsPropagation": word})
+    assert seen(mounted_at(said, "/").propagation) == propagation
 
 
 @behaviour("oci.rootfs-propagation.slave")
@@ -122,126 +95,67 @@ def test_rootfs_propagation_slave(box: Box, seen: Seen) -> None:
     assert seen(said) == "told\n"
 
 
-@behaviour("oci.rootfs-propagation.unknown")
-def test_rootfs_propagation_unknown(box: Box, seen: Seen) -> None:
-    """An unknown rootfsPropagation is refused by create."""
-    assert seen(box.answer(config("true", linux={"rootfsPropagation": "unheard-of"}))) == REFUSED
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        behaviour_row("oci.sysctl.net-ipv4-ip-forward", "net.ipv4.ip_forward", "1"),
+        behaviour_row("oci.sysctl.net-core-somaxconn", "net.core.somaxconn", "77"),
+        behaviour_row("oci.sysctl.kernel-shmmax", "kernel.shmmax", "123456789"),
+        behaviour_row("oci.sysctl.kernel-msgmax", "kernel.msgmax", "4242"),
+        behaviour_row("oci.sysctl.kernel-sem", "kernel.sem", "250 32000 32 100"),
+        behaviour_row("oci.sysctl.fs-mqueue-msg-max", "fs.mqueue.msg_max", "9"),
+        behaviour_row("oci.sysctl.kernel-shm-rmid-forced", "kernel.shm_rmid_forced", "1"),
+    ],
+)
+def test_sysctl(box: Box, seen: Seen, name: str, value: str) -> None:
+    """sysctl sets a parameter of the container's namespace, and not of the host's."""
+    path = Path("/proc/sys", *name.split("."))
+    before = path.read_text()
+    said = box.said("cat", str(path), linux={"sysctl": {name: value}})
+    assert seen((" ".join(said.split()), path.read_text() == before)) == (value, True)
 
 
-@behaviour("oci.sysctl.net-ipv4-ip-forward")
-def test_sysctl_net_ipv4_ip_forward(box: Box, seen: Seen) -> None:
-    """sysctl sets net.ipv4.ip_forward of the container's namespace, and not of the host's."""
-    path = "/proc/sys/net/ipv4/ip_forward"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"net.ipv4.ip_forward": "1"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("1", True)
+@pytest.mark.parametrize(
+    ("domain", "machine"),
+    [
+        behaviour_row("oci.personality.linux32", "LINUX32", "i686\n"),
+        behaviour_row("oci.personality.linux", "LINUX", "x86_64\n"),
+    ],
+)
+def test_personality(box: Box, seen: Seen, domain: str, machine: str) -> None:
+    """With this domain uname tells that machine."""
+    assert seen(box.said("uname", "-m", linux={"personality": {"domain": domain}})) == machine
 
 
-@behaviour("oci.sysctl.net-core-somaxconn")
-def test_sysctl_net_core_somaxconn(box: Box, seen: Seen) -> None:
-    """sysctl sets net.core.somaxconn of the container's namespace, and not of the host's."""
-    path = "/proc/sys/net/core/somaxconn"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"net.core.somaxconn": "77"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("77", True)
+@pytest.mark.parametrize(
+    "linux",
+    [
+        behaviour_row("oci.masked-paths.missing", {"maskedPaths": ["/nowhere/at/all"]}),
+        behaviour_row("oci.readonly-paths.missing", {"readonlyPaths": ["/nowhere/at/all"]}),
+    ],
+)
+def test_path_that_is_missing(box: Box, seen: Seen, linux: dict[str, object]) -> None:
+    """A path that does not exist is no error."""
+    assert seen(box.said("echo", "ran", linux=linux)) == "ran\n"
 
 
-@behaviour("oci.sysctl.kernel-shmmax")
-def test_sysctl_kernel_shmmax(box: Box, seen: Seen) -> None:
-    """sysctl sets kernel.shmmax of the container's namespace, and not of the host's."""
-    path = "/proc/sys/kernel/shmmax"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"kernel.shmmax": "123456789"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("123456789", True)
-
-
-@behaviour("oci.sysctl.kernel-msgmax")
-def test_sysctl_kernel_msgmax(box: Box, seen: Seen) -> None:
-    """sysctl sets kernel.msgmax of the container's namespace, and not of the host's."""
-    path = "/proc/sys/kernel/msgmax"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"kernel.msgmax": "4242"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("4242", True)
-
-
-@behaviour("oci.sysctl.kernel-sem")
-def test_sysctl_kernel_sem(box: Box, seen: Seen) -> None:
-    """sysctl sets kernel.sem of the container's namespace, and not of the host's."""
-    path = "/proc/sys/kernel/sem"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"kernel.sem": "250 32000 32 100"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("250 32000 32 100", True)
-
-
-@behaviour("oci.sysctl.fs-mqueue-msg-max")
-def test_sysctl_fs_mqueue_msg_max(box: Box, seen: Seen) -> None:
-    """sysctl sets fs.mqueue.msg_max of the container's namespace, and not of the host's."""
-    path = "/proc/sys/fs/mqueue/msg_max"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"fs.mqueue.msg_max": "9"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("9", True)
-
-
-@behaviour("oci.sysctl.kernel-shm-rmid-forced")
-def test_sysctl_kernel_shm_rmid_forced(box: Box, seen: Seen) -> None:
-    """sysctl sets kernel.shm_rmid_forced of the container's namespace, and not of the host's."""
-    path = "/proc/sys/kernel/shm_rmid_forced"
-    with open(path) as file:
-        before = file.read()
-    said = box.said("cat", path, linux={"sysctl": {"kernel.shm_rmid_forced": "1"}})
-    with open(path) as file:
-        assert seen((" ".join(said.split()), file.read() == before)) == ("1", True)
-
-
-@behaviour("oci.sysctl.unknown")
-def test_sysctl_unknown(box: Box, seen: Seen) -> None:
-    """A sysctl that does not exist is refused by create."""
-    assert seen(box.answer(config("true", linux={"sysctl": {"net.ipv4.unheard_of": "1"}}))) == REFUSED
-
-
-@behaviour("oci.personality.linux32")
-def test_personality_linux32(box: Box, seen: Seen) -> None:
-    """With the domain LINUX32 uname tells a 32 bit machine."""
-    assert seen(box.said("uname", "-m", linux={"personality": {"domain": "LINUX32"}})) == "i686\n"
-
-
-@behaviour("oci.personality.linux")
-def test_personality_linux(box: Box, seen: Seen) -> None:
-    """With the domain LINUX uname tells the machine that it is."""
-    assert seen(box.said("uname", "-m", linux={"personality": {"domain": "LINUX"}})) == "x86_64\n"
-
-
-@behaviour("oci.personality.unknown")
-def test_personality_unknown(box: Box, seen: Seen) -> None:
-    """A domain that the specification does not list is refused by create."""
-    assert seen(box.answer(config("true", linux={"personality": {"domain": "SOLARIS"}}))) == REFUSED
-
-
-@behaviour("oci.personality.flags")
-def test_personality_flags(box: Box, seen: Seen) -> None:
-    """A flag of a personality is refused by create: none is supported."""
-    assert (
-        seen(box.answer(config("true", linux={"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}})))
-        == REFUSED
-    )
-
-
-@behaviour("oci.intel-rdt.without-resctrl")
-def test_intel_rdt_without_resctrl(box: Box, seen: Seen) -> None:
-    """intelRdt where no resctrl file system is mounted is refused by create."""
-    assert seen(box.answer(config("true", linux={"intelRdt": {"closID": "box", "l3CacheSchema": "L3:0=f"}}))) == REFUSED
+@pytest.mark.parametrize(
+    "linux",
+    [
+        behaviour_row("oci.masked-paths.relative", {"maskedPaths": ["proc/kcore"]}),
+        behaviour_row("oci.readonly-paths.relative", {"readonlyPaths": ["proc/sys"]}),
+        behaviour_row("oci.rootfs-propagation.unknown", {"rootfsPropagation": "unheard-of"}),
+        behaviour_row("oci.sysctl.unknown", {"sysctl": {"net.ipv4.unheard_of": "1"}}),
+        behaviour_row("oci.personality.unknown", {"personality": {"domain": "SOLARIS"}}),
+        # None of them is supported.
+        behaviour_row("oci.personality.flags", {"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}}),
+        # No resctrl file system is mounted.
+        behaviour_row("oci.intel-rdt.without-resctrl", {"intelRdt": {"closID": "box", "l3CacheSchema": "L3:0=f"}}),
+    ],
+)
+def test_refused(box: Box, seen: Seen, linux: dict[str, object]) -> None:
+    """What has a wrong form, is unknown, or is not there on this host, is refused by create."""
+    assert seen(box.answer(config("true", linux=linux))) == REFUSED
 
 
 @behaviour("oci.linux.descriptors")

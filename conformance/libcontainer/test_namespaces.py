@@ -7,230 +7,130 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernelproof import behaviour
-from kernelproof.conformance.libcontainer.acting import KINDS, REFUSED, config, namespaces, new_namespace
+from kernelproof import behaviour, behaviour_row
+from kernelproof.conformance.libcontainer.box import REFUSED
+from kernelproof.conformance.libcontainer.configs import KINDS, config, namespaces, namespaces_but
+from kernelproof.conformance.libcontainer.hosting import new_namespace
 
 if TYPE_CHECKING:
-    from kernelproof.conformance.libcontainer.acting import Box
+    from kernelproof.conformance.libcontainer.box import Box
     from kernelproof.conformance.seen import Seen
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.peers("runc", "crun")]
 
 
-def links_of(box: Box, kind: str, wanted: list[dict[str, object]], **linux: object) -> tuple[str, str]:
-    """The namespace of a created container's process, and that of this one."""
-    box.create(config("true", linux={"namespaces": wanted, **linux}))
+def namespace_of(box: Box, name: str, wanted: list[dict[str, object]]) -> os.stat_result:
+    """The namespace of a created container's process, by its name in /proc/PID/ns."""
+    box.create(config("true", linux={"namespaces": wanted}))
     try:
-        return os.readlink(f"/proc/{box.pid()}/ns/{kind}"), os.readlink(f"/proc/self/ns/{kind}")
+        return os.stat(f"/proc/{box.pid()}/ns/{name}")
     finally:
         box.delete(force=True)
 
 
-@behaviour("oci.namespaces.new-pid")
-def test_namespaces_new_pid(box: Box, seen: Seen) -> None:
-    """An entry of type pid without a path makes a new namespace of that kind for the container."""
-    container, host = links_of(box, "pid", namespaces(*KINDS))
-    assert seen(container != host) is True
-
-
-@behaviour("oci.namespaces.new-network")
-def test_namespaces_new_network(box: Box, seen: Seen) -> None:
-    """An entry of type network without a path makes a new namespace of that kind for the container."""
-    container, host = links_of(box, "net", namespaces(*KINDS))
-    assert seen(container != host) is True
-
-
-@behaviour("oci.namespaces.new-mount")
-def test_namespaces_new_mount(box: Box, seen: Seen) -> None:
-    """An entry of type mount without a path makes a new namespace of that kind for the container."""
-    container, host = links_of(box, "mnt", namespaces(*KINDS))
-    assert seen(container != host) is True
-
-
-@behaviour("oci.namespaces.new-ipc")
-def test_namespaces_new_ipc(box: Box, seen: Seen) -> None:
-    """An entry of type ipc without a path makes a new namespace of that kind for the container."""
-    container, host = links_of(box, "ipc", namespaces(*KINDS))
-    assert seen(container != host) is True
-
-
-@behaviour("oci.namespaces.new-uts")
-def test_namespaces_new_uts(box: Box, seen: Seen) -> None:
-    """An entry of type uts without a path makes a new namespace of that kind for the container."""
-    container, host = links_of(box, "uts", namespaces(*KINDS))
-    assert seen(container != host) is True
-
-
-@behaviour("oci.namespaces.new-cgroup")
-def test_namespaces_new_cgroup(box: Box, seen: Seen) -> None:
-    """An entry of type cgroup without a path makes a new namespace of that kind for the container."""
-    container, host = links_of(box, "cgroup", namespaces(*KINDS))
-    assert seen(container != host) is True
+@pytest.mark.parametrize(
+    "name",
+    [
+        behaviour_row("oci.namespaces.new-pid", "pid"),
+        behaviour_row("oci.namespaces.new-network", "net"),
+        behaviour_row("oci.namespaces.new-mount", "mnt"),
+        behaviour_row("oci.namespaces.new-ipc", "ipc"),
+        behaviour_row("oci.namespaces.new-uts", "uts"),
+        behaviour_row("oci.namespaces.new-cgroup", "cgroup"),
+    ],
+)
+def test_new(box: Box, seen: Seen, name: str) -> None:
+    """An entry of a type without a path makes a new namespace of that kind for the container."""
+    found = namespace_of(box, name, namespaces(*KINDS))
+    assert seen(os.path.samestat(found, os.stat(f"/proc/self/ns/{name}"))) is False
 
 
 @behaviour("oci.namespaces.new-time")
-def test_namespaces_new_time(box: Box, seen: Seen) -> None:
+def test_new_time(box: Box, seen: Seen) -> None:
     """An entry of type time without a path makes a new time namespace for the container."""
     own = os.readlink("/proc/self/ns/time")
     said = box.said("readlink", "/proc/self/ns/time", linux={"namespaces": namespaces(*KINDS, "time")})
     assert seen(said.strip() != own) is True
 
 
-@behaviour("oci.namespaces.inherit-pid")
-def test_namespaces_inherit_pid(box: Box, seen: Seen) -> None:
-    """Without an entry of type pid the container is in the runtime's namespace of that kind."""
-    container, host = links_of(box, "pid", namespaces(*(kind for kind in KINDS if kind != "pid")))
-    assert seen(container == host) is True
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        behaviour_row("oci.namespaces.inherit-pid", "pid", "pid"),
+        behaviour_row("oci.namespaces.inherit-network", "network", "net"),
+        behaviour_row("oci.namespaces.inherit-ipc", "ipc", "ipc"),
+        behaviour_row("oci.namespaces.inherit-uts", "uts", "uts"),
+        behaviour_row("oci.namespaces.inherit-cgroup", "cgroup", "cgroup"),
+        behaviour_row("oci.namespaces.inherit-user", "user", "user"),
+    ],
+)
+def test_inherited(box: Box, seen: Seen, kind: str, name: str) -> None:
+    """Without an entry of a type the container is in the runtime's namespace of that kind."""
+    found = namespace_of(box, name, namespaces_but(kind))
+    assert seen(os.path.samestat(found, os.stat(f"/proc/self/ns/{name}"))) is True
 
 
-@behaviour("oci.namespaces.inherit-network")
-def test_namespaces_inherit_network(box: Box, seen: Seen) -> None:
-    """Without an entry of type network the container is in the runtime's namespace of that kind."""
-    container, host = links_of(box, "net", namespaces(*(kind for kind in KINDS if kind != "network")))
-    assert seen(container == host) is True
-
-
-@behaviour("oci.namespaces.inherit-ipc")
-def test_namespaces_inherit_ipc(box: Box, seen: Seen) -> None:
-    """Without an entry of type ipc the container is in the runtime's namespace of that kind."""
-    container, host = links_of(box, "ipc", namespaces(*(kind for kind in KINDS if kind != "ipc")))
-    assert seen(container == host) is True
-
-
-@behaviour("oci.namespaces.inherit-uts")
-def test_namespaces_inherit_uts(box: Box, seen: Seen) -> None:
-    """Without an entry of type uts the container is in the runtime's namespace of that kind."""
-    container, host = links_of(box, "uts", namespaces(*(kind for kind in KINDS if kind != "uts")))
-    assert seen(container == host) is True
-
-
-@behaviour("oci.namespaces.inherit-cgroup")
-def test_namespaces_inherit_cgroup(box: Box, seen: Seen) -> None:
-    """Without an entry of type cgroup the container is in the runtime's namespace of that kind."""
-    container, host = links_of(box, "cgroup", namespaces(*(kind for kind in KINDS if kind != "cgroup")))
-    assert seen(container == host) is True
-
-
-@behaviour("oci.namespaces.inherit-user")
-def test_namespaces_inherit_user(box: Box, seen: Seen) -> None:
-    """Without an entry of type user the container is in the runtime's namespace of that kind."""
-    container, host = links_of(box, "user", namespaces(*(kind for kind in KINDS if kind != "user")))
-    assert seen(container == host) is True
-
-
-@behaviour("oci.namespaces.join-network")
-def test_namespaces_join_network(box: Box, seen: Seen) -> None:
-    """An entry of type network with a path places the container in the namespace of that file."""
-    path = new_namespace("net")
-    kinds = [kind for kind in KINDS if kind != "network"]
-    box.create(config("true", linux={"namespaces": namespaces(*kinds, network=path)}))
-    same = os.stat(f"/proc/{box.pid()}/ns/net").st_ino == os.stat(path).st_ino
-    box.delete(force=True)
-    assert seen(same) is True
-
-
-@behaviour("oci.namespaces.join-ipc")
-def test_namespaces_join_ipc(box: Box, seen: Seen) -> None:
-    """An entry of type ipc with a path places the container in the namespace of that file."""
-    path = new_namespace("ipc")
-    kinds = [kind for kind in KINDS if kind != "ipc"]
-    box.create(config("true", linux={"namespaces": namespaces(*kinds, ipc=path)}))
-    same = os.stat(f"/proc/{box.pid()}/ns/ipc").st_ino == os.stat(path).st_ino
-    box.delete(force=True)
-    assert seen(same) is True
-
-
-@behaviour("oci.namespaces.join-uts")
-def test_namespaces_join_uts(box: Box, seen: Seen) -> None:
-    """An entry of type uts with a path places the container in the namespace of that file."""
-    path = new_namespace("uts")
-    kinds = [kind for kind in KINDS if kind != "uts"]
-    box.create(config("true", linux={"namespaces": namespaces(*kinds, uts=path)}))
-    same = os.stat(f"/proc/{box.pid()}/ns/uts").st_ino == os.stat(path).st_ino
-    box.delete(force=True)
-    assert seen(same) is True
-
-
-@behaviour("oci.namespaces.join-pid")
-def test_namespaces_join_pid(box: Box, seen: Seen) -> None:
-    """An entry of type pid with a path places the container in the namespace of that file."""
-    path = new_namespace("pid")
-    kinds = [kind for kind in KINDS if kind != "pid"]
-    box.create(config("true", linux={"namespaces": namespaces(*kinds, pid=path)}))
-    same = os.stat(f"/proc/{box.pid()}/ns/pid").st_ino == os.stat(path).st_ino
-    box.delete(force=True)
-    assert seen(same) is True
-
-
-@behaviour("oci.namespaces.join-cgroup")
-def test_namespaces_join_cgroup(box: Box, seen: Seen) -> None:
-    """An entry of type cgroup with a path places the container in the namespace of that file."""
-    path = new_namespace("cgroup")
-    kinds = [kind for kind in KINDS if kind != "cgroup"]
-    box.create(config("true", linux={"namespaces": namespaces(*kinds, cgroup=path)}))
-    same = os.stat(f"/proc/{box.pid()}/ns/cgroup").st_ino == os.stat(path).st_ino
-    box.delete(force=True)
-    assert seen(same) is True
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        behaviour_row("oci.namespaces.join-network", "network", "net"),
+        behaviour_row("oci.namespaces.join-ipc", "ipc", "ipc"),
+        behaviour_row("oci.namespaces.join-uts", "uts", "uts"),
+        behaviour_row("oci.namespaces.join-pid", "pid", "pid"),
+        behaviour_row("oci.namespaces.join-cgroup", "cgroup", "cgroup"),
+    ],
+)
+def test_joined(box: Box, seen: Seen, kind: str, name: str) -> None:
+    """An entry of a type with a path places the container in the namespace of that file."""
+    path = new_namespace(name)
+    found = namespace_of(box, name, namespaces_but(kind, **{kind: path}))
+    assert seen(os.path.samestat(found, os.stat(path))) is True
 
 
 @behaviour("oci.namespaces.join-stays")
-def test_namespaces_join_stays(box: Box, seen: Seen) -> None:
+def test_joined_stays(box: Box, seen: Seen) -> None:
     """Deleting a container leaves a namespace alone that it joined."""
     path = new_namespace("uts")
-    box.said("true", linux={"namespaces": namespaces(*(kind for kind in KINDS if kind != "uts"), uts=path)})
+    box.said("true", linux={"namespaces": namespaces_but("uts", uts=path)})
     assert seen(os.path.exists(path)) is True
 
 
-@behaviour("oci.namespaces.path-of-other-kind")
-def test_namespaces_path_of_other_kind(box: Box, seen: Seen) -> None:
-    """A path to a namespace of another kind is refused by create."""
-    wanted = namespaces("pid", "ipc", "uts", "mount", network="/proc/self/ns/ipc")
+@pytest.mark.parametrize(
+    "path",
+    [
+        behaviour_row("oci.namespaces.path-of-other-kind", "/proc/self/ns/ipc"),
+        behaviour_row("oci.namespaces.path-of-nothing", "/etc/passwd"),
+        behaviour_row("oci.namespaces.path-missing", "/proc/self/ns/missing"),
+        behaviour_row("oci.namespaces.path-relative", "net"),
+    ],
+)
+def test_path_of_no_such_namespace(box: Box, seen: Seen, path: str) -> None:
+    """A network's path that is not an absolute one of a network namespace is refused by create."""
+    (box.bundle / "net").symlink_to("/proc/self/ns/net")  # a good one, but for its path
+    wanted = namespaces("pid", "ipc", "uts", "mount", network=path)
     assert seen(box.answer(config("true", linux={"namespaces": wanted}))) == REFUSED
 
 
-@behaviour("oci.namespaces.path-of-nothing")
-def test_namespaces_path_of_nothing(box: Box, seen: Seen) -> None:
-    """A path to no namespace is refused by create."""
-    wanted = namespaces("pid", "ipc", "uts", "mount", network="/etc/passwd")
-    assert seen(box.answer(config("true", linux={"namespaces": wanted}))) == REFUSED
-
-
-@behaviour("oci.namespaces.path-missing")
-def test_namespaces_path_missing(box: Box, seen: Seen) -> None:
-    """A path that does not exist is refused by create."""
-    wanted = namespaces("pid", "ipc", "uts", "mount", network="/proc/self/ns/missing")
-    assert seen(box.answer(config("true", linux={"namespaces": wanted}))) == REFUSED
-
-
-@behaviour("oci.namespaces.path-relative")
-def test_namespaces_path_relative(box: Box, seen: Seen) -> None:
-    """A path that is not absolute is refused by create."""
-    (box.bundle / "net").symlink_to("/proc/self/ns/net")
-    wanted = namespaces("pid", "ipc", "uts", "mount", network="net")
-    assert seen(box.answer(config("true", linux={"namespaces": wanted}))) == REFUSED
-
-
-@behaviour("oci.namespaces.duplicate")
-def test_namespaces_duplicate(box: Box, seen: Seen) -> None:
-    """Two entries of one type are refused by create."""
-    assert seen(box.answer(config("true", linux={"namespaces": namespaces(*KINDS, "uts")}))) == REFUSED
-
-
-@behaviour("oci.namespaces.unknown")
-def test_namespaces_unknown(box: Box, seen: Seen) -> None:
-    """An entry of an unknown type is refused by create."""
-    assert seen(box.answer(config("true", linux={"namespaces": namespaces(*KINDS, "unheard-of")}))) == REFUSED
+@pytest.mark.parametrize(
+    "kind",
+    [
+        behaviour_row("oci.namespaces.duplicate", "uts"),
+        behaviour_row("oci.namespaces.unknown", "unheard-of"),
+    ],
+)
+def test_further_type(box: Box, seen: Seen, kind: str) -> None:
+    """An entry whose type is there already, or is unknown, is refused by create."""
+    assert seen(box.answer(config("true", linux={"namespaces": namespaces(*KINDS, kind)}))) == REFUSED
 
 
 @behaviour("oci.namespaces.pid-isolated")
-def test_namespaces_pid_isolated(box: Box, seen: Seen) -> None:
+def test_pid_is_isolated(box: Box, seen: Seen) -> None:
     """Processes of a container with a PID namespace of its own don't see those of the host."""
     assert seen(box.said("ls", "/proc").split().count("2")) == 0
 
 
 @behaviour("oci.namespaces.network-isolated")
-def test_namespaces_network_isolated(box: Box, seen: Seen) -> None:
+def test_network_is_isolated(box: Box, seen: Seen) -> None:
     """A container with a network namespace of its own has its own list of links."""
-    assert seen(
-        [line.split(":")[1].strip() for line in box.said("ip", "-o", "link").splitlines() if "lo:" in line]
-    ) == ["lo"]
+    said = box.said("ip", "-o", "link").splitlines()
+    assert seen([line.split(":")[1].strip() for line in said if "lo:" in line]) == ["lo"]
