@@ -66,6 +66,21 @@ class Tools:
         Raises:
             ProvisionError: it can't be started or failed.
         """
+        try:
+            done = self.invoke(name, words, data)
+        except OSError as error:
+            raise ProvisionError(step, subject, f"{name}: {error.strerror}", self.remedy(name, error)) from error
+        if done.returncode not in statuses:
+            detail = done.stderr.decode(errors="replace").strip()[-500:] or f"exit status {done.returncode}"
+            raise ProvisionError(step, subject, f"{name}: {detail}", self.remedy(name, None))
+        return done.stdout
+
+    def invoke(self, name: str, words: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+        """Start the program NAME and wait for it.
+
+        Raises:
+            OSError: it can't be started.
+        """
         loader = [str(self.folder / LOADER), "--library-path", str(self.folder / LIBRARIES), "--argv0", name]
         environment = {
             "PATH": os.defpath,
@@ -74,14 +89,15 @@ class Tools:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         command = [*loader, str(self.folder / "usr/bin" / _FILES.get(name, name)), *words]
-        try:
-            done = subprocess.run(command, input=data, capture_output=True, check=False, env=environment, cwd="/")
-        except OSError as error:
-            raise ProvisionError(step, subject, f"{name}: {error.strerror}", _remedy(error)) from error
-        if done.returncode not in statuses:
-            detail = done.stderr.decode(errors="replace").strip()[-500:] or f"exit status {done.returncode}"
-            raise ProvisionError(step, subject, f"{name}: {detail}", f"remove {self.folder}: it is made again")
-        return done.stdout
+        return subprocess.run(command, input=data, capture_output=True, check=False, env=environment, cwd="/")
+
+    def remedy(self, name: str, error: OSError | None) -> str:
+        """What helps where NAME could not be started, or failed if there is no error."""
+        if error is None:
+            return f"remove {self.folder}: it is made again"
+        if error.errno == errno.EACCES:
+            return "set KERNELPROOF_CACHE to a folder on a file system that is not mounted noexec"
+        return "use an x86-64 host"
 
     @property
     def python(self) -> str:
@@ -93,25 +109,16 @@ class Tools:
 class HostTools(Tools):
     """Programs of this machine, where it is not one of the distribution's. It has no guest's Python."""
 
-    def run(
-        self,
-        name: str,
-        words: Sequence[str] = (),
-        *,
-        data: bytes = b"",
-        step: str,
-        subject: str,
-        statuses: tuple[int, ...] = (0,),
-    ) -> bytes:
-        """Run the program of that name, with errors as of `Tools.run`."""
+    def invoke(self, name: str, words: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+        """Start the program of that name; errors as of `Tools.invoke`."""
         program = which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
         if program is None:
-            raise ProvisionError(step, subject, f"{name}: not found", f"install the program {name}")
-        done = subprocess.run([program, *words], input=data, capture_output=True, check=False)
-        if done.returncode not in statuses:
-            detail = done.stderr.decode(errors="replace").strip()[-500:] or f"exit status {done.returncode}"
-            raise ProvisionError(step, subject, f"{name}: {detail}", f"install a newer {name}")
-        return done.stdout
+            raise FileNotFoundError(errno.ENOENT, "not found", name)
+        return subprocess.run([program, *words], input=data, capture_output=True, check=False)
+
+    def remedy(self, name: str, error: OSError | None) -> str:
+        """What to install."""
+        return f"install a newer {name}" if error is None else f"install the program {name}"
 
     @property
     def python(self) -> str:
@@ -122,12 +129,6 @@ class HostTools(Tools):
 def find_host_tools() -> Tools:
     """The programs of this machine."""
     return HostTools(Path("/"), "host")
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno == errno.EACCES:
-        return "set KERNELPROOF_CACHE to a folder on a file system that is not mounted noexec"
-    return "use an x86-64 host"
 
 
 def plan_tools_request(suites: Sequence[str]) -> dict[str, object]:

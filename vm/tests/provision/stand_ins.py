@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from kernelproof.vm.provision_tools import Tools
 
@@ -13,16 +14,7 @@ from kernelproof.vm.provision_tools import Tools
 class StandInTools(Tools):
     """No bytecode, an index of modules that is none, a zstd that takes off what stands before a full stop."""
 
-    def run(
-        self,
-        name: str,
-        words: Sequence[str] = (),
-        *,
-        data: bytes = b"",
-        step: str,
-        subject: str,
-        statuses: tuple[int, ...] = (0,),
-    ) -> bytes:
+    def invoke(self, name: str, words: Sequence[str], data: bytes) -> CompletedProcess[bytes]:
         """Do as depmod and `zstd -d -r --rm FOLDER` would; nothing for others."""
         if name == "depmod":
             (Path(words[1]) / "lib/modules" / words[2] / "modules.dep").write_text("stand-in\n")
@@ -31,7 +23,7 @@ class StandInTools(Tools):
                 if path.read_bytes() != b"torn":
                     path.with_suffix("").write_bytes(path.read_bytes().partition(b".")[2])
                 path.unlink()
-        return b""
+        return CompletedProcess([name, *words], 0, b"", b"")
 
     @property
     def python(self) -> str:

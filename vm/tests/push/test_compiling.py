@@ -15,7 +15,6 @@ from kernelproof.vm import compiling
 from kernelproof.vm.bytecode import Bytecode
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.compiling import FEW, compile_ahead, find_tools
-from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.provision_tools import Tools
 
 GUEST = {"root_digest": "r", "python": "3.0"}
@@ -27,26 +26,17 @@ class HostPython(Tools):
 
     runs: list[Sequence[str]]
 
-    def run(
-        self,
-        name: str,
-        words: Sequence[str] = (),
-        *,
-        data: bytes = b"",
-        step: str,
-        subject: str,
-        statuses: tuple[int, ...] = (0,),
-    ) -> bytes:
+    def invoke(self, name: str, words: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
         self.runs.append(words)
-        return subprocess.run([sys.executable, *words], input=data, capture_output=True, check=True, cwd="/").stdout
+        return subprocess.run([sys.executable, *words], input=data, capture_output=True, check=True, cwd="/")
 
 
 class FailingPython(HostPython):
     """One that fails."""
 
-    def run(self, *arguments: object, **keywords: object) -> bytes:
-        self.runs.append(())
-        raise ProvisionError("compile", "test files", "python3: no", "make it again")
+    def invoke(self, name: str, words: Sequence[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+        self.runs.append(words)
+        raise PermissionError(13, "no")
 
 
 @pytest.fixture
