@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -120,9 +122,6 @@ with GraphDatabase.open(sys.argv[1], read_only=True) as graph:
 @pytest.mark.parametrize("refused", ["file", "directory"])
 def test_without_permission_to_write(refused: str) -> None:
     """A file or a directory that may not be written stops the open for writing, and read-only still works."""
-    import shutil
-    import tempfile
-
     directory = Path(tempfile.mkdtemp(prefix="kernelproof-"))
     try:
         file = directory / "graph.db"

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from kernelproof.impl.graphdb import CycleError, GraphDatabase, InvalidPath, LimitExceeded, NotFound
+from kernelproof.impl.graphdb import CycleError, GraphDatabase, InvalidPath, LimitExceeded, NotFound, queries
 
 
 def random_graph(graph: GraphDatabase, seed: int, nodes: int = 30, edges: int = 60) -> dict[str, dict[str, str]]:
@@ -150,8 +150,6 @@ def test_glob(graph: GraphDatabase) -> None:
 
 def test_a_pattern_with_a_beginning_reads_a_range(graph: GraphDatabase) -> None:
     """SQLite looks only at names that begin as the pattern does."""
-    from kernelproof.impl.graphdb import queries
-
     asked: list[str] = []
     graph.set("/a", "1")
     graph.store.read(lambda connection: connection.set_trace_callback(asked.append))

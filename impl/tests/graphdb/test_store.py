@@ -15,6 +15,7 @@ from kernelproof.impl.graphdb import (
     NameTaken,
     ReadOnly,
 )
+from kernelproof.impl.graphdb.opening import check_library
 
 # --- transactions -----------------------------------------------------------------------------------------------------
 
@@ -197,7 +198,5 @@ def test_names_of_files_with_marks(tmp_path: Path) -> None:
 
 def test_a_library_that_is_too_old_is_refused() -> None:
     """A SQLite without STRICT tables or JSON is refused with the version that is needed."""
-    from kernelproof.impl.graphdb.opening import check_library
-
     with pytest.raises(GraphError, match=r"3\.38\.0"):
         check_library((3, 37, 2))

@@ -11,6 +11,7 @@ import pytest
 
 from kernelproof.impl import mount
 from kernelproof.impl.mount import MountTable
+from kernelproof.impl.mount.roads import detach
 
 pytestmark = pytest.mark.machine
 
@@ -119,8 +120,6 @@ def test_longest_paths(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def calls_detach(fd: int) -> None:
     """Take a mount off by its descriptor."""
-    from kernelproof.impl.mount.roads import detach
-
     detach(fd)
 
 

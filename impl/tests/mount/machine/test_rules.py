@@ -13,8 +13,19 @@ import pytest
 
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls import mount as calls
+from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl._syscalls.statmount import StatmountMask
-from kernelproof.impl.mount import MountAttribute, MountFlag, MountTable, Namespace, Root, table
+from kernelproof.impl.mount import (
+    MountAttribute,
+    MountFlag,
+    MountTable,
+    Namespace,
+    Root,
+    classic,
+    detached,
+    table,
+    unmounting,
+)
 from kernelproof.impl.mount.statmounts import read_by_statmount
 
 pytestmark = pytest.mark.machine
@@ -84,8 +95,6 @@ def in_user_namespace(work: Callable[[], str]) -> str:
     pid = os.fork()
     if pid == 0:
         try:
-            from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
-
             unshare(CloneFlag.NEWUSER | CloneFlag.NEWNS)
             os.write(writer, b"!")
             os.read(go_reader, 1)
@@ -147,8 +156,6 @@ def test_nothing_is_looked_up_before_an_unmount(
     place: Path, monkeypatch: pytest.MonkeyPatch, subject: Callable[[Path], None]
 ) -> None:
     """The call is made without asking the table, or anything, whether it will succeed."""
-    from kernelproof.impl.mount import classic, unmounting
-
     mount.mount("x", place / "a", "tmpfs", "")
 
     def ask(*_: object, **__: object) -> bool:
@@ -292,7 +299,6 @@ def test_refusal_of_the_new_api_is_an_error(
     place: Path, monkeypatch: pytest.MonkeyPatch, subject: Callable[[Path, Path], None]
 ) -> None:
     """A step that fails, here the last one, ends in an error, and nothing is mounted by another road."""
-    from kernelproof.impl.mount import detached
 
     def refused(*_: object) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
