@@ -67,14 +67,17 @@ def mask_paths(root: Root, paths: Iterable[Path], *, null: Path = "/dev/null") -
                 else:
                     # Of a mount that is attached nowhere older kernels make no copy (before Linux 6.15).
                     made = DetachedMount.copy(mask.fd)
-                with ExitStack() as closed:
-                    if made is not mask:
-                        closed.enter_context(made)
-                    made.attach(place)
-                    undo.callback(detach_at, root, os.fspath(path), mount_id(made.fd, unique=False))
+                if made is not mask:
+                    opened.enter_context(made)
+                made.attach(place)
+                undo.callback(_unmask, root, os.fspath(path), made)
             done.append(os.fspath(path))
         undo.pop_all()
     return tuple(done)
+
+
+def _unmask(root: Root, path: str, made: DetachedMount) -> None:
+    detach_at(root, path, mount_id(made.fd, unique=False))
 
 
 @contextmanager

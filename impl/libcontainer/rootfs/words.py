@@ -19,6 +19,9 @@ from kernelproof.impl.mount.options import PROPAGATION_WORDS, Options, parse_opt
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from functools import lru_cache
+else:
+    from kernelproof.impl._syscalls.unwinding import lru_cache
 
 FLAG_WORDS = frozenset((*names.MOUNT_FLAGS, *names.PROPAGATIONS))
 TREE_WORDS = frozenset(names.MOUNT_RECURSIVE)
@@ -53,6 +56,11 @@ def parse_words(words: Iterable[str]) -> Wanted:
     Raises:
         OptionError: a bind with data for a filesystem; a copy or a map of owners where there can be none.
     """
+    return _parse(tuple(words))
+
+
+@lru_cache(maxsize=64)  # a plan asks, and then its operation
+def _parse(words: tuple[str, ...]) -> Wanted:
     given = [word for word in words if word]
     data = [word for word in given if word not in _KNOWN and word not in names.MOUNT_EXTENSIONS]
     parsed = parse_options(word for word in given if word in _KNOWN)

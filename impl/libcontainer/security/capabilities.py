@@ -19,7 +19,7 @@ from kernelproof.impl._syscalls.capabilities import (
     capget,
     capset,
     clear_ambient,
-    drop_bounding,
+    limit_bounding,
     raise_ambient,
 )
 from kernelproof.impl._syscalls.prctl import PR_SET_NO_NEW_PRIVS, prctl
@@ -108,13 +108,7 @@ class LimitCapabilities(Operation):
         Raises:
             OSError: EPERM: CAP_SETPCAP is missing.
         """
-        present = 0
-        for number in _bounding():
-            if self.bounding >> number & 1:
-                present |= 1 << number
-            else:
-                drop_bounding(number)
-        refuse(site, "bounding", self.bounding & ~present)
+        refuse(site, "bounding", self.bounding & ~limit_bounding(self.bounding))
 
 
 class SetCapabilities(Operation):
