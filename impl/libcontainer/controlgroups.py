@@ -52,7 +52,8 @@ class MakeCgroup(Operation):
             OSError: EBUSY: processes are in it already; EACCES, EROFS: where one is required.
         """
         try:
-            layout = read_layout()
+            known = site.found.get("layout")
+            layout = known if isinstance(known, Layout) else read_layout()
             existed = self._exists(layout.hierarchies)
             cgroup = self._create(layout, existed=existed)
         except (NoControllerError, PermissionError) as error:

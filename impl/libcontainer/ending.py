@@ -11,6 +11,7 @@ import select
 
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.conditions import cgroup_of, is_frozen, shares_processes, status
+from kernelproof.impl.libcontainer.emptied import remove_empty
 from kernelproof.impl.libcontainer.locking import StateLock
 from kernelproof.impl.libcontainer.process.identity import open_process
 from kernelproof.impl.libcontainer.state import (
@@ -167,7 +168,7 @@ def _delete_locked(
     if state.cgroup:
         if state.keep_cgroup:
             kill_all(state, _SIGKILL)
-        else:
+        elif not remove_empty(state.cgroup):
             from kernelproof.impl.libcontainer.controlgroups import remove_cgroup  # measured: see above
 
             remove_cgroup(state.cgroup)

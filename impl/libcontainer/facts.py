@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    from kernelproof.impl.cgroups.layout import Hierarchy
+    from kernelproof.impl.cgroups.layout import Hierarchy, Layout
 
 
 class Host:
@@ -21,7 +21,7 @@ class Host:
         release: of the kernel, as uname(2) has it; for reports, not to decide by.
     """
 
-    __slots__ = ("capabilities", "cgroup_version", "kinds", "release", "security_modules", "uid")
+    __slots__ = ("_layout", "capabilities", "cgroup_version", "kinds", "release", "security_modules", "uid")
 
     def __init__(
         self,
@@ -38,18 +38,31 @@ class Host:
         self.security_modules = security_modules
         self.kinds = kinds
         self.release = release
+        self._layout: Layout | None = None
 
     @property
-    def hierarchies(self) -> tuple[Hierarchy, ...]:
-        """The hierarchies of cgroups that are mounted, read when they are asked for.
+    def layout(self) -> Layout:
+        """Which hierarchies of cgroups are mounted, read when it is asked for first.
 
         Raises:
             OSError: no procfs.
         """
-        # Measured: 10 ms, and most containers mount no cgroups.
-        from kernelproof.impl.cgroups.layout import read_layout
+        if self._layout is None:
+            # Measured: 10 ms, and most containers mount no cgroups.
+            from kernelproof.impl.cgroups.layout import read_layout
 
-        return read_layout().hierarchies
+            self._layout = read_layout()
+        return self._layout
+
+    @property
+    def known_layout(self) -> Layout | None:
+        """The same if it was read by now."""
+        return self._layout
+
+    @property
+    def hierarchies(self) -> tuple[Hierarchy, ...]:
+        """The hierarchies of cgroups that are mounted; errors as `layout`."""
+        return self.layout.hierarchies
 
     @property
     def is_rootless(self) -> bool:

@@ -41,10 +41,14 @@ def freezers(mountinfo: str) -> Iterator[tuple[str, bool]]:
         words = back.split(" ")
         is_second = words[0] == "cgroup2"
         if is_second or (words[0] == "cgroup" and "freezer" in words[-1].split(",")):
-            point = front.split(" ")[4]
-            for escape, character in _ESCAPES:
-                point = point.replace(escape, character)
-            yield point, is_second
+            yield unescape(front.split(" ")[4]), is_second
+
+
+def unescape(path: str) -> str:
+    """A path of mountinfo as it is."""
+    for escape, character in _ESCAPES if "\\" in path else ():
+        path = path.replace(escape, character)
+    return path
 
 
 def _read(path: str) -> str | None:

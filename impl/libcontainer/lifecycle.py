@@ -101,16 +101,23 @@ def create(
     from kernelproof.impl.libcontainer.facts import read_host  # measured: see above
     from kernelproof.impl.libcontainer.plan import plan_container, root_path
 
+    host = read_host()
+
+    def prepared(site: Site) -> None:
+        site.found["layout"] = host.known_layout  # what the plan had to read need not be read again
+        if prepare is not None:
+            prepare(site)
+
     directory = make_directory(root, request.id)
     with directory, StateLock(directory.fd) as lock:
         state = State(request.id, request.bundle, root_path(config, request.bundle), dict(config.annotations))
         try:
-            operations = plan_container(config, read_host(), request)
+            operations = plan_container(config, host, request)
             cgroup = next((one for one in operations if type(one).__name__ in ("MakeCgroup", "EnterScope")), None)
             state.cgroup = str(getattr(cgroup, "name", ""))
             directory.write("config.json", config_text)
             _keep(directory, lock, state)
-            return _make(directory, lock, state, operations, request, pid_file, prepare)
+            return _make(directory, lock, state, operations, request, pid_file, prepared)
         except StartError as error:
             if config.hooks is not None:
                 from kernelproof.impl.libcontainer.hooks import run_all  # measured: see above
