@@ -295,11 +295,12 @@ class Runtime:
         sealed: whether helpers run from a copy of the interpreter that no container can overwrite.
     """
 
-    __slots__ = ("_helpers", "root")
+    __slots__ = ("_helpers", "_written", "root")
 
     def __init__(self, root: str | os.PathLike[str] = "", *, keep: int = 2, sealed: bool = True) -> None:
         self.root = os.fspath(root) or default_root()
         self._helpers = Helpers(keep, sealed=sealed)
+        self._written: tuple[Config | None, str] = (None, "")  # the last configuration as text: it never changes
 
     def warm(self, count: int = 1) -> None:
         """Spawns helpers before they are needed.
@@ -341,7 +342,10 @@ class Runtime:
             "bundle": os.path.abspath(bundle),
             "console_socket": console_socket,
         }
-        process = self.ask("create", values, dump(config, None, own=True), (stdin, stdout, stderr))
+        written = self._written
+        if written[0] is not config:
+            written = self._written = (config, dump(config, None, own=True))
+        process = self.ask("create", values, written[1], (stdin, stdout, stderr))
         return Container(self, identifier, process)
 
     def ask(

@@ -27,6 +27,14 @@ from kernelproof.impl.libcontainer.process.streams import STREAMS
 from kernelproof.impl.libcontainer.process.walking import FAILURES
 from kernelproof.impl.libcontainer.state import ContainerError
 
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from functools import lru_cache
+
+    from kernelproof.impl.libcontainer.config.records import Config
+else:
+    from kernelproof.impl._syscalls.unwinding import lru_cache
+
 _MOST_BYTES = 1 << 25
 
 
@@ -105,8 +113,13 @@ def _create(request: Message, sites: _Sites) -> lifecycle.Started:
         no_pivot=bool(values.get("no_pivot")),
         no_new_keyring=bool(values.get("no_new_keyring")),
     )
-    config = parse_config(data, own=True)
+    config = _parse(data)
     return lifecycle.create(str(values["root"]), config, asked, config_text=data, prepare=sites.prepare)
+
+
+@lru_cache(maxsize=1)  # many containers of one configuration are usual where helpers are; a Config never changes
+def _parse(data: bytes) -> Config:
+    return parse_config(data, own=True)
 
 
 def _execute(request: Message, sites: _Sites) -> lifecycle.Started:
