@@ -163,7 +163,12 @@ def test_new_directory_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.rule("U8", ours=ours, wrong=peer, raises=FileExistsError)
 def test_racing_creator_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Make) -> None:
     """A directory that somebody else makes in between is taken as it is."""
-    with before_mkdir(monkeypatch, lambda: (tmp_path / "new").mkdir(mode=0o711)):
+
+    def make() -> None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new").chmod(0o711)  # whatever the umask is
+
+    with before_mkdir(monkeypatch, make):
         subject("new/below", tmp_path)
     assert mode_of(tmp_path / "new") == 0o711
     assert owner_of(tmp_path / "new/below") == OTHER

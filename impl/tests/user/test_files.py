@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelproof.impl._syscalls import resolve
 from kernelproof.impl.user import (
     NotRegularFileError,
     TooLargeError,
@@ -116,7 +117,6 @@ def test_magic_links_are_no_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
 def test_walk_replaces_a_call_that_is_denied(refusal: int, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where openat2 is missing or filtered, the walk answers; and a success of one call proves nothing for the next."""
-    from kernelproof.impl._syscalls import resolve  # imported by the call when it is made
 
     def denied(*_: object, **__: object) -> int:
         raise OSError(refusal, os.strerror(refusal))
@@ -128,8 +128,6 @@ def test_walk_replaces_a_call_that_is_denied(refusal: int, image: Path, monkeypa
 
 def test_race_with_renames_ends(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """openat2's EAGAIN is tried 128 times and then told."""
-    from kernelproof.impl._syscalls import resolve  # imported by the call when it is made
-
     calls = []
 
     def racing(*_: object, **__: object) -> int:
