@@ -20,10 +20,11 @@ TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
+    from functools import lru_cache
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
-    from kernelproof.impl._syscalls.unwinding import ExitStack
+    from kernelproof.impl._syscalls.unwinding import ExitStack, lru_cache
 
 NAME = "kp_devices"
 
@@ -59,12 +60,17 @@ def set_devices(directory: Directory, rules: Sequence[DeviceRule]) -> None:
     if directory.version == 1:
         planned = plan_writes(parse_list(directory.read("devices.list")), plan_list(rules))
         return writes.apply(directory, planned)
-    code = encode_program(compile_rules(rules))
+    code = _encoded(tuple(rules))
     with ExitStack() as opened:
         new = bpf.load_program(bpf.ProgramType.CGROUP_DEVICE, code, name=NAME)
         opened.callback(os.close, new)
         _replace(directory.fileno(), new, _own_programs(directory, opened))
     return None
+
+
+@lru_cache(maxsize=4)  # the same rules are asked for again and again
+def _encoded(rules: tuple[DeviceRule, ...]) -> bytes:
+    return encode_program(compile_rules(rules))
 
 
 def _own_programs(directory: Directory, opened: ExitStack) -> list[int]:

@@ -131,7 +131,7 @@ class _Asked:
 
     @property
     def is_remount(self) -> bool:
-        return bool(self.wanted.options.flags & MountFlag.REMOUNT)
+        return self.wanted.is_remount
 
     @property
     def is_mapped(self) -> bool:

@@ -35,19 +35,18 @@ class Wanted:
         options: flags, attributes, propagation and data.
         copy_up: the tmpfs begins with what the directory holds.
         mapped: "idmap", "ridmap" or "".
+        is_bind: whether something that is there is mounted a second time, whatever the type says.
+        is_remount: whether the flags of what is mounted there are changed.
     """
 
-    __slots__ = ("copy_up", "mapped", "options")
+    __slots__ = ("copy_up", "is_bind", "is_remount", "mapped", "options")
 
     def __init__(self, options: Options, copy_up: bool, mapped: str) -> None:
         self.options = options
         self.copy_up = copy_up
         self.mapped = mapped
-
-    @property
-    def is_bind(self) -> bool:
-        """Whether something that is there is mounted a second time, whatever the type says."""
-        return bool(self.options.flags & MountFlag.BIND)
+        self.is_bind = bool(options.flags & MountFlag.BIND)
+        self.is_remount = bool(options.flags & MountFlag.REMOUNT)
 
 
 def parse_words(words: Iterable[str]) -> Wanted:
