@@ -186,7 +186,7 @@ def test_time_is_linear_in_the_input() -> None:
     single = time.process_time() - start
     start = time.process_time()
     matcher.feed(b"a" * 2_000_000, 0)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10  # each byte beside each key would take a minute
     assert single < 5
     assert matcher.feed(b"b", 0).detached
 

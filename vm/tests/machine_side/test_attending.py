@@ -102,10 +102,8 @@ def test_first_program_that_is_there(machine: Machine) -> None:
 
 def test_what_is_left_behind_is_not_waited_for(machine: Machine) -> None:
     """A program's end is not put off by what it left running with its streams, and loses nothing that it wrote."""
-    heard = Heard("sh", "-c", "sleep 60 & head -c 60000 /dev/zero; echo $!")
-    began = time.monotonic()
-    assert heard.run(machine) == 0
-    assert time.monotonic() - began < 30
+    heard = Heard("sh", "-c", "sleep 1000 & head -c 60000 /dev/zero; echo $!")
+    assert heard.run(machine) == 0  # and not killed when its time is up
     pid = int(heard.out[60000:])
     os.kill(pid, signal.SIGKILL)
     assert heard.out[:60000] == bytes(60000)
