@@ -81,6 +81,7 @@ class Archive:
         tree = self.root / "build" / name
         shutil.rmtree(tree, ignore_errors=True)
         (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN").chmod(0o755)  # what dpkg-deb wants, whatever the umask is
         for path, data in (files or {f"usr/share/{name}/data": name.encode()}).items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(data)
