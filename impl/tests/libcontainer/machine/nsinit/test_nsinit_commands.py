@@ -14,18 +14,12 @@ from typing import NamedTuple
 
 import pytest
 
-import kernelproof
 from kernelproof.impl.libcontainer.config.records import Config
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import NSINIT, run_in
 
 pytestmark = pytest.mark.machine(profile="runtimes")
 
 FIXTURES = Path(__file__).parents[5] / "fixtures/libcontainer/legacy"
-# As python -m kernelproof.impl.libcontainer, wherever the machine keeps the parts of the package.
-PLACES = list(kernelproof.__path__)
-CODE = (
-    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof; kernelproof.__path__[:] = {PLACES!r};"
-    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
-)
 APPLETS = ("true", "sh", "sleep", "cat", "hostname", "tty", "readlink", "grep")
 
 
@@ -39,21 +33,10 @@ class Command(NamedTuple):
 
         `front` is a shell's words before it, in the same process.
         """
-        command = [sys.executable, "-c", CODE, "--root", str(self.bundle / "states"), *words]
+        command = [*NSINIT, "--root", str(self.bundle / "states"), *words]
         if front:
             command = ["/bin/sh", "-c", f'{front} exec "$@"', "sh", *command]
-        with open(self.bundle / "out", "w+") as out, open(self.bundle / "err", "w+") as err:
-            done = subprocess.run(
-                command,
-                cwd=self.bundle,
-                env={**os.environ, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                check=False,
-            )
-        said = [(self.bundle / name).read_text() for name in ("out", "err")]
-        return subprocess.CompletedProcess(command, done.returncode, *said)
+        return run_in(self.bundle, command, env)
 
     def status(self, name: str) -> str:
         """The status that `state` prints."""

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-import kernelproof
 from kernelproof.impl.cgroups.systemd.manager import Manager
 from kernelproof.impl.libcontainer.config.records import Config, Cpu, Memory, Mount, Pids, Resources
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import NSINIT, run_in
 
 pytestmark = pytest.mark.machine(profile="systemd")
 
 TOP = Path("/sys/fs/cgroup")
-CODE = (
-    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof;"
-    f"kernelproof.__path__[:] = {list(kernelproof.__path__)!r};"
-    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
-)
 LIMITS = Resources(memory=Memory(limit=64 << 20), pids=Pids(30), cpu=Cpu(quota=20_000, period=100_000, burst=5_000))
 
 
@@ -34,20 +27,10 @@ class Command(NamedTuple):
 
     def __call__(self, *words: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs a subcommand; what it prints goes to files, as the container's process inherits them."""
-        command = [sys.executable, "-c", CODE, "--systemd-cgroup", "--root", str(self.bundle / "states"), *words]
-        with open(self.bundle / "out", "w+") as out, open(self.bundle / "err", "w+") as err:
-            done = subprocess.run(
-                command,
-                cwd=self.bundle,
-                env={**os.environ, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                check=False,
-            )
-        said = [(self.bundle / name).read_text() for name in ("out", "err")]
-        assert not check or done.returncode == 0, said[1]
-        return subprocess.CompletedProcess(command, done.returncode, *said)
+        command = [*NSINIT, "--systemd-cgroup", "--root", str(self.bundle / "states"), *words]
+        done = run_in(self.bundle, command, env)
+        assert not check or done.returncode == 0, done.stderr
+        return done
 
     def configure(self, *args: str, path: str | None, resources: Resources | None = None) -> None:
         """Writes config.json for a program; the root has the guest's own programs."""
