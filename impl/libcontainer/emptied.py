@@ -8,9 +8,13 @@ Source: cgroup-v2, "Organizing Processes and Threads"; proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-import os
-
 from kernelproof.impl.libcontainer.frozen import unescape
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    import os
+else:
+    from kernelproof.impl._syscalls import lean_os as os
 
 
 def remove_empty(name: str, *, proc: str = "/proc") -> bool:

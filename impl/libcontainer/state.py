@@ -15,7 +15,6 @@ Source: OCI runtime specification 1.3, runtime.md, "State" and "Lifecycle".
 from __future__ import annotations
 
 import errno
-import os
 import time
 
 from kernelproof.impl.libcontainer.config.jsontext import format_value, parse
@@ -24,7 +23,10 @@ from kernelproof.impl.libcontainer.process.rendezvous import is_waiting
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
+else:
+    from kernelproof.impl._syscalls import lean_os as os
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 NOTIFY_DIRECTORY = "notify"

@@ -132,7 +132,7 @@ def _enter_namespace(fd: int) -> None:
     try:
         enter = posix.setns  # type: ignore[attr-defined]  # since Python 3.12
     except AttributeError:
-        from _ctypes import call_function, dlopen, dlsym
+        from _ctypes import call_function, dlopen, dlsym  # as above
 
         if call_function(dlsym(dlopen(None, _RTLD_NOW), "setns"), (fd, _NEW_MOUNTS)):  # type: ignore[arg-type]
             raise OSError("the mount namespace can't be entered again") from None
