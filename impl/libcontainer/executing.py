@@ -13,7 +13,7 @@ import os
 
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.libcontainer.config.records import Config, Process
-from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup, open_cgroup
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import FILES
 from kernelproof.impl.libcontainer.operations import Operation, Site
@@ -110,22 +110,42 @@ class OpenCgroup(Operation):
 
 
 class EnterCgroupOf(EnterCgroup):
-    """Moves the process into the container's cgroup; where that can't have processes, into its first process's."""
+    """Moves the process into the container's cgroup; where that can't have processes, into its first process's.
+
+    Where the caller may not, and it is a scope of systemd, by systemd: a user alone can't move a process from elsewhere
+    into what is below the user's own service.
+    """
 
     __slots__ = ("pid",)
     pid: int
 
     def do(self, site: Site) -> None:
-        """Does it; errors as EnterCgroup, where the first process's cgroup takes it neither."""
+        """Does it; errors as EnterCgroup, where the first process's cgroup takes it neither; SystemdError."""
         try:
             super().do(site)
         except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
-                raise
             new = site.found["pid"]
             assert isinstance(new, int)
-            with Cgroup.of_process(self.pid) as cgroup:
-                cgroup.add(new)
+            if error.errno in (errno.EBUSY, errno.EOPNOTSUPP):
+                with Cgroup.of_process(self.pid) as cgroup:
+                    cgroup.add(new)
+            elif error.errno not in (errno.EACCES, errno.EPERM) or not attach_to_scope(site, new):
+                raise
+
+
+def attach_to_scope(site: Site, pid: int) -> bool:
+    """Has systemd move a process into the container's cgroup; False if that is no scope of its.
+
+    Raises:
+        NoControllerError, SystemdError, TimeoutError: as scopes.attach.
+    """
+    cgroup = open_cgroup(site)
+    if cgroup is None or not any(part.endswith(".scope") for part in cgroup.name.split("/")):
+        return False
+    from kernelproof.impl.libcontainer.scopes import attach  # D-Bus: 20 modules that few need
+
+    attach(cgroup.name, pid, is_user=os.geteuid() != 0)
+    return True
 
 
 class OpenOwnRoot(Operation):

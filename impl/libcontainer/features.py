@@ -28,7 +28,7 @@ def _describe_linux() -> dict[str, object]:
     return {
         "namespaces": list(names.NAMESPACES),
         "capabilities": list(names.CAPABILITIES),
-        "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
+        "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
         "seccomp": {
             "enabled": True,
             "actions": sorted(names.SECCOMP_ACTIONS),

@@ -146,6 +146,34 @@ def set_scope_limits(scope: str, resources: Resources, cgroup: Cgroup, *, is_use
     set_limits(cgroup, resources)
 
 
+def split_scope(name: str) -> tuple[str, str]:
+    """The scope in a cgroup's name, and what is below it.
+
+    Raises:
+        ValueError: there is none.
+
+    >>> split_scope("user.slice/a-b.scope/inner"), split_scope("a.scope")
+    (('a-b.scope', '/inner'), ('a.scope', ''))
+    """
+    parts = name.strip("/").split("/")
+    place = next((number for number, part in enumerate(parts) if part.endswith(".scope")), None)
+    if place is None:
+        raise ValueError(f"cgroup {name!r}: it is in no scope")
+    return parts[place], "".join([f"/{part}" for part in parts[place + 1 :]])
+
+
+def attach(name: str, pid: int, *, is_user: bool) -> None:
+    """Has systemd move a process into the cgroup of a scope, or into one below it.
+
+    Raises:
+        NoControllerError: there is no manager to ask.
+        SystemdError, TimeoutError: it refuses, or is late.
+    """
+    scope, below = split_scope(name)
+    with Manager.open(user=is_user) as manager:
+        manager.attach(scope, [pid], below=below)
+
+
 def remove_scope(value: object) -> None:
     """Ends all that is in a scope, and has systemd forget it; one that is gone is no error.
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from kernelproof.impl.libcontainer import Host, Request, plan_container
 from kernelproof.impl.libcontainer.config.records import Config, Memory, Resources
-from kernelproof.impl.libcontainer.scopes import EnterScope, SetScopeLimits, scope_name
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup
+from kernelproof.impl.libcontainer.executing import EnterCgroupOf
+from kernelproof.impl.libcontainer.operations import Site
+from kernelproof.impl.libcontainer.scopes import EnterScope, SetScopeLimits, scope_name, split_scope
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,49 @@ def test_what_is_no_name(path: str) -> None:
     """Another form, a slice that is none and a name that no unit can have are refused before anything is touched."""
     with pytest.raises(ValueError, match=r"slice:prefix:name|unit name|slice"):
         scope_name(path, "box", is_user=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("system.slice/web-a.scope", ("web-a.scope", "")),
+        ("/user.slice/user@1.service/work.slice/a.scope/", ("a.scope", "")),
+        ("a.scope/inner/x.scope", ("a.scope", "/inner/x.scope")),
+    ],
+)
+def test_the_scope_of_a_cgroup(name: str, parts: tuple[str, str]) -> None:
+    """The first scope on the way is the unit; what is below it was delegated."""
+    assert split_scope(name) == parts
+    with pytest.raises(ValueError, match="in no scope"):
+        split_scope("system.slice/a.service")
+
+
+def test_a_process_is_moved_by_systemd_where_the_caller_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EACCES of a scope's cgroup is systemd's to settle; of another cgroup, and other errors, it is the error."""
+    asked: list[tuple[object, ...]] = []
+    names = {"cgroup": "user.slice/web-a.scope/inner"}
+
+    def refuse(self: object, site: Site) -> None:
+        raise PermissionError(errno.EACCES, "no", "cgroup.procs")
+
+    def attach(name: str, pid: int, *, is_user: bool) -> None:
+        asked.append((name, pid, is_user))
+
+    class Found:
+        @property
+        def name(self) -> str:
+            return names["cgroup"]
+
+    monkeypatch.setattr(EnterCgroup, "do", refuse)
+    monkeypatch.setattr("kernelproof.impl.libcontainer.scopes.attach", attach)
+    monkeypatch.setattr("kernelproof.impl.libcontainer.executing.open_cgroup", lambda site: Found())
+    site = Site()
+    site.found["pid"] = 7
+    EnterCgroupOf(1).do(site)
+    assert asked == [("user.slice/web-a.scope/inner", 7, os.geteuid() != 0)]
+    names["cgroup"] = "box"
+    with pytest.raises(PermissionError):
+        EnterCgroupOf(1).do(site)
 
 
 def test_the_plan() -> None:
