@@ -29,6 +29,8 @@ def has_variable(name: str) -> bool:
 
 
 def __getattr__(name: str) -> object:
+    if name.startswith("__"):  # an import asks whether this is a package
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import os  # measured: see above
 
     value: object = getattr(os, name)
