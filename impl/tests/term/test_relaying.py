@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import signal
 import threading
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ from kernelproof.impl.term import (
     copy_terminal,
     save,
 )
+from kernelproof.impl.term.copying import Follower
 from kernelproof.impl.tests.term.programs import SIZE, Program
 from kernelproof.impl.tests.term.sides import Local
 
@@ -130,3 +132,27 @@ def test_program_in_raw_mode_through_everything(run_script: Callable[[str], Prog
     assert b"24 80" in out
     assert out.split()[-2:] in ([b"exited", b"5"], [b"up", b"5"])
     assert save(program.pair.master) == program.before
+
+
+# Signals.
+
+
+def test_new_size_is_there_before_a_handler_could_run(peer: int) -> None:
+    """While the main thread runs no instruction of Python, a signal of a new size ends a wait for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
+    readable: list[bool] = []
+
+    def send() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGWINCH})
+        os.kill(os.getpid(), signal.SIGWINCH)
+        readable.append(bool(select.select([follower.fd], [], [], 60)[0]))
+
+    try:
+        with PseudoterminalPair.open() as other, Follower(peer, other.master) as follower:
+            thread = threading.Thread(target=send)
+            thread.start()
+            thread.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert readable == [True]
+    assert signal.set_wakeup_fd(-1) == -1
