@@ -19,6 +19,7 @@ def test_signal_is_there_before_a_handler_could_run() -> None:
 
     def send() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+        select.select([], [], [], 0.2)  # the main thread waits for us by then
         os.kill(os.getpid(), signal.SIGUSR1)
         readable.append(bool(select.select([pipe], [], [], 60)[0]))
 

@@ -144,6 +144,7 @@ def test_new_size_is_there_before_a_handler_could_run(peer: int) -> None:
 
     def send() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGWINCH})
+        select.select([], [], [], 0.2)  # the main thread waits for us by then
         os.kill(os.getpid(), signal.SIGWINCH)
         readable.append(bool(select.select([follower.fd], [], [], 60)[0]))
 
