@@ -85,6 +85,22 @@ def test_where_the_shell_half_can_not_python_begins_twice(front: tuple[str, ...]
     assert refused in (["Read-only file system"], [])
 
 
+def test_a_root_that_is_no_mount_point_is_a_root_too(tmp_path: Path) -> None:
+    """A directory that the caller has made its root by chroot is where the command stays, and it is protected."""
+    nsinit = install(tmp_path / "prefix")
+    root = tmp_path / "root"
+    for place in ("/usr", "/proc", "/dev", "/etc", str(tmp_path / "prefix")):
+        inside = Path(f"{root}{place}")
+        inside.mkdir(parents=True)
+        subprocess.run(["mount", "--rbind", place, inside], check=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if os.path.islink(f"/{name}"):
+            (root / name).symlink_to(os.readlink(f"/{name}"))
+    lines = call("chroot", root, nsinit, "run", "a", cwd=tmp_path)
+    assert lines[0] == "/ 1" or lines[0].startswith("/memfd:interpreter")
+    assert lines[1].split()[1:3] == ["/", str(os.stat(root).st_ino)]
+
+
 def test_in_a_changed_root_it_stays_there(tmp_path: Path) -> None:
     """The root of the caller is no other afterwards: a chroot is not left."""
     nsinit = install(tmp_path / "prefix")
