@@ -177,7 +177,7 @@ def test_a_user_namespace_is_joined(
     bundle: Any, cgroup2: Path, mapped_holder: subprocess.Popen[bytes], kinds: tuple[str, ...], *, given: bool
 ) -> None:
     """The program is root of the namespace at the path, whose maps stay; what else is listed is new, or joined too."""
-    maps = {"uid_mappings": MAPS, "gid_mappings": MAPS} if given else {}
+    maps: dict[str, Any] = {"uid_mappings": MAPS, "gid_mappings": MAPS} if given else {}
     user, net, uts, *rest = run(bundle, in_user_namespace(bundle, mapped_holder, SEEN, kinds, **maps)).splitlines()
     assert user == os.readlink(path_of(mapped_holder, "user")) != os.readlink("/proc/self/ns/user")
     assert (net == os.readlink(path_of(mapped_holder, "network"))) is ("network" in kinds)
@@ -196,6 +196,7 @@ def test_a_process_enters_the_user_namespace_that_was_joined(
     text = dump(config, own=True).encode()
     started = lifecycle.create(str(bundle.states), config, Request("box", str(bundle.path)), config_text=text)
     script = "readlink /proc/self/ns/user > /out; id -u >> /out; echo x > /dev/null && ls /dev/tty >> /out"
+    assert config.process is not None
     entered = running.execute(str(bundle.states), "box", config.process.replace(args=("sh", "-c", script)))
     os.close(entered.pidfd)
     assert running.await_end(entered) == 0
@@ -211,7 +212,7 @@ def test_other_maps_than_the_namespace_has(
     bundle: Any, cgroup2: Path, mapped_holder: subprocess.Popen[bytes], key: str
 ) -> None:
     """Maps of the configuration that are not those of the namespace at the path end the start, and nothing is left."""
-    maps = {"uid_mappings": MAPS, "gid_mappings": MAPS, key: (IdMapping(0, 100_000, 1000),)}
+    maps: dict[str, Any] = {"uid_mappings": MAPS, "gid_mappings": MAPS, key: (IdMapping(0, 100_000, 1000),)}
     said = rf"{key[:3]}Mappings 0 is 100000 \(1000\): the user namespace that is joined has 0 is 100000 \(65536\)"
     with pytest.raises(StartError, match=said):
         run(bundle, in_user_namespace(bundle, mapped_holder, "true", **maps))
