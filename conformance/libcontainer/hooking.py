@@ -12,7 +12,12 @@ LOG = "/data/log"  # in a container
 
 
 def sh(text: str, **members: object) -> dict[str, object]:
-    """A hook that is a script; what it says to standard output goes nowhere."""
+    """A hook that is a script, behind the reading of its standard input: not every runtime bears one that is left."""
+    return sh_of_state(f"while read -r _; do :; done; {text}", **members)
+
+
+def sh_of_state(text: str, **members: object) -> dict[str, object]:
+    """A hook that is a script which reads its standard input itself; what it says to standard output goes nowhere."""
     return {"path": "/bin/sh", "args": ["sh", "-c", text], **members}
 
 
@@ -34,7 +39,7 @@ def hooked(*args: str, **hooks: object) -> dict[str, object]:
 
 def state_of(box: Box, kind: str) -> dict[str, Any]:
     """What a hook of a kind read from its standard input."""
-    hooks = {kind: [sh(f"cat >> {log_for(box, kind)}")]}
+    hooks = {kind: [sh_of_state(f"cat >> {log_for(box, kind)}")]}
     box.begin(config("sleep", "1000", hooks=hooks, annotations={"com.example.a": "b"}))
     box.delete(force=True)
     found: dict[str, Any] = json.loads("\n".join(lines_of(box)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernelproof import behaviour, behaviour_row
-from kernelproof.conformance.libcontainer.hooking import hooked, lines_of, log_for, sh, state_of
+from kernelproof.conformance.libcontainer.hooking import hooked, lines_of, log_for, sh, sh_of_state, state_of
 
 if TYPE_CHECKING:
     from kernelproof.conformance.libcontainer.box import Box
@@ -127,6 +127,7 @@ def test_bundle_in_state(box: Box, seen: Seen) -> None:
 def test_pid_in_state(box: Box, seen: Seen) -> None:
     """A createRuntime hook finds the container's namespaces by the pid of its state."""
     script = f"pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net >> {log_for(box)}"
-    box.run(hooked("sh", "-c", "readlink /proc/self/ns/net >> /data/log", createRuntime=[sh(script)]))
+    hook = sh_of_state(script)
+    box.run(hooked("sh", "-c", "readlink /proc/self/ns/net >> /data/log", createRuntime=[hook]))
     said = lines_of(box)
     assert seen((len(said), len(set(said)))) == (2, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from kernelproof import behaviour, behaviour_row
 from kernelproof.conformance.libcontainer.box import ACCEPTED, REFUSED
-from kernelproof.conformance.libcontainer.hooking import hooked, lines_of, log_for, sh
+from kernelproof.conformance.libcontainer.hooking import hooked, lines_of, log_for, sh, sh_of_state
 
 if TYPE_CHECKING:
     from kernelproof.conformance.libcontainer.box import Box
@@ -86,7 +86,7 @@ def test_poststart_by_start(box: Box, seen: Seen) -> None:
 def test_poststart_after_program(box: Box, seen: Seen) -> None:
     """poststart hooks are called when the container's program runs."""
     script = f"pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); cat /proc/$pid/comm >> {log_for(box)}"
-    box.create(hooked("sleep", "1000", poststart=[sh(script)]))
+    box.create(hooked("sleep", "1000", poststart=[sh_of_state(script)]))
     box.start()
     box.delete(force=True)
     assert seen(lines_of(box)) == ["sleep"]

@@ -11,7 +11,7 @@ import pytest
 
 from kernelproof import behaviour, behaviour_row
 from kernelproof.conformance.libcontainer.box import ACCEPTED, REFUSED
-from kernelproof.conformance.libcontainer.configs import PROC, bind, config, tmpfs
+from kernelproof.conformance.libcontainer.configs import DEV, PROC, bind, config, tmpfs
 from kernelproof.conformance.libcontainer.hosting import readable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_failing_create_leaves_no_container(box: Box, seen: Seen) -> None:
 @behaviour("oci.create.failing-leaves-no-mount")
 def test_failing_create_leaves_no_mount(box: Box, seen: Seen) -> None:
     """A create that fails leaves the host's mounts as they were; with all of its sources it does not fail."""
-    mounts = [PROC, tmpfs("/tmp"), bind("source", "/data")]
+    mounts = [PROC, DEV, tmpfs("/tmp"), bind("source", "/data")]
     before = Path("/proc/self/mountinfo").read_text()
     assert box.answer(config("true", mounts=mounts)) == REFUSED
     after = Path("/proc/self/mountinfo").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
@@ -160,8 +161,6 @@ def test_other_thread_goes_on(output_of: OutputOf, seen: Seen) -> None:
 
 def _yield_without_lock() -> None:
     # By ctypes: os.sched_yield holds the interpreter's lock, which would die with the thread.
-    import ctypes
-
     ctypes.CDLL(None).syscall(number_of("sched_yield"))
 
 
