@@ -19,7 +19,7 @@ import time
 
 from kernelproof.impl.libcontainer.config.jsontext import format_value, parse
 from kernelproof.impl.libcontainer.process.identity import Identity, open_process
-from kernelproof.impl.libcontainer.process.rendezvous import is_waiting
+from kernelproof.impl.libcontainer.process.waiting import is_waiting
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:

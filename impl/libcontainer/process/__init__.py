@@ -7,6 +7,7 @@ joining      the other namespaces: new ones, those of a path, those of a running
 maps         ID maps of a user namespace, also by newuidmap
 program      finding the program and becoming it
 rendezvous   a created container waits for its start, also when its creator is gone
+waiting      whether it still does
 identity     who a process is: pid, start time, pidfd
 zygote       a small warm process that makes containers for a program with threads
 """

@@ -11,6 +11,7 @@ import _socket  # socket makes enums of its constants when it is imported: 5 ms
 
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, Message
+from kernelproof.impl.libcontainer.process.waiting import NAME
 from kernelproof.impl.libcontainer.process.walking import Turn, error_of, wait_for_program
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 else:
     from kernelproof.impl._syscalls import lean_os as os
 
-NAME = "start"
 _KIND = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
 
 
@@ -68,15 +68,6 @@ def remove(directory: int) -> None:
         os.unlink(NAME, dir_fd=directory)
     except FileNotFoundError:
         return
-
-
-def is_waiting(directory: int) -> bool:
-    """Whether the socket is there: the container was not started yet."""
-    try:
-        os.stat(NAME, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 class AwaitStart(Turn):
