@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -165,3 +166,14 @@ def test_descriptors_that_come_with_the_call_are_left_alone(prefix: Path) -> Non
     )
     done = call("/bin/sh", "-c", '"$@" 8</dev/null', "sh", prefix / "bin/nsinit", "run")
     assert "8" in done.stdout.split("\n")[2:-2]
+
+
+def test_the_environment_is_the_callers(prefix: Path) -> None:
+    """Variables with names that a shell script might use for itself come through as they are: hooks get them."""
+    main = prefix / "lib" / VERSION / "site-packages/kernelproof/impl/libcontainer/nsinit/main.py"
+    main.write_text(STAND_IN.replace("print(", "import os; print(dict(os.environ)) #"))
+    names = ("self", "half", "line", "python", "name", "value", "word", "first", "rest", "point", "source")
+    given = {name: f"the caller's {name}" for name in names}
+    for word in ("run", "state"):
+        done = call(prefix / "bin/nsinit", word, **given)
+        assert given.items() <= dict(ast.literal_eval(done.stdout)).items(), done.stderr
