@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from _pytest.config import default_plugins
@@ -32,6 +32,7 @@ from kernelproof.vm.guest.measuring import Measuring
 from kernelproof.vm.guest.output import STREAMS, kept_output, open_terminal, read_output
 from kernelproof.vm.guest.port import FORKED, Port
 from kernelproof.vm.guest.resident import make_resident
+from kernelproof.vm.guest.session_request import parse_request, plan_arguments
 from kernelproof.vm.guest.snapshot_fixtures import set_up_for_snapshot
 from kernelproof.vm.guest.stacks import StackSignal
 from kernelproof.vm.guest.varying import vary
@@ -51,72 +52,7 @@ WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 _KNOWN = ("keywords", "location")  # the host takes its own
 _PHASES = 3  # reports of an item without subtests: setup, call, teardown
 
-# The host has read its own command line; what is written in the project's file for it is not for the guest.
-_OVERRIDES = ("addopts=", "required_plugins=")
-
 _monotonic, _getpid = time.monotonic, os.getpid  # a test may replace the modules'
-
-
-class SessionRequest(NamedTuple):
-    """The host's `session` message.
-
-    Args:
-        directory: Where pytest is started.
-        files: The test files to collect.
-        plugins: Arguments of `-p`.
-        options: Values of pytest's options by their names in `config.option`.
-        rootdir: The host's root directory.
-        inifile: The host's configuration file, or None.
-        environment: What is added to the environment.
-        first: Folders put before, in their order, all others on the import path.
-        debugs: Whether its items may be debugged at the host's terminal.
-        coverage: How the host measures coverage; None if it does not.
-    """
-
-    directory: str
-    files: tuple[str, ...]
-    plugins: tuple[str, ...]
-    options: Mapping[str, object]
-    rootdir: str
-    inifile: str | None
-    environment: Mapping[str, str]
-    first: tuple[str, ...]
-    debugs: bool = False
-    coverage: Mapping[str, object] | None = None
-
-
-def parse_request(message: Mapping[str, object]) -> SessionRequest:
-    """The request in a `session` message.
-
-    Raises:
-        KeyError: it lacks a field.
-    """
-    return SessionRequest(
-        directory=str(message["directory"]),
-        files=tuple(cast("list[str]", message["arguments"])),
-        plugins=tuple(cast("list[str]", message["plugins"])),
-        options=cast("dict[str, object]", message["options"]),
-        rootdir=str(message["rootdir"]),
-        inifile=cast("str | None", message["inifile"]),
-        environment=cast("dict[str, str]", message["environment"]),
-        first=tuple(cast("list[str]", message["first"])),
-        debugs=bool(message.get("debugs")),
-        coverage=cast("dict[str, object] | None", message.get("coverage")),
-    )
-
-
-def plan_arguments(request: SessionRequest) -> list[str]:
-    """The command line of the guest's pytest.
-
-    Nothing is left to the project's `addopts`: the host sends the values that came of it.
-    """
-    arguments = [word for override in _OVERRIDES for word in ("-o", override)]
-    arguments += ["--rootdir", request.rootdir]
-    if request.inifile is not None:
-        arguments += ["-c", request.inifile]
-    for plugin in request.plugins:
-        arguments += ["-p", plugin]
-    return [*arguments, *request.files]
 
 
 def serve_session(port: Port, message: Mapping[str, object]) -> None:

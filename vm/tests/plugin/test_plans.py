@@ -18,7 +18,7 @@ from kernelproof.vm import push
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.forward import parse_settings, plan_options, plan_path, plan_plugins
 from kernelproof.vm.guest import clipping
-from kernelproof.vm.guest.session import SessionRequest, plan_arguments
+from kernelproof.vm.guest.session_request import SessionRequest, plan_arguments
 from kernelproof.vm.selection import append_suffix, seed_for
 from kernelproof.vm.sessions import explain_output
 
