@@ -10,7 +10,7 @@ import sys
 def run_python(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a program in an interpreter of its own."""
     return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -236,7 +236,7 @@ graph = GraphDatabase.open(sys.argv[1], timeout_seconds=120)
 stop = threading.Event()
 def work(number):
     count = 0
-    while not stop.wait(0.02):  # SQLite is not fair to other processes: leave them gaps
+    while not stop.wait(0.1):  # SQLite is not fair to other processes: leave them gaps
         graph.set(f"/{number}.{count}", f"{number}.{count}")
         count += 1
 threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(2)]
