@@ -162,7 +162,7 @@ def test_no_rename_leads_a_mount_out(container: Any, is_file: bool) -> None:
     counts = {"inside": 0, "refused": 0}
     deadline = time.monotonic() + 10
     with exchanging(volume / "a", volume / "link"):
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or not counts["inside"]:  # on a busy host few are started in that time
             seen = container.run(config, lambda: Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
             if isinstance(seen, str):
                 # Whatever the directory's name is by now: the mount is in the volume, in the container.
@@ -171,7 +171,7 @@ def test_no_rename_leads_a_mount_out(container: Any, is_file: bool) -> None:
             else:
                 assert seen.errno in LOST, seen
                 counts["refused"] += 1
-    assert counts["inside"], counts
+    assert counts["inside"]
 
 
 # What the image has, and where it leads -> the operation that refuses it.
