@@ -14,7 +14,7 @@ from kernelproof.impl.libcontainer.rootfs.places import open_place, refuse_procf
 from kernelproof.impl.libcontainer.rootfs.words import parse_words
 from kernelproof.impl.mount.classic import call_mount, check_data, propagate
 from kernelproof.impl.mount.detached import DetachedMount
-from kernelproof.impl.mount.options import Options
+from kernelproof.impl.mount.options import PER_MOUNT_FLAGS, Options
 from kernelproof.impl.mount.roads import attach_in_root, mount_detached
 from kernelproof.impl.mount.tmpfs import mount_tmpfs, tmpfs_copy_up
 from kernelproof.impl.mount.walk import ensure_in_root
@@ -50,7 +50,7 @@ class MountNew(Operation):
         place = open_place(site, self.destination)
         try:
             refuse_procfs(site, place, self.destination)
-            if wanted.flags & MountFlag.I_VERSION or any(map(_is_long, wanted.data_words)):
+            if wanted.flags & (MountFlag.I_VERSION | MountFlag.NOSYMFOLLOW) or any(map(_is_long, wanted.data_words)):
                 _mount_classic(site, place, self, wanted)
                 return
             with _new(self.source, self.fstype, wanted) as made:
@@ -135,6 +135,11 @@ class MountTmpfs(Operation):
         """
         wanted = parse_words(self.words)
         options = _without_read_only(wanted.options, True)
+        asked = options.flags
+        options = options._replace(
+            flags=asked & ~MountFlag.NOSYMFOLLOW,
+            attributes_set=options.attributes_set & ~MountAttribute.NOSYMFOLLOW,
+        )
         place = open_place(site, self.destination)
         try:
             refuse_procfs(site, place, self.destination)
@@ -142,6 +147,9 @@ class MountTmpfs(Operation):
             with made:
                 attach_in_root(root_of(site), place, made)
                 show_to(made, options)
+                if asked & MountFlag.NOSYMFOLLOW:  # fsmount(2) takes it since Linux 5.14, mount(2) since 5.10
+                    again = MountFlag.REMOUNT | MountFlag.BIND | (asked & PER_MOUNT_FLAGS)
+                    call_mount("none", f"/proc/thread-self/fd/{made.fd}", "", again, "")
                 if is_read_only(wanted.options) and not self.late_read_only:
                     set_read_only(made.fd)
         finally:
