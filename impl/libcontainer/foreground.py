@@ -21,16 +21,20 @@ def forward_signals(pidfd: int) -> None:
     """From here on sends each signal that this process gets to the process of a pidfd."""
 
     def forward(number: int, frame: FrameType | None) -> None:
-        try:
-            signal.pidfd_send_signal(pidfd, number)
-        except ProcessLookupError:
-            return
+        _forward(pidfd, number)
 
     for number in signal.valid_signals() - _OWN:
         try:
             signal.signal(number, forward)
         except (OSError, ValueError):
             continue  # libc keeps two of the real-time signals for itself
+
+
+def _forward(pidfd: int, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return
 
 
 def attend(pid: int, pidfd: int, master: int = -1, detach_keys: bytes = b"") -> int:
@@ -51,9 +55,24 @@ def attend(pid: int, pidfd: int, master: int = -1, detach_keys: bytes = b"") -> 
     forward_signals(pidfd)
     if master >= 0 and not _copy(pidfd, master, detach_keys):
         return DETACHED
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(_wait(pid, pidfd))
     return 128 - code if code < 0 else code
+
+
+def _wait(pid: int, pidfd: int) -> int:
+    # The signals themselves are waited for: a handler of one that came right before waitpid(2) would run after it.
+    wanted = signal.valid_signals() - _OWN | {signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    try:
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return status
+            number = signal.sigwait(wanted)
+            if number != signal.SIGCHLD:
+                _forward(pidfd, number)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _copy(pidfd: int, master: int, detach_keys: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -56,7 +56,8 @@ def test_an_exit_may_swallow_an_error(kind: Any) -> None:
         def __exit__(self, *values: object) -> None:
             seen.append(values[0])
 
-    with kind.ExitStack() as stack:
+    swallowing: contextlib.AbstractContextManager[Any, bool] = kind.ExitStack()
+    with swallowing as stack:
         stack.enter_context(Seeing())
         stack.enter_context(contextlib.suppress(ValueError))
         stack.enter_context(Seeing())
@@ -69,8 +70,7 @@ def test_a_generator_is_a_context(kind: Any) -> None:
     """It is gone on with at the end; it may swallow an error, raise another, or let it through."""
     done: list[str] = []
 
-    @kind.contextmanager
-    def marked(swallowed: type[BaseException]) -> Iterator[str]:
+    def marks(swallowed: type[BaseException]) -> Iterator[str]:
         """Marks."""
         try:
             yield "given"
@@ -79,6 +79,7 @@ def test_a_generator_is_a_context(kind: Any) -> None:
         finally:
             done.append("end")
 
+    marked: Callable[..., contextlib.AbstractContextManager[str, bool]] = kind.contextmanager(marks)
     with marked(LookupError) as given:
         assert given == "given"
     with marked(LookupError):

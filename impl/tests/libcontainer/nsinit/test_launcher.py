@@ -175,5 +175,5 @@ def test_the_environment_is_the_callers(prefix: Path) -> None:
     names = ("self", "half", "line", "python", "name", "value", "word", "first", "rest", "point", "source")
     given = {name: f"the caller's {name}" for name in names}
     for word in ("run", "state"):
-        done = call(prefix / "bin/nsinit", word, **given)
+        done = call(prefix / "bin/nsinit", word, cwd=None, **given)
         assert given.items() <= dict(ast.literal_eval(done.stdout)).items(), done.stderr

@@ -1,0 +1,41 @@
+"""A process in the foreground: what is sent to who waits goes to who is waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+# It waits for a child that ends by whatever signal comes, and says when that child is there.
+WAITS = """
+import os, signal, sys
+from kernelproof.impl.libcontainer import foreground
+child = os.fork()
+if child == 0:
+    signal.sigwait([])
+pidfd = os.pidfd_open(child)
+foreground.forward_signals(pidfd)  # attend does that first; here before anybody can send one
+print(child, flush=True)
+code = foreground.attend(child, pidfd)
+print(code, len(signal.pthread_sigmask(signal.SIG_BLOCK, [])), flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL], ids=["TERM", "USR1", "KILL"])
+def test_who_waits_hands_signals_on(number: signal.Signals) -> None:
+    """A signal to who waits ends the child, whose end is the answer; afterwards no signal is blocked."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, env=environment) as waiting:
+        assert waiting.stdout is not None
+        child = int(waiting.stdout.readline())
+        os.kill(child if number == signal.SIGKILL else waiting.pid, number)
+        try:
+            assert waiting.communicate(timeout=60)[0].split() == [b"%d" % (128 + number), b"0"]
+        finally:
+            waiting.kill()
+    assert waiting.returncode == 0
