@@ -19,6 +19,7 @@ MACHINE = "machine or makes_machines"  # those that run in one, and those of the
 UNIT = f"not ({MACHINE})"
 # Two workers that begin at different places seldom wait for the same template, and none is idle at the end.
 WORKERS = ("-n", "auto", "--dist", "worksteal")
+SLOWEST = ("--durations", "25", "--durations-min", "2")  # a suite that gets slow is a defect: said at each end
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
@@ -73,14 +74,14 @@ def tests(session: nox.Session) -> None:
     set_up(session)
     run_lint(session)
     run_types(session)
-    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS)
+    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS, *SLOWEST)
     if smoke:
         run_behaviours(session, "-k", "mydocker0")
         return
-    machine = ("-m", MACHINE, *WORKERS, "--kernel", DEFAULT_KERNEL)
+    machine = ("-m", MACHINE, *WORKERS, *SLOWEST, "--kernel", DEFAULT_KERNEL)
     run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, *machine)
     # Other runtimes beside ours tell something about them, not about this repository.
-    run_behaviours(session, "--no-peers", *WORKERS)
+    run_behaviours(session, "--no-peers", *WORKERS, *SLOWEST)
     run_behaviours(session, "--quick", "--no-peers", "--kernel", "oldest,newest", *WORKERS)
 
 
