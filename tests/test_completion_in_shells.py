@@ -83,4 +83,4 @@ def test_zsh(zsh: int, typed: bytes, shown: bytes, tmp_path: Path) -> None:
     """zsh completes commands and kernels with the script, and files where the command knows no words."""
     (tmp_path / "image-of-mine").touch()
     os.write(zsh, typed)
-    read_until(zsh, shown)
+    assert shown in read_until(zsh, shown)

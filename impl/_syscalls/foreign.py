@@ -23,30 +23,44 @@ _NOW = 2  # RTLD_NOW
 
 
 class c_int(_Number):
+    """C's int."""
+
     _type_ = "i"
 
 
 class c_uint(_Number):
+    """C's unsigned int."""
+
     _type_ = "I"
 
 
 class c_long(_Number):
+    """C's long."""
+
     _type_ = "l"
 
 
 class c_ulong(_Number):
+    """C's unsigned long."""
+
     _type_ = "L"
 
 
 class c_char(_Bytes):
+    """C's char."""
+
     _type_ = "c"
 
 
 class c_char_p(_Bytes):
+    """C's char *, ended by a zero byte."""
+
     _type_ = "z"
 
 
 class c_void_p(_Number):
+    """C's void *, as a number."""
+
     _type_ = "P"
 
 

@@ -104,10 +104,7 @@ class Container:
         return lifecycle.read_state(self._root, self.id)
 
     async def state_async(self) -> dict[str, object]:
-        """As `state`, without keeping the event loop; this holds for all of this kind.
-
-        A cancellation takes effect when what was begun is over; what it has made is gone then.
-        """
+        """As `state`, off the event loop, like all of this kind; cancelled, it first ends and undoes what was begun."""
         return await finish(self.state)
 
     def start(self) -> None:
@@ -381,10 +378,8 @@ class Runtime:
     def list(self) -> Iterator[dict[str, object]]:
         """The states of all containers; one that is deleted meanwhile, or whose making was cut off, is left out."""
         for identifier in list_ids(self.root):
-            try:
+            with suppress(NoSuchContainerError, ValueError):
                 yield lifecycle.read_state(self.root, identifier)
-            except (NoSuchContainerError, ValueError):
-                continue
 
     def close(self) -> None:
         """Ends the helpers; containers go on."""

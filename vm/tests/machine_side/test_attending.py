@@ -250,6 +250,7 @@ def test_lie(frame: bytes, seen: str) -> None:
 
 
 def test_streams_that_nobody_opened() -> None:
-    """Data on a stream that the host did not open goes nowhere."""
+    """Data on a stream that the host did not open goes nowhere, and what comes after it is heard."""
     frames = [encode_frame(BYTES, number.to_bytes(4) + b"data") for number in (0, 2, 16, 4_000_000_000)]
-    converse(*frames, encode_message({"kind": "attended", "returncode": 0}))
+    attending = converse(*frames, encode_message({"kind": "attended", "returncode": 7}))
+    assert attending._answer == {"kind": "attended", "returncode": 7}

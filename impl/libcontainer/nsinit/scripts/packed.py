@@ -148,6 +148,7 @@ class Noting(_external.SourceFileLoader):  # type: ignore[misc, name-defined]
         self._order = order
 
     def exec_module(self, module: ModuleType) -> None:
+        """As importlib has it."""
         super().exec_module(module)
         _note(self._order, module.__name__)
 

@@ -146,6 +146,7 @@ def test_a_damaged_state_hides_no_process(bundle: Any, cgroups: str, damage: str
     if damage != "missing":
         state.write_text(kept[: len(kept) // 2] if damage == "half" else damage)
     end(bundle, started)
+    assert not (bundle.states / "box").exists()
 
 
 def test_a_damaged_state_of_one_that_shares_pids(bundle: Any, cgroups: str) -> None:
@@ -155,6 +156,7 @@ def test_a_damaged_state_of_one_that_shares_pids(bundle: Any, cgroups: str) -> N
     started = lifecycle.run(str(bundle.states), config, Request("box", str(bundle.path), waits=False), config_text=text)
     (bundle.states / "box/state.json").write_text("")
     end(bundle, started)
+    assert not (bundle.states / "box").exists()
 
 
 def test_damage_kills_nobody_else(bundle: Any, cgroup2: Path) -> None:
