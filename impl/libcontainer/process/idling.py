@@ -6,15 +6,11 @@ Source: OCI runtime specification 1.3, config.md, "Process": it is required when
 
 from __future__ import annotations
 
-import _socket  # socket makes enums of its constants when it is imported: 5 ms
-import os
-
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.operations import NOTHING_TO_START, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError
+from kernelproof.impl.libcontainer.process.rendezvous import accept, listen
 from kernelproof.impl.libcontainer.process.walking import Turn
-
-_KIND = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
 
 
 class RefuseStart(Turn):
@@ -33,15 +29,13 @@ class RefuseStart(Turn):
         Raises:
             OSError: what accept(2) gives.
         """
-        listener = _socket.socket(_socket.AF_UNIX, _KIND, 0, site.descriptors.pop("listener"))
+        listener = listen(site)
         channel.close()
         detail = "the configuration has no process: there is nothing to start"
         remedy = "create one with a process"
         told = StartError("final", NOTHING_TO_START, 0, "", detail, remedy).as_record()
         while True:
-            fd, _ = listener._accept()  # type: ignore[attr-defined]
-            os.set_inheritable(fd, False)
-            connection = Channel(_socket.socket(_socket.AF_UNIX, _KIND, 0, fd))
+            connection = accept(listener)
             with suppress(OSError, ChannelError):  # who asked may be gone
                 if connection.receive() is not None:
                     connection.send(0, "error", told)

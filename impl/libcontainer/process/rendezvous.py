@@ -70,6 +70,22 @@ def remove(directory: int) -> None:
         return
 
 
+def listen(site: Site) -> _socket.socket:
+    """Takes over the socket at which the created container waits."""
+    return _socket.socket(_socket.AF_UNIX, _KIND, 0, site.descriptors.pop("listener"))
+
+
+def accept(listener: _socket.socket) -> Channel:
+    """Waits for who asks for the start.
+
+    Raises:
+        OSError: what accept(2) gives.
+    """
+    fd, _ = listener._accept()  # type: ignore[attr-defined]
+    os.set_inheritable(fd, False)
+    return Channel(_socket.socket(_socket.AF_UNIX, _KIND, 0, fd))
+
+
 class AwaitStart(Turn):
     """Waits for who starts the container."""
 
@@ -86,12 +102,10 @@ class AwaitStart(Turn):
         Raises:
             OSError: what accept(2) gives.
         """
-        listener = _socket.socket(_socket.AF_UNIX, _KIND, 0, site.descriptors.pop("listener"))
+        listener = listen(site)
         channel.close()
         while True:
-            fd, _ = listener._accept()  # type: ignore[attr-defined]
-            os.set_inheritable(fd, False)
-            connection = Channel(_socket.socket(_socket.AF_UNIX, _KIND, 0, fd))
+            connection = accept(listener)
             message = connection.receive()
             if message is not None and message.kind == "start":
                 listener.close()

@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,20 +22,12 @@ from typing import NamedTuple
 
 import pytest
 
-import kernelproof
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import HALF
 
 pytestmark = pytest.mark.machine(profile="containerd")
 
 APPLETS = ("true", "sh", "sleep", "cat", "id", "echo", "hostname", "tty")
 SCRIPTS = Path(__file__).parents[4] / "libcontainer/nsinit/scripts"
-HALF = f"""#!{sys.executable}
-import sys
-sys.path[:0] = {sys.path!r}
-import kernelproof
-kernelproof.__path__[:] = {list(kernelproof.__path__)!r}
-from kernelproof.impl.libcontainer.nsinit.main import main
-sys.exit(main())
-"""
 # In front of nsinit: notes the words of each call.
 FRONT = """#!/bin/sh
 echo "$@" >> {log}

@@ -11,20 +11,15 @@ from typing import Any
 
 import pytest
 
-import kernelproof
 from kernelproof.impl.libcontainer import Request, lifecycle, running
 from kernelproof.impl.libcontainer.config.records import Memory, Resources
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.events import ENDED, OOM, OOM_KILL, PAUSED, RESUMED, Watch
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import CODE
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
 
 GREEDY = ("sh", "-c", "(x=greedy; while :; do x=$x$x; done); exit 0")
-CODE = (
-    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof;"
-    f"kernelproof.__path__[:] = {list(kernelproof.__path__)!r};"
-    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
-)
 
 
 def create(bundle: Any, *args: str) -> lifecycle.Started:

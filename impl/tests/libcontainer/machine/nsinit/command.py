@@ -16,6 +16,8 @@ CODE = (
     f"kernelproof.__path__[:] = {list(kernelproof.__path__)!r};"
     "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
 )
+# The Python half as an installer leaves it, but for where the package lies: in a machine that is several places.
+HALF = f"#!{sys.executable}\n{CODE}\n"
 NSINIT = (sys.executable, "-c", CODE)
 
 

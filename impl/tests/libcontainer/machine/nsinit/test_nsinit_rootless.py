@@ -12,17 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
-import kernelproof
 from kernelproof.impl.libcontainer.config.records import Config, IdMapping, Mount, Namespace
 from kernelproof.impl.libcontainer.config.records import User as Account
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import CODE
 
 pytestmark = pytest.mark.machine(profile="accounts")
 
-CODE = (
-    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof;"
-    f"kernelproof.__path__[:] = {list(kernelproof.__path__)!r};"
-    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
-)
 UID, GID = 1000, 1001
 FIRST, SIZE = 200_000, 5000
 ONE = (IdMapping(0, UID, 1),), (IdMapping(0, GID, 1),)

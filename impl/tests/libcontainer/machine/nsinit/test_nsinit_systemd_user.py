@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-import kernelproof
 from kernelproof.impl.libcontainer.config.records import (
     Config,
     Cpu,
@@ -22,15 +21,11 @@ from kernelproof.impl.libcontainer.config.records import (
     Pids,
     Resources,
 )
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import CODE
 
 pytestmark = pytest.mark.machine(profile="systemd")
 
 TOP = Path("/sys/fs/cgroup")
-CODE = (
-    f"import sys; sys.path[:0] = {sys.path!r}; import kernelproof;"
-    f"kernelproof.__path__[:] = {list(kernelproof.__path__)!r};"
-    "from kernelproof.impl.libcontainer.nsinit.main import main; sys.exit(main())"
-)
 UID = GID = 1234
 KINDS = ("user", "pid", "mount", "uts", "ipc", "network", "cgroup")
 LIMITS = Resources(memory=Memory(limit=64 << 20), pids=Pids(30), cpu=Cpu(quota=20_000, period=100_000))

@@ -10,7 +10,6 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 import tarfile
 import termios
 from collections.abc import Callable
@@ -19,22 +18,13 @@ from typing import BinaryIO, NamedTuple
 
 import pytest
 
-import kernelproof
+from kernelproof.impl.tests.libcontainer.machine.nsinit.command import HALF
 
 pytestmark = pytest.mark.machine(profile="runtimes")
 
 APPLETS = ("true", "sh", "sleep", "cat", "id", "echo", "tty", "env", "dd", "kill", "stty", "touch", "grep")
 CONTROLLERS = ("cpu", "memory", "pids", "freezer", "devices", "blkio")
 SCRIPTS = Path(__file__).parents[4] / "libcontainer/nsinit/scripts"
-# The Python half as an installer leaves it, but for where the package lies: in a machine that is several places.
-HALF = f"""#!{sys.executable}
-import sys
-sys.path[:0] = {sys.path!r}
-import kernelproof
-kernelproof.__path__[:] = {list(kernelproof.__path__)!r}
-from kernelproof.impl.libcontainer.nsinit.main import main
-sys.exit(main())
-"""
 # In front of nsinit: notes which variables the call has.
 FRONT = """#!/bin/sh
 {{ echo "$1 $2 $3 $4"; /bin/cat /proc/$$/environ | /usr/bin/tr '\\0' '\\n'; echo; }} >> {log}
