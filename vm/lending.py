@@ -135,21 +135,23 @@ class Lender:
 
     def _serve(self, connection: socket.socket) -> None:
         machines = 0
-        with connection:
-            for message in _Messages(connection):
-                if message["kind"] == "open":
-                    connection.sendall(encode_message(self._answer_open(message)))
-                elif message["kind"] == "room":
-                    self._budget.take(HOST_SHARE_MIB * MIB)
-                    machines += 1
-                    connection.sendall(encode_message({"kind": "granted"}))
-                elif message["kind"] == "gone":
-                    self._budget.give_back(HOST_SHARE_MIB * MIB)
-                    machines -= 1
-                else:
-                    self._count_down(_read_plan(message))
-        for _ in range(machines):  # the worker ended with its machines
-            self._budget.give_back(HOST_SHARE_MIB * MIB)
+        try:
+            with connection, suppress(BrokenPipeError, ConnectionResetError):  # a worker may end while it is answered
+                for message in _Messages(connection):
+                    if message["kind"] == "open":
+                        connection.sendall(encode_message(self._answer_open(message)))
+                    elif message["kind"] == "room":
+                        self._budget.take(HOST_SHARE_MIB * MIB)
+                        machines += 1
+                        connection.sendall(encode_message({"kind": "granted"}))
+                    elif message["kind"] == "gone":
+                        self._budget.give_back(HOST_SHARE_MIB * MIB)
+                        machines -= 1
+                    else:
+                        self._count_down(_read_plan(message))
+        finally:
+            for _ in range(machines):  # the worker ended with its machines
+                self._budget.give_back(HOST_SHARE_MIB * MIB)
 
     def _answer_open(self, message: Mapping[str, object]) -> dict[str, object]:
         plan = _read_plan(message)

@@ -155,8 +155,8 @@ def list_held(cache: Path) -> list[str]:
 
 
 def count_outcomes(output: str) -> int:
-    """How many tests the last line of pytest tells of."""
-    last = output.strip().splitlines()[-1]
+    """How many tests pytest's line of sums tells of."""
+    last = [line for line in output.splitlines() if re.fullmatch(r"=+ .* in [0-9.]+s .*=+", line)][-1]
     return sum(int(number) for number in re.findall(r"(\d+) (?:passed|failed|error)", last))
 
 
@@ -192,6 +192,7 @@ def test_kill_at_any_moment(
                 run.wait()
             check_nothing_left(temporary, cache)
         said = (tmp_path / "output").read_text("utf-8", "replace")
+        assert "Exception in thread" not in said, said
         if victim == "controller" and not killed.startswith("nothing"):
             assert status == -signal.SIGKILL
         elif victim == "worker" and "gateway_bootstrap.py" in said:  # killed before it had begun: xdist has no run then

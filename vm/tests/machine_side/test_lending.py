@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from kernelproof.vm.errors import GuestError, VmError
-from kernelproof.vm.lending import Borrower, Budget, Lender
+from kernelproof.vm.lending import Borrower, Budget, Lender, _write_plan
 from kernelproof.vm.memory import HOST_SHARE_MIB, MIB
 from kernelproof.vm.messages import Plain
 from kernelproof.vm.selection import MachineKey
@@ -235,3 +235,39 @@ def test_worker_that_dies(builder: Builder) -> None:
     waiting.join()
     second.close()
     lender.close()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_worker_that_dies_while_it_is_answered(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody hears of a template that was made for a dead worker, and its room is room again."""
+    lender = Lender(builder, builder.cancel, Budget(HOST_SHARE_MIB * MIB))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build_slowly(plan: SessionPlan) -> OpenSession:
+        begun.set()
+        assert go_on.wait(60)
+        return builder(plan)
+
+    monkeypatch.setattr(lender, "_build", build_slowly)
+    first, second = (Borrower(lender.address) for _ in range(2))
+    first.take()
+    first._tell({"kind": "open", "count": 1, **_write_plan(PLAN)})
+    assert begun.wait(60)
+    first.close()
+    go_on.set()
+    granted = threading.Event()
+
+    def wait() -> None:
+        second.take()
+        granted.set()
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    assert granted.wait(30), "the room of the first was not given back"
+    waiting.join()
+    second.close()
+    lender.close()
+    for thread in threading.enumerate():
+        if thread.name == "kernelproof-lender":
+            thread.join(60)
+    assert len(builder.made) == 1
