@@ -268,7 +268,9 @@ def test_resize_reaches_a_program_through_the_copy(pair: PseudoterminalPair) -> 
     """A local terminal that changes its size changes the pair's, and the program on it prints the new one."""
     with PseudoterminalPair.open(WindowSize(10, 20)) as local:
         terminal = local.peer()
-        script = "trap 'stty size; exit 0' WINCH; echo ready; while :; do read line; done"
+        # A trap waits for the end of a `read`, and a `wait` ends for it. The size of before comes first.
+        seen = 'size=$(stty size); echo "$size"; [ "$size" != "33 44" ] || exit 0'
+        script = f"trap '{seen}' WINCH; echo ready; while :; do sleep 1000 & wait; done"
         with pair.spawn(["sh", "-c", script]) as process:
 
             def relay() -> None:
@@ -280,7 +282,6 @@ def test_resize_reaches_a_program_through_the_copy(pair: PseudoterminalPair) -> 
             pid = fork(relay)
             read_until(local.master, b"ready")
             local.resize(WindowSize(33, 44))
-            os.write(local.master, b"\n")
             assert b"33 44" in read_until(local.master, b"33 44")
             assert process.wait(30) == 0
             _, status = os.waitpid(pid, 0)
