@@ -45,7 +45,7 @@ def copy_sparse(source: int, target: int) -> int:
     size = os.fstat(source).st_size
     os.ftruncate(target, size)
     copied = start = 0
-    while (extent := _next_extent(source, start)) is not None:
+    while (extent := next_extent(source, start)) is not None:
         start, end = extent
         os.lseek(target, start, os.SEEK_SET)
         while start < end:
@@ -57,7 +57,8 @@ def copy_sparse(source: int, target: int) -> int:
     return copied
 
 
-def _next_extent(descriptor: int, start: int) -> tuple[int, int] | None:
+def next_extent(descriptor: int, start: int) -> tuple[int, int] | None:
+    """Where the first data at or behind `start` begins and ends in a file; None where there is no more."""
     try:
         begin = os.lseek(descriptor, start, os.SEEK_DATA)
     except OSError as error:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from kernelproof.vm.console import escape_text
 from kernelproof.vm.errors import ChannelError, GuestError, MachineLost, ProvisionError
@@ -32,8 +32,6 @@ from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.selection import MachineKey
 from kernelproof.vm.sessions import NO_MACHINE, SessionMachine
 from kernelproof.vm.variation import Variation
-
-T = TypeVar("T")
 
 PREFIX = "host-"  # of the name that results are filed under
 
@@ -210,11 +208,12 @@ class NamespaceProvider:
     def open(
         self,
         key: MachineKey,
-        prepare: Callable[[SessionMachine, Mapping[str, object]], T],
+        prepare: Callable[[SessionMachine, Mapping[str, object]], Mapping[str, object]],
         *,
+        made_of: Callable[[Mapping[str, object]], Mapping[str, object]],
         project: Path,
         progress: Progress,
-    ) -> tuple[NamespaceMachines, Mapping[str, object], T]:
+    ) -> tuple[NamespaceMachines, Mapping[str, object], Mapping[str, object]]:
         """Start a session; its profile is what the host happens to have."""
         machines = NamespaceMachines()
         facts = describe_host(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 from kernelproof.vm.available import find_available
 from kernelproof.vm.cache import Cache
@@ -16,8 +15,6 @@ from kernelproof.vm.selection import MachineKey
 from kernelproof.vm.sessions import SessionMachine
 from kernelproof.vm.template import SessionTemplate, Template
 from kernelproof.vm.wishes import NO_WISHES, Wishes
-
-T = TypeVar("T")
 
 
 def _silently() -> AbstractContextManager[Progress]:
@@ -65,11 +62,12 @@ class QemuProvider:
     def open(
         self,
         key: MachineKey,
-        prepare: Callable[[SessionMachine, Mapping[str, object]], T],
+        prepare: Callable[[SessionMachine, Mapping[str, object]], Mapping[str, object]],
         *,
+        made_of: Callable[[Mapping[str, object]], Mapping[str, object]],
         project: Path,
         progress: Progress,
-    ) -> tuple[SessionTemplate, Mapping[str, object], T]:
+    ) -> tuple[SessionTemplate, Mapping[str, object], Mapping[str, object]]:
         """Provision, boot or load the base template, and make the session template.
 
         Raises:
@@ -85,8 +83,8 @@ class QemuProvider:
         ) as self._template:
             base = self._template
             facts = base.facts
-            session, prepared = base.session(lambda machine: prepare(machine, facts), key.shift)
-        return session, facts, prepared
+            session, answer = base.kept_session(made_of(facts), lambda machine: prepare(machine, facts), key.shift)
+        return session, facts, answer
 
     def cancel(self) -> None:
         """From another thread: let an `open` that is under way fail."""

@@ -6,6 +6,7 @@ ones; in any case the files that hold tests, what pytest reads on the way to the
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -187,6 +188,31 @@ def pack_project(files: Iterable[Path], bytecode: Bytecode, tests: Collection[Pa
                 for made, code in bytecode.find(path, content, changed):
                     members.append(pack_member(folder + b"/" + os.fsencode(made), code, 0o644, changed))
     return b"".join(members)
+
+
+def digest_files(files: Iterable[Path]) -> str:
+    """One digest of what `pack_project` packs of these files, 64 hexadecimal digits: names, modes, times, contents.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(status.st_mode):
+            content = os.fsencode(os.readlink(path))
+        elif stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        else:
+            continue
+        name = os.fsencode(path)
+        digest.update(f"{len(name)} {status.st_mode} {int(status.st_mtime)} {len(content)} ".encode("ascii"))
+        digest.update(name)
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _refuse(sizes: dict[Path, int]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, Protocol
 
 import pytest
 
@@ -18,15 +18,13 @@ from kernelproof.vm.errors import VmError
 from kernelproof.vm.forward import package_folder, plan_environment, plan_session, read_settings
 from kernelproof.vm.process import Usage
 from kernelproof.vm.provision_types import Progress
-from kernelproof.vm.push import list_chain, list_package_files, pack_project, plan_files
+from kernelproof.vm.push import digest_files, list_chain, list_package_files, pack_project, plan_files
 from kernelproof.vm.replay import Checker, read_warnings
 from kernelproof.vm.selection import ASSIGNMENT, MachineKey
 from kernelproof.vm.variation import Variation
 
 NO_MACHINE = "none"  # in place of a machine's kind of time, under --vm-none
 COLLECT_SECONDS = 600.0  # wall, for the guest to collect: 34 s were seen for 1,782 tests
-
-T = TypeVar("T")
 
 
 class ItemMachine(Protocol):
@@ -85,16 +83,19 @@ class MachineProvider(Protocol):
     def open(
         self,
         key: MachineKey,
-        prepare: Callable[[SessionMachine, Mapping[str, object]], T],
+        prepare: Callable[[SessionMachine, Mapping[str, object]], Mapping[str, object]],
         *,
+        made_of: Callable[[Mapping[str, object]], Mapping[str, object]],
         project: Path,
         progress: Progress,
-    ) -> tuple[Machines, Mapping[str, object], T]:
+    ) -> tuple[Machines, Mapping[str, object], Mapping[str, object]]:
         """Start a machine, let `prepare` bring it to where items begin, and make it a template.
 
         Args:
             key: The kind of machine.
             prepare: Called with the machine and its facts.
+            made_of: Called with the facts; all that `prepare` brings into the machine, as a record. Of two sessions
+                that are made of the same one may be left out.
             project: The project's root.
             progress: Is told what is done.
 
@@ -210,24 +211,33 @@ def open_session(
         OSError: a file of the project can't be read.
     """
 
-    def prepare(machine: SessionMachine, facts: Mapping[str, object]) -> Collected:
+    files = project_files(config, plan.files)
+
+    def plan_message(facts: Mapping[str, object]) -> Mapping[str, object]:
         release, kind_of_time = (str(fact(facts, *names)) for names in (("kernel", "release"), ("machine", "time")))
-        environment = plan_environment(plan.key._replace(time=kind_of_time), release)
+        return {**plan.message, "environment": plan_environment(plan.key._replace(time=kind_of_time), release)}
+
+    def prepare(machine: SessionMachine, facts: Mapping[str, object]) -> Mapping[str, object]:
         progress.step("push the project and collect its tests")
         bytecode = Bytecode(Cache(), facts.get("guest"), config.rootpath)
-        if kind_of_time != NO_MACHINE:
+        if fact(facts, "machine", "time") != NO_MACHINE:
             conftests = (path for path in list_chain(plan.files, config.rootpath) if path.name == "conftest.py")
             compile_ahead(config, bytecode, [*plan.files, *conftests], find_tools(Cache(), facts.get("guest")))
-        machine.push_archive(pack_project(project_files(config, plan.files), bytecode, plan.files), "/")
-        answer = machine.request({**plan.message, "environment": environment}, timeout=COLLECT_SECONDS)
+        machine.push_archive(pack_project(files, bytecode, plan.files), "/")
+        answer = machine.request(plan_message(facts), timeout=COLLECT_SECONDS)
         if answer.get("kind") != "collected":
             _refuse_session(answer)
         if answer.get("compiled"):
             bytecode.learn(machine)
-        return Collected(answer)
+        return answer
 
-    machines, facts, collected = provider.open(plan.key, prepare, project=config.rootpath, progress=progress)
-    return OpenSession(machines, facts, collected)
+    def made_of(facts: Mapping[str, object]) -> Mapping[str, object]:
+        return {"files": digest_files(files), "message": plan_message(facts)}
+
+    machines, facts, answer = provider.open(
+        plan.key, prepare, made_of=made_of, project=config.rootpath, progress=progress
+    )
+    return OpenSession(machines, facts, Collected(answer))
 
 
 def project_files(config: pytest.Config, tests: Sequence[Path]) -> list[Path]:

@@ -25,6 +25,7 @@ from kernelproof.vm.memory import (
     read_available,
     seal_memory,
 )
+from kernelproof.vm.memory_changes import apply_changes, write_changes
 from kernelproof.vm.messages import Plain
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.qemu import MachineSpec, Role
@@ -111,6 +112,48 @@ class Snapshot:
             raise
         session = SessionTemplate(self.spec, self._program, memory, state, self.facts, self._spawner, contents, shift)
         return session, made
+
+    def write_changes(self, session: SessionTemplate, pages: int, index: int, state: int) -> None:
+        """Write down what makes a session that was derived from this; `restore` has it again.
+
+        Args:
+            session: It.
+            pages: Descriptor of an empty file, for what changed of the memory: see `memory_changes`.
+            index: Descriptor of an empty file, for which pages these are.
+            state: Descriptor of an empty file, for its device state.
+
+        Raises:
+            OSError: ENOSPC, EDQUOT and the like.
+        """
+        write_changes(self._memory, session._memory, pages, index)
+        copy_sparse(session._state, state)
+
+    def restore(self, pages: int, index: int, state: int, shift: int = 0) -> SessionTemplate:
+        """The session that `write_changes` wrote down.
+
+        Args:
+            pages: As there.
+            index: Likewise.
+            state: Likewise.
+            shift: The session's pace.
+
+        Raises:
+            ValueError: the files do not fit each other.
+            ProvisionError: the host has too little memory.
+            OSError: ENOMEM, EMFILE and the like.
+        """
+        check_memory(self.size_bytes + HOST_SHARE_MIB * MIB, read_available())
+        memory = create_memory("session", 0)
+        own_state = os.memfd_create("kernelproof-state", os.MFD_CLOEXEC)
+        try:
+            copy_sparse(self._memory, memory)
+            apply_changes(memory, pages, index)
+            copy_sparse(state, own_state)
+            seal_memory(memory)
+        except BaseException:
+            _close_files((memory, own_state))
+            raise
+        return SessionTemplate(self.spec, self._program, memory, own_state, self.facts, self._spawner, shift=shift)
 
     def _start(self, role: Role, memory: int, contents: Mapping[str, int], shift: int) -> Machine:
         discs = DiscFiles(self.spec.discs, contents)

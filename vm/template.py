@@ -21,7 +21,7 @@ from typing import Self, TypeVar
 from kernelproof.vm.accelerator import Choice, choose_accelerator
 from kernelproof.vm.agent_archive import pack_agent, read_agent
 from kernelproof.vm.base import Ingredients, provide_base
-from kernelproof.vm.cache import Cache
+from kernelproof.vm.cache import Cache, digest_record
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.machine import Machine
 from kernelproof.vm.messages import Plain
@@ -29,8 +29,9 @@ from kernelproof.vm.process import Spawner
 from kernelproof.vm.profiles import Profile, find_profile
 from kernelproof.vm.provision import Provisioned, provision
 from kernelproof.vm.provision_types import Progress, Qemu, SilentProgress
-from kernelproof.vm.qemu import OLDEST, MachineSpec, parse_newest_q35
+from kernelproof.vm.qemu import OLDEST, MachineSpec, parse_newest_q35, template_record
 from kernelproof.vm.running import Program
+from kernelproof.vm.session_store import provide_session
 from kernelproof.vm.snapshot import SessionTemplate, Snapshot
 from kernelproof.vm.wishes import NO_WISHES, Wishes
 
@@ -123,6 +124,24 @@ class Template:
         """
         self._progress.step(f"prepare session {self._ingredients.label}")
         return self._base.derive(prepare, shift)
+
+    def kept_session(
+        self, made_of: Mapping[str, object], prepare: Callable[[Machine], Mapping[str, object]], shift: int = 0
+    ) -> tuple[SessionTemplate, Mapping[str, object]]:
+        """As `session`, of which the one that was made of the same within the last hour is taken from the cache.
+
+        Args:
+            made_of: All that `prepare` brings into the machine, as a record.
+            prepare: Is given the machine, where there is no such session; returns the guest's answer.
+            shift: As for `session`.
+
+        Raises:
+            As `session`.
+        """
+        base = self._base
+        record = {"format": 1, "base": template_record(self._ingredients.spec), "shift": shift, "made_of": made_of}
+        self._progress.step(f"prepare session {self._ingredients.label}")
+        return provide_session(base, digest_record(record), self._cache, prepare, shift)
 
     def kill(self) -> None:
         """From any thread: end every QEMU that was started for it, so that what waits for one fails."""

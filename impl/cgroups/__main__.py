@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kernelproof.impl._syscalls.interrupts import deadly_interrupts
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.cgroups.errors import CgroupError
 from kernelproof.impl.cgroups.events import CgroupEvents
@@ -169,7 +170,7 @@ def do_freeze(given: argparse.Namespace) -> None:
 
 def do_events(given: argparse.Namespace) -> None:
     """Print what happens in a cgroup, one event a line, until it is removed or interrupted."""
-    with Cgroup.open(given.cgroup) as cgroup, CgroupEvents.open(cgroup.directory) as events:
+    with deadly_interrupts(), Cgroup.open(given.cgroup) as cgroup, CgroupEvents.open(cgroup.directory) as events:
         for event in events.watch(given.timeout):
             text = json.dumps(event._asdict()) if given.json else f"{event.file} {event.name} {event.value}".strip()
             print(text, flush=True)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from kernelproof.impl._syscalls.interrupts import deadly_interrupts
 from kernelproof.impl.mount.classic import bind, force_mount
 from kernelproof.impl.mount.lookup import mount_of
 from kernelproof.impl.mount.records import Mount, Propagation
@@ -145,7 +146,7 @@ def do_unmount(given: argparse.Namespace) -> None:
 
 def do_watch(given: argparse.Namespace) -> None:
     """Print changes, one a line, until interrupted."""
-    with MountWatch(given.pid) as watcher:
+    with deadly_interrupts(), MountWatch(given.pid) as watcher:
         for change in watcher:
             if given.json:
                 text = json.dumps(change_object(change))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kernelproof.impl._syscalls.interrupts import deadly_interrupts
 from kernelproof.impl.netlink.monitor import Event, Monitor
 from kernelproof.impl.netlink.netns import (
     create_namespace,
@@ -124,7 +125,7 @@ def _word(value: object) -> str:
 
 def watch(given: Given) -> None:
     """Print events until interrupted."""
-    with Monitor(*given.kinds, netns=given.netns) as monitor:
+    with deadly_interrupts(), Monitor(*given.kinds, netns=given.netns) as monitor:
         names = {link.ifindex: link.name for link in monitor.view("link")} if "link" in given.kinds else {}
         for event in monitor.events():
             if isinstance(event, Event):

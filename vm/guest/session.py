@@ -178,7 +178,7 @@ class GuestSession:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Say what was collected, then serve the host. The template's snapshot is taken in here."""
         self._items = {item.nodeid: item for item in session.items}
-        set_up_for_snapshot(session)
+        set_up = set_up_for_snapshot(session)
         _import_for_failures()
         faulthandler.enable(self._console)
         self._stacks = StackSignal(self._port.fileno(), self._console)
@@ -193,6 +193,7 @@ class GuestSession:
                 "kind": "collected",
                 "nodeids": list(self._items),
                 "compiled": self._bytecode.stop(),
+                "set_up": set_up,
                 "reports": self.failed[:WARNINGS_LIMIT],
                 "warnings": self._take_warnings(),
             }

@@ -25,10 +25,11 @@ def snapshot_fixture(function: Callable[..., Any]) -> Any:
     return pytest.fixture(scope="session")(function)
 
 
-def set_up_for_snapshot(session: pytest.Session) -> None:
-    """Set up those fixtures that any item uses. One that fails fails again, with the same traceback, in every item.
+def set_up_for_snapshot(session: pytest.Session) -> bool:
+    """Set up those fixtures that any item uses, and say whether there are any.
 
-    The fixtures that they use themselves must be the session's, as with all session fixtures.
+    One that fails fails again, with the same traceback, in every item. The fixtures that they use themselves must be
+    the session's, as with all session fixtures.
     """
     done: set[str] = set()
     for item in session.items:
@@ -36,6 +37,7 @@ def set_up_for_snapshot(session: pytest.Session) -> None:
         if wanted:
             done.update(wanted)
             _set_up(session, cast("pytest.Function", item), wanted)
+    return bool(done)
 
 
 def marked_names(item: pytest.Item) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -16,8 +15,6 @@ from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.selection import MachineKey
 from kernelproof.vm.sessions import SessionMachine
 from kernelproof.vm.variation import Variation
-
-T = TypeVar("T")
 
 KERNELS = ("5.10", "6.12")
 
@@ -68,11 +65,12 @@ class LocalProvider:
     def open(
         self,
         key: MachineKey,
-        prepare: Callable[[SessionMachine, Mapping[str, object]], T],
+        prepare: Callable[[SessionMachine, Mapping[str, object]], Mapping[str, object]],
         *,
+        made_of: Callable[[Mapping[str, object]], Mapping[str, object]],
         project: Path,
         progress: Progress,
-    ) -> tuple[LocalMachines, Mapping[str, object], T]:
+    ) -> tuple[LocalMachines, Mapping[str, object], Mapping[str, object]]:
         """Start a session."""
         machines = LocalMachines(self.events)
         self.opened[key] = machines

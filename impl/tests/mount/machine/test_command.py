@@ -109,6 +109,6 @@ def test_watch_prints_until_it_is_interrupted(many: Path) -> None:
         mount.force_mount("seen", many / "c", "tmpfs", "")
         change = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(60) == -signal.SIGINT
         assert "Traceback" not in process.stderr.read()
     assert (change["action"], change["new"]["source"]) == ("added", "seen")
