@@ -385,11 +385,11 @@ def _unpack(path: str, connection: socket.socket, message: messages.Message) -> 
             name: look_at(number, name, "hand-over")
             for (name, _), number in zip(names, message.descriptors[1:], strict=True)
         }
-    except (KeyError, TypeError, IndexError):
-        message.close()
-        raise HandOverRefused("the other side does not say which sockets it sends") from None
     except (HandOverRefused, WrongDescriptor):
         message.close()
         raise
+    except (KeyError, TypeError, IndexError, ValueError):
+        message.close()
+        raise HandOverRefused("the other side does not say which sockets it sends") from None
     predecessor = socket.socket(fileno=message.descriptors[0])
     return Taken(path, connection, found, dict(names), files, predecessor, generation + 1)

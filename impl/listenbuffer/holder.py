@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Final, NamedTuple, Self
 
 from kernelproof.impl.listenbuffer import messages
@@ -132,16 +132,23 @@ class Holder:
         """Take the whole set over from another holder; return the number of names.
 
         Raises:
-            HandOverRefused: It refuses, or ends in the middle: it keeps everything then.
+            HandOverRefused: It refuses, ends in the middle, or has a name that is kept here: it keeps everything then.
+            TimeoutError: It does not answer.
             OSError: Nobody answers there.
         """
         taken: dict[str, Kept] = {}
-        with HolderClient(path)._ask("transfer") as connection:
+        with ExitStack() as undo:
+            connection = undo.enter_context(HolderClient(path)._ask("transfer"))
             while (message := messages.expect(connection, ["set", "end"], ANSWER_SECONDS)).kind == "set":
-                seconds = message.fields.get("expires_seconds")
+                undo.callback(message.close)
+                name, seconds = message.text("name"), message.fields.get("expires_seconds")
+                if name in taken or name in self._kept:
+                    raise HandOverRefused(f"{name!r} is kept already")
                 expires = self._clock() + seconds if isinstance(seconds, int | float) else None
-                taken[message.text("name")] = Kept(message.descriptors, expires)
+                taken[name] = Kept(message.descriptors, expires)
             messages.send(connection, "received")
+            undo.pop_all()
+            connection.close()
         self._kept.update(taken)
         return len(taken)
 

@@ -185,6 +185,47 @@ def test_strangers_are_refused(old: tuple[Generations, GatedListener, GatedListe
         take_over()
 
 
+ANNOUNCED = {"name": "\0control", "address": "unixpacket:/control", "file": None}
+WEB = {"name": "web", "address": "tcp://127.0.0.1:80", "file": None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"sockets": [ANNOUNCED]}, "does not say which"),
+        ({"sockets": [ANNOUNCED], "generation": "1"}, "does not say which"),
+        ({"sockets": None, "generation": 1}, "does not say which"),
+        ({"sockets": ["web"], "generation": 1}, "does not say which"),
+        ({"sockets": [{"name": "web"}], "generation": 1}, "does not say which"),
+        ({"sockets": [ANNOUNCED | {"address": "nowhere"}], "generation": 1}, "does not say which"),
+        ({"sockets": [ANNOUNCED | {"file": ["x", 1]}], "generation": 1}, "does not say which"),
+        ({"sockets": [ANNOUNCED, WEB], "generation": 1}, "2 sockets were announced, 1 came"),
+        ({"sockets": [WEB], "generation": 1}, "1 sockets were announced, 1 came"),
+    ],
+    ids=["no generation", "text", "no list", "names", "no address", "odd address", "odd file", "too few", "no control"],
+)
+def test_what_is_taken_is_looked_at(tmp_path: Path, fields: dict[str, object], said: str) -> None:
+    """A predecessor's message that does not fit is refused, and the sockets that came with it are closed."""
+    given, peer = socket.socketpair()
+
+    def give() -> None:
+        connection, _ = control.accept()
+        with connection, given:
+            messages.expect(connection, ["take"], 60).close()
+            messages.send(connection, "sockets", [given.fileno()] * 2, **fields)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control, peer:
+        control.bind(str(tmp_path / "control"))
+        control.listen()
+        thread = threading.Thread(target=give)
+        thread.start()
+        with pytest.raises(HandOverRefused, match=said):
+            take_over(str(tmp_path / "control"), timeout_seconds=60)
+        thread.join()
+        peer.settimeout(30)
+        assert peer.recv(1) == b""
+
+
 def test_draining(old: tuple[Generations, GatedListener, GatedListener]) -> None:
     """drain waits for what is unfinished, up to its time."""
     generations, _, _ = old

@@ -6,14 +6,32 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.listenbuffer import HandOverRefused, listen
+from kernelproof.impl.listenbuffer import HandOverRefused, listen, messages
 from kernelproof.impl.listenbuffer.holder import Holder, HolderClient
+
+
+@contextmanager
+def answering(path: str, clock: Callable[[], float]) -> Iterator[Holder]:
+    """A holder that answers in a thread."""
+    kept = Holder(path, clock=clock)
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: kept.serve(until=stop.is_set))
+    thread.start()
+    try:
+        yield kept
+    finally:
+        stop.set()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as waker:
+            waker.connect(path)
+        thread.join()
+        kept.close()
 
 
 @pytest.fixture
@@ -21,17 +39,8 @@ def holder(tmp_path: Path) -> Iterator[tuple[Holder, HolderClient, list[float]]]
     """A holder with a clock of its own, answering in a thread."""
     now = [0.0]
     path = str(tmp_path / "holder.sock")
-    kept = Holder(path, clock=lambda: now[0])
-    client = HolderClient(path)
-    stop = threading.Event()
-    thread = threading.Thread(target=lambda: kept.serve(until=stop.is_set))
-    thread.start()
-    yield kept, client, now
-    stop.set()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as waker:
-        waker.connect(path)
-    thread.join()
-    kept.close()
+    with answering(path, lambda: now[0]) as kept:
+        yield kept, HolderClient(path), now
 
 
 @pytest.mark.rule("L+5")
@@ -79,6 +88,18 @@ def test_names_are_taken_once_and_expire(holder: tuple[Holder, HolderClient, lis
 
 
 @pytest.mark.rule("L+5")
+def test_what_expires_is_dropped_though_nobody_asks(tmp_path: Path) -> None:
+    """At the end of its time a connection is closed, without a request that wakes the holder."""
+    path = str(tmp_path / "holder.sock")
+    ours, peer = socket.socketpair()
+    with peer, answering(path, time.monotonic):
+        HolderClient(path).store("app", [ours], expires_seconds=0.05)
+        ours.close()
+        peer.settimeout(30)
+        assert peer.recv(1) == b""
+
+
+@pytest.mark.rule("L+5")
 def test_the_next_holder_takes_everything(holder: tuple[Holder, HolderClient, list[float]], tmp_path: Path) -> None:
     """A second holder takes the whole set, and the first one has nothing then."""
     _, client, _ = holder
@@ -91,6 +112,43 @@ def test_the_next_holder_takes_everything(holder: tuple[Holder, HolderClient, li
         assert client.names() == {}
         assert {name: len(kept.descriptors) for name, kept in following._kept.items()} == {"one": 1, "two": 2}
         following.close()
+
+
+@pytest.mark.rule("L+5")
+def test_a_holder_that_ends_in_the_middle(tmp_path: Path) -> None:
+    """Of a set that does not arrive whole nothing stays open in the next holder, and nothing is kept there."""
+    given, peer = socket.socketpair()
+
+    def give() -> None:
+        connection, _ = ending.accept()
+        with connection, given:
+            messages.expect(connection, ["transfer"], 60).close()
+            messages.send(connection, "set", [given.fileno()], name="one", expires_seconds=None)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ending, peer:
+        ending.bind(str(tmp_path / "ending.sock"))
+        ending.listen()
+        thread = threading.Thread(target=give)
+        thread.start()
+        with closing(Holder(str(tmp_path / "next.sock"))) as following:
+            with pytest.raises(HandOverRefused, match="has closed the connection"):
+                following.take_from(str(tmp_path / "ending.sock"))
+            thread.join()
+            peer.settimeout(30)
+            assert peer.recv(1) == b""
+
+
+@pytest.mark.rule("L+5")
+def test_the_next_holder_keeps_what_it_has(holder: tuple[Holder, HolderClient, list[float]], tmp_path: Path) -> None:
+    """A holder that has one of the names itself takes nothing, and the first one goes on keeping all."""
+    _, client, _ = holder
+    with socket.socket() as one, answering(str(tmp_path / "next.sock"), time.monotonic) as following:
+        client.store("app", [one])
+        own = HolderClient(str(tmp_path / "next.sock"))
+        own.store("app", [one, one])
+        with pytest.raises(HandOverRefused, match="'app' is kept already"):
+            following.take_from(str(tmp_path / "holder.sock"))
+        assert (client.names(), own.names()) == ({"app": 1}, {"app": 2})
 
 
 @pytest.mark.rule("L+5")
