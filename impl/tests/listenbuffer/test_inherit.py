@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
@@ -297,6 +299,42 @@ def test_notifications(tmp_path: Path, abstract: bool) -> None:
             sd_notify("READY=1", environment={"NOTIFY_SOCKET": address})
     assert sd_booted(tmp_path)
     assert not sd_booted(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("vsock", socket.SOCK_SEQPACKET),
+        ("vsock-stream", socket.SOCK_STREAM),
+        ("vsock-seqpacket", socket.SOCK_SEQPACKET),
+    ],
+    ids=["vsock", "vsock-stream", "vsock-seqpacket"],
+)
+def test_notifications_out_of_a_virtual_machine(monkeypatch: pytest.MonkeyPatch, word: str, kind: int) -> None:
+    """With a vsock address the words go to that port of that machine, over the kind of socket that the address says."""
+    calls: list[tuple[object, ...]] = []
+
+    class Vsock:
+        def __init__(self, *kinds: int) -> None:
+            calls.append(("socket", *kinds))
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            calls.append(("close",))
+
+        def connect(self, address: tuple[int, int]) -> None:
+            calls.append(("connect", address))
+
+        def sendall(self, data: bytes) -> None:
+            calls.append(("sendall", data))
+
+    names = {"SOCK_DGRAM", "SOCK_STREAM", "SOCK_SEQPACKET"}
+    fake = SimpleNamespace(**{name: getattr(socket, name) for name in names}, AF_VSOCK=40, socket=Vsock)
+    monkeypatch.setattr("kernelproof.impl.listenbuffer.notify.socket", fake)
+    assert sd_notify("READY=1", environment={"NOTIFY_SOCKET": f"{word}:2:4711"})
+    assert calls == [("socket", 40, kind), ("connect", (2, 4711)), ("sendall", b"READY=1"), ("close",)]
 
 
 @pytest.mark.rule("L5")

@@ -31,6 +31,8 @@ from kernelproof.impl.listenbuffer.listening import choose_backlog, who_listens_
         ("udp4://localhost:53", Address("udp4", "localhost", 53)),
         ("unix:/run/x.sock", Address("unix", path="/run/x.sock")),
         ("unixgram:rel.sock", Address("unixgram", path="rel.sock")),
+        ("unix:x", Address("unix", path="x")),
+        ("unix:@x", Address("unix", path="\0x")),
         ("unixpacket:@name", Address("unixpacket", path="\0name")),
         ("vsock://2:1024", Address("vsock", "2", 1024)),
         ("vsock://any:7", Address("vsock", "", 7)),
