@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from kernelproof.impl.graphdb import Database, Entity, GraphDatabase, GraphError, NotAGraph, new_sqlite_conn
 from kernelproof.impl.graphdb.journal import Journal
-from kernelproof.impl.graphdb.migrate import downgrade, upgrade
+from kernelproof.impl.graphdb.migrate import Report, downgrade, upgrade
 from kernelproof.impl.graphdb.opening import Options
 
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "graphdb" / "links-2014.sql"
@@ -102,6 +103,30 @@ def test_the_file_is_as_before_if_the_upgrade_fails(old: Path, monkeypatch: pyte
     with pytest.raises(NotAGraph, match="refused"):
         GraphDatabase.open(old)
     assert old.read_bytes() == before
+
+
+@pytest.mark.parametrize("migrate", [upgrade, downgrade], ids=["upgrade", "downgrade"])
+def test_what_is_no_graph_is_not_migrated(file: Path, migrate: Callable[[Options], object]) -> None:
+    """Another program's database is refused with what was found; it stays as it is, and no copy is made."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    before = file.read_bytes()
+    with pytest.raises(NotAGraph, match="bookmarks"):
+        migrate(options(file))
+    assert file.read_bytes() == before
+    assert os.listdir(file.parent) == ["graph.db"]
+
+
+@pytest.mark.parametrize("migrate", [upgrade, downgrade], ids=["upgrade", "downgrade"])
+def test_what_was_migrated_meanwhile_is_left_alone(old: Path, migrate: Callable[[Options], Report]) -> None:
+    """Who comes second finds nothing to do: no row is written, and no copy is made."""
+    GraphDatabase.open(old).close()
+    if migrate is downgrade:
+        downgrade(options(old))
+    before, files = old.read_bytes(), sorted(os.listdir(old.parent))
+    assert migrate(options(old)) == Report(None, 0, 0, ())
+    assert old.read_bytes() == before
+    assert sorted(os.listdir(old.parent)) == files
 
 
 def test_reading_only_leaves_an_old_file_alone(old: Path) -> None:
