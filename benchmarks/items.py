@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+import ctypes
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from unittest import mock
 
 import pytest
 from measure import ROOT, Sample
+
+from kernelproof.vm.process import Child, Spawner
+from kernelproof.vm.replay import ItemReader
 
 WORKLOADS = ROOT / "benchmarks" / "workloads"
 
@@ -24,6 +31,8 @@ class Recorder:
         self, names: Sequence[str], rounds: int, after_item: Callable[[str], None] = lambda name: None
     ) -> None:
         self.samples: dict[str, list[Sample]] = {name: [] for name in names}
+        self.until_report: dict[str, list[Sample]] = {name: [] for name in names}
+        self._first: Sample | None = None
         self.facts: Mapping[str, object] = {}
         self._rounds = rounds
         self._after_item = after_item
@@ -46,7 +55,41 @@ class Recorder:
         if report.passed:
             took = cast("Mapping[str, float]", dict(report.user_properties)["kernelproof"])
             self.samples[name].append(Sample(took["cpu_seconds"], took["wall_seconds"]))
+            if self._first is not None:
+                self.until_report[name].append(self._first)
         self._after_item(name)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within the block, note what each machine has taken when its first report is there.
+
+        All reports of an item are sent when its teardown is over, so this leaves out their rest and the machine's end.
+        """
+        spawn, feed = Spawner.spawn, ItemReader.feed
+        machine: tuple[int, float] | None = None
+
+        def spawn_noted(spawner: Spawner, *arguments: Any, **keywords: Any) -> Child:
+            nonlocal machine
+            began = time.monotonic()
+            child = spawn(spawner, *arguments, **keywords)
+            machine, self._first = (child.pid, began), None
+            return child
+
+        def feed_noted(reader: ItemReader, answer: Mapping[str, object]) -> None:
+            if self._first is None and machine is not None and answer["kind"] == "report":
+                self._first = Sample(_read_clock(machine[0]), time.monotonic() - machine[1])
+            feed(reader, answer)
+
+        with mock.patch.object(Spawner, "spawn", spawn_noted), mock.patch.object(ItemReader, "feed", feed_noted):
+            yield
+
+
+def _read_clock(pid: int) -> float:
+    # Of another process, all its threads and what it was before execve(2): see clock_getcpuclockid(3).
+    clock = ctypes.c_int()
+    if (error := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))) != 0:
+        raise OSError(error, "clock_getcpuclockid")
+    return time.clock_gettime(clock.value)
 
 
 def _name(item: pytest.Item) -> str:
@@ -66,6 +109,7 @@ def run_items(recorder: Recorder, kernel: str) -> None:
     arguments = [str(WORKLOADS), "--kernel", kernel, "-p", "no:cacheprovider", "--no-header", "-q"]
     # A benchmark may have imported what pytest would rewrite.
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    status = pytest.main(arguments, plugins=[recorder])
+    with recorder.watching():
+        status = pytest.main(arguments, plugins=[recorder])
     if status != pytest.ExitCode.OK:
         raise SystemExit(f"the measured items did not all pass: pytest ended with {status}")
