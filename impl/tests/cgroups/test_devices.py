@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kernelproof.impl.cgroups.devices.lists import DeviceList, minimal, parse_list, plan_list, plan_writes
 from kernelproof.impl.cgroups.devices.program import (
+    Instruction,
     compile_rules,
     decode_program,
     encode_program,
@@ -54,6 +55,40 @@ def test_program_and_model_agree(rules: list[DeviceRule]) -> None:
         expected = simple_model(rules, device, access)
         assert is_allowed(rules, device, access) == expected
         assert run(program, device, access) == expected, format_program(program)
+
+
+SHOWN = """\
+0: r2 = *(u32 *)(r1 + 0)
+1: r3 = r2
+2: r3 &= 65535
+3: r2 >>= 16
+4: r4 = *(u32 *)(r1 + 4)
+5: r5 = *(u32 *)(r1 + 8)
+6: if r3 != 1 goto 10
+7: if r4 != 8 goto 10
+8: r0 = 1
+9: exit
+10: if r3 != 1 goto 15
+11: if r2 & 1 goto 13
+12: goto 15
+13: r0 = 0
+14: exit
+15: if r3 != 2 goto 22
+16: if r4 != 1 goto 22
+17: if r5 != 3 goto 22
+18: r2 &= 1
+19: if r2 != 0 goto 22
+20: r0 = 1
+21: exit
+22: r0 = 0
+23: exit"""
+
+
+def test_program_as_text() -> None:
+    """A program is shown in the verifier's notation, with the numbers of the lines that jumps go to."""
+    rules = [DeviceRule("c", 1, 3, "rw"), DeviceRule("b", access="m", allow=False), DeviceRule("b", 8)]
+    assert format_program(compile_rules(rules)) == SHOWN
+    assert format_program([Instruction(0x99)]) == "0: code 0x99"
 
 
 @settings(max_examples=200, deadline=None)

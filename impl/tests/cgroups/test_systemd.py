@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
 from kernelproof.impl.cgroups.formats import parse_list
 from kernelproof.impl.cgroups.limits import IoLimit, IoWeight, Limits
 from kernelproof.impl.cgroups.systemd import bus, names, properties
-from kernelproof.impl.cgroups.systemd.manager import Manager, check_given
+from kernelproof.impl.cgroups.systemd.manager import Manager, check_given, is_booted
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,28 @@ def test_where_the_bus_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/s")
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/t")
     assert (bus._address(user=True), bus._address(user=False)) == ("unix:path=/s", "unix:path=/t")
+
+
+def test_who_is_in_charge(tmp_path: Path) -> None:
+    """systemd is this system's init where its folder is."""
+    (tmp_path / "file").touch()
+    assert is_booted(tmp_path)
+    assert not is_booted(tmp_path / "file")
+    assert not is_booted(tmp_path / "none")
+
+
+def test_a_scope_of_nobody() -> None:
+    """A scope without processes is refused before systemd hears of it."""
+    with pytest.raises(ValueError, match="no process ID is given"):
+        Manager(None).start_scope("web.scope", [])  # type: ignore[arg-type]
+
+
+def test_limits_for_the_files_alone() -> None:
+    """What systemd has no property for is left out, as is a limit of no processes; all else stays."""
+    limits = Limits(pids_max=1, memory_max_bytes=4096, io=(IoLimit(8, 0, read_bytes=1),))
+    assert properties.keepable(limits) == limits
+    extra = limits._replace(pids_max=0, cpu_burst_microseconds=5, unified={"a": "b"}, hugetlb_bytes={"2MB": 0})
+    assert properties.keepable(extra) == limits._replace(pids_max=None)
 
 
 class Own:
