@@ -203,9 +203,10 @@ class Lender:
             if lent is None:
                 return
             lent.left -= 1
-            if lent.left == 0:
-                self._budget.account(-lent.size_bytes)
-                _close(lent)
+            is_last = lent.left == 0
+        if is_last:
+            self._budget.account(-lent.size_bytes)
+            _close(lent)
 
 
 def _close(lent: _Lent) -> None:

@@ -6,6 +6,7 @@ process that holds them. Nothing is left behind when that process ends, however 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -155,6 +156,22 @@ class Snapshot:
             raise
         return SessionTemplate(self.spec, self._program, memory, own_state, self.facts, self._spawner, shift=shift)
 
+    def share(self) -> Snapshot:
+        """The same once more, to be closed by itself.
+
+        Raises:
+            OSError: EMFILE.
+        """
+        files: list[int] = []
+        try:
+            for descriptor in (self._memory, self._state, *self._contents.values()):
+                files.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 0))
+        except OSError:
+            _close_files(tuple(files))
+            raise
+        contents = dict(zip(self._contents, files[2:], strict=True))
+        return Snapshot(self.spec, self._program, files[0], files[1], self.facts, self._spawner, contents, self.shift)
+
     def _start(self, role: Role, memory: int, contents: Mapping[str, int], shift: int) -> Machine:
         discs = DiscFiles(self.spec.discs, contents)
         running = Running.start(self.spec, role, self._program, memory, self._spawner, discs=discs, shift=shift)
@@ -176,7 +193,22 @@ class Snapshot:
 
 
 class SessionTemplate(Snapshot):
-    """The snapshot that the clones of a session are made from. Made by `Template.session`."""
+    """The snapshot that the clones of a session are made from. Made by `Template.session`.
+
+    Attributes:
+        last_act: Done once, when it is closed: what can wait until nobody waits for results.
+    """
+
+    last_act: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Give the memory back, after the last act; clones that run go on. A second call changes nothing."""
+        last_act, self.last_act = self.last_act, None
+        try:
+            if last_act is not None:
+                last_act()
+        finally:
+            super().close()
 
     def export(self) -> dict[str, Plain]:
         """What another process of the same user needs to `attach`, as plain values, while this one holds it."""

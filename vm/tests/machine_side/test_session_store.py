@@ -21,6 +21,15 @@ from kernelproof.vm.snapshot import SessionTemplate, Snapshot
 ANSWER = {"kind": "collected", "nodeids": ["test_a.py::test_it"], "reports": [], "compiled": 3, "set_up": False}
 
 
+class Session:
+    """A number; what is done when it is closed is done as with one that is more."""
+
+    last_act: Callable[[], None] | None = None
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Base:
     """Derives numbers: the first session is 1, the second 2; what is restored is what was written."""
 
@@ -28,15 +37,24 @@ class Base:
         self.spec = SimpleNamespace(discs=())
         self.derived = 0
 
+        self.shared = 0
+
     def derive(self, prepare: Callable[[Machine], Mapping[str, object]], shift: int) -> tuple[object, object]:
         self.derived += 1
-        return self.derived, prepare(cast("Machine", None))
+        return Session(self.derived), prepare(cast("Machine", None))
 
-    def write_changes(self, session: object, pages: int, index: int, state: int) -> None:
-        os.write(pages, str(session).encode())
+    def share(self) -> Base:
+        self.shared += 1
+        return self
 
-    def restore(self, pages: int, index: int, state: int, shift: int) -> object:
-        return int(os.read(pages, 10))
+    def close(self) -> None:
+        self.shared -= 1
+
+    def write_changes(self, session: Session, pages: int, index: int, state: int) -> None:
+        os.write(pages, str(session.number).encode())
+
+    def restore(self, pages: int, index: int, state: int, shift: int) -> Session:
+        return Session(int(os.read(pages, 10)))
 
 
 class Clock:
@@ -69,9 +87,13 @@ def cache(tmp_path: Path) -> Cache:
 def provide(
     base: Base, cache: Cache, name: str = "a", answer: Mapping[str, object] = ANSWER
 ) -> tuple[object, Mapping[str, object]]:
-    """The session of that name."""
+    """The session of that name, closed: its number, and the answer."""
     digest = name.encode().hex().zfill(64)
-    return provide_session(cast("Snapshot", base), digest, cache, lambda machine: answer, 0)
+    session, answered = provide_session(cast("Snapshot", base), digest, cache, lambda machine: answer, 0)
+    if session.last_act is not None:
+        session.last_act()
+    assert base.shared == 0
+    return cast("Session", session).number, answered
 
 
 def entries(cache: Cache) -> list[Path]:
