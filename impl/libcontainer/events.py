@@ -101,7 +101,8 @@ class Watch:
             if cgroup is not None and cgroup.version == 2:
                 self._events = CgroupEvents.open(cgroup.directory, _FILES)
             else:
-                self._pidfd = open_process(state.process) or -1
+                pidfd = open_process(state.process)
+                self._pidfd = -1 if pidfd is None else pidfd
                 self._oom = _watch_memory(cgroup)
         except BaseException:
             self.close()

@@ -6,7 +6,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -14,6 +14,9 @@ from kernelproof.impl.libcontainer.config import own, records, resources
 from kernelproof.impl.libcontainer.config.decoding import fields_of
 from kernelproof.impl.libcontainer.config.record import Record, json_name
 from kernelproof.impl.libcontainer.config.records import Config, Linux, Mount, Namespace, Process, Root, User
+
+if TYPE_CHECKING:
+    from kernelproof.impl.libcontainer.config.record import int32
 
 ALL = tuple(
     dict.fromkeys(
@@ -30,6 +33,21 @@ def test_a_record_holds_what_it_was_given_and_defaults_for_the_rest() -> None:
     mount = Mount("/proc", "proc", source="proc")
     assert (mount.destination, mount.type, mount.source, mount.options) == ("/proc", "proc", "proc", ())
     assert Process(cwd="/").user == User(0, 0)
+
+
+def test_a_declaration_is_read_once() -> None:
+    """Annotations in small letters are fields in their order, values beside them defaults; the rest is the class's."""
+
+    class Point(Record):
+        LIMIT: ClassVar[int] = 7
+        x: int32
+        y: int32 = 3
+
+    assert (Point.FIELDS, Point.DEFAULTS, Point.TYPES) == (("x", "y"), {"y": 3}, {"x": "int32", "y": "int32"})
+    assert (Point.LIMIT, Point(1).values(), hasattr(Point(1), "__dict__")) == (7, (1, 3), False)
+    match Point(1, 2):
+        case Point(x, y):
+            assert (x, y) == (1, 2)
 
 
 def test_records_of_one_class_with_equal_fields_are_equal() -> None:
