@@ -24,6 +24,7 @@ from kernelproof.vm.kernel_select import read_rows
 from kernelproof.vm.profiles import PROFILES, parse_profiles
 from kernelproof.vm.provision_tools import plan_tools_request
 from kernelproof.vm.root import plan_root_request
+from kernelproof.vm.session_store import KIND as SESSION
 
 DAY_SECONDS = 86400.0
 BUSY_SECONDS = 2 * 3600.0  # what was used so lately may be in use: twice as long as its use may go unnoted
@@ -89,7 +90,7 @@ def plan_pruning(cache: Cache, days: float, now: float | None = None) -> list[Do
 
     Args:
         cache: The cache; one that is not there has nothing.
-        days: How long an entry that nothing leads to is kept.
+        days: How long an entry that nothing leads to is kept; of sessions none is.
         now: Seconds since the epoch; the clock's by default.
     """
     now = time.time() if now is None else now
@@ -99,7 +100,9 @@ def plan_pruning(cache: Cache, days: float, now: float | None = None) -> list[Do
     folder = cache.root / f"v{FORMAT}"
     for entry in sorted(folder.glob(f"*/{'[0-9a-f]' * _DIGEST_LENGTH}")):
         kind, age = entry.parent.name, now - last_use(entry)
-        if (kind, entry.name) not in current and age > limit:
+        if kind == SESSION:  # who restores one at this moment has its files open
+            doomed.append(Doomed(kind, entry, measure(entry), "of use for an hour; the next run makes it again"))
+        elif (kind, entry.name) not in current and age > limit:
             doomed.append(Doomed(kind, entry, measure(entry), f"not used for {age / DAY_SECONDS:.0f} days"))
     gone = {(item.path.parent.name, item.path.name) for item in doomed}
     doomed += _find_orphans(folder / TEMPLATE, gone, now)

@@ -51,6 +51,12 @@ def test_age(cache: Cache) -> None:
     assert ("site", busy) not in names(cache, 0)
 
 
+def test_sessions(cache: Cache) -> None:
+    """A session goes whenever somebody cleans: a cache that is carried from run to run is not for them."""
+    digest = make(cache, "session", "new", 0)
+    assert names(cache) == [("session", digest)]
+
+
 def test_use_is_noted(cache: Cache) -> None:
     """An entry that is found is used: its age begins anew."""
     digest = make(cache, "site", "old", 31)
