@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from struct import pack
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
-from kernelproof.impl.netlink import MulticastEntry, Vlan, WireError
+from kernelproof.impl import netlink
+from kernelproof.impl.netlink import Ethtool, MulticastEntry, Vlan, WireError, classic, ethtool
 from kernelproof.impl.netlink.bridges import change_vlans, parse_vlans
 from kernelproof.impl.netlink.ethtool import encode_changes, parse_bitset
 from kernelproof.impl.netlink.generic import Family, parse_family, parse_reply
@@ -171,3 +176,103 @@ def test_many_virtual_functions_are_kept_raw() -> None:
     assert len(link.virtual_functions) == 252
     assert dict(link.virtual_functions[0])[1][:4] == pack("=I", 5)
     assert parse_link(Message(16, 0, 0, 0, bytes(16))).virtual_functions == ()
+
+
+# What ethtool says of a link, and names.
+
+
+class Answers:
+    """Generic netlink that answers with attributes."""
+
+    replies: ClassVar[list[dict[int, bytes]]] = []
+
+    def __init__(self, netns: object, *, connection: object) -> None:
+        self.closed = False
+
+    def ask(self, family: str, command: int, attributes: list[Attribute], *, space: object) -> list[SimpleNamespace]:
+        """Whatever is asked."""
+        assert (family, attributes) == ("ethtool", [(1, [(2, b"eth0\0")])])
+        return [SimpleNamespace(attributes=reply) for reply in self.replies]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def ethtool_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ethtool]:
+    """Has the kernel say something."""
+    monkeypatch.setattr(ethtool, "Generic", Answers)
+
+    def say(*replies: dict[int, bytes]) -> Ethtool:
+        monkeypatch.setattr(Answers, "replies", list(replies))
+        return Ethtool()
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("reply", "state"),
+    [({}, (False, None)), ({2: b"\1"}, (True, None)), ({2: b"\0", 5: b"\4"}, (False, 4))],
+    ids=["unknown", "up", "down"],
+)
+def test_carrier_of_a_link(
+    ethtool_says: Callable[..., Ethtool], reply: dict[int, bytes], state: tuple[bool, int | None]
+) -> None:
+    """A link whose carrier the driver does not tell has none; why it has none is a number, where it is told."""
+    assert ethtool_says(reply).link_state("eth0") == state
+
+
+@pytest.mark.parametrize(
+    ("reply", "info"),
+    [({2: b"\3", 3: b"\7", 6: b"\1"}, ("fibre", 1, 7)), ({2: b"\x63"}, ("other", 0, 0))],
+    ids=["fibre", "unknown"],
+)
+def test_connector_of_a_link(
+    ethtool_says: Callable[..., Ethtool], reply: dict[int, bytes], info: tuple[str, int, int]
+) -> None:
+    """A port that has no word here is another one; transceiver and PHY are 0 where they are not told."""
+    assert ethtool_says(reply).link_info("eth0") == info
+
+
+@pytest.mark.parametrize(
+    ("reply", "modes"),
+    [
+        ({}, (None, "", None)),
+        ({5: pack("=I", 1000), 6: b"\1", 2: b"\1"}, (1000, "full", True)),
+        ({5: pack("=I", 10), 6: b"\0", 2: b"\0"}, (10, "half", False)),
+        ({5: pack("=I", 0xFFFFFFFF), 6: b"\xff"}, (None, "", None)),
+    ],
+    ids=["nothing", "full", "half", "no carrier"],
+)
+def test_speed_of_a_link(
+    ethtool_says: Callable[..., Ethtool], reply: dict[int, bytes], modes: tuple[int | None, str, bool | None]
+) -> None:
+    """A speed and a duplex that the kernel does not know are not told as numbers."""
+    assert ethtool_says(reply).link_modes("eth0")[:3] == modes
+
+
+def test_no_answer_of_ethtool(ethtool_says: Callable[..., Ethtool]) -> None:
+    """An answer without a message is an error, not a link that is down."""
+    with ethtool_says() as tool, pytest.raises(WireError, match="no answer to command"):
+        tool.link_state("eth0")
+
+
+def test_names_of_the_package() -> None:
+    """All names that are looked up on first use are listed, and each is there."""
+    names = dir(netlink)
+    assert names == sorted(set(names))
+    assert {"Rtnl", "Ethtool", "create_bridge", "Monitor"} <= set(names)
+    assert all(hasattr(netlink, name) for name in names)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = netlink.Nothing
+
+
+@pytest.mark.parametrize(
+    ("random", "mac"),
+    [(b"\0" * 6, "02:00:00:00:00:00"), (b"\xff" * 6, "fe:ff:ff:ff:ff:ff"), (bytes(range(1, 7)), "02:02:03:04:05:06")],
+    ids=["zeros", "ones", "numbers"],
+)
+def test_address_of_a_bridge(monkeypatch: pytest.MonkeyPatch, random: bytes, mac: str) -> None:
+    """A bridge's own address is random but for two bits: it is local, and no group's."""
+    monkeypatch.setattr(os, "urandom", lambda count: random[:count])
+    assert classic._random_mac() == mac
