@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -14,9 +16,12 @@ from kernelproof.impl.term import (
     LEAVE,
     PseudoterminalPair,
     TermState,
+    make_raw_state,
     raw,
+    restore,
     save,
 )
+from kernelproof.impl.term.watcher import put_back
 from kernelproof.impl.tests.term.programs import Program, script_argv
 from kernelproof.impl.tests.term.scripts import IMPORTS, READY, SLEEP, Run, wait_until
 
@@ -160,3 +165,61 @@ def test_guard_needs_an_interpreter(peer: int, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(RuntimeError, match="needs a Python interpreter"), raw(peer, guard=True):
         pass
     assert save(peer) == before
+
+
+# What the watcher does, in this process.
+
+
+@contextmanager
+def output(fd: int) -> Iterator[None]:
+    """Another file as descriptor 1."""
+    kept = os.dup(1)
+    os.dup2(fd, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def wish_for(state: TermState, leave: bytes, *, blocking: bool) -> dict[str, object]:
+    """What the program tells the watcher."""
+    return {"attributes": [*state[:6], list(state.characters)], "leave": leave.hex(), "blocking": blocking}
+
+
+@pytest.mark.rule("T+1")
+@pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "not blocking"])
+@pytest.mark.parametrize("leave", [LEAVE, b""], ids=["leave", "nothing to leave"])
+def test_what_the_watcher_puts_back(leave: bytes, blocking: bool) -> None:
+    """Attributes and blocking are as before, and what was asked for is written, which may be nothing."""
+    with PseudoterminalPair.open() as pair:
+        peer = pair.peer()
+        before = save(peer)
+        restore(peer, make_raw_state(before))
+        os.set_blocking(peer, not blocking)
+        with output(peer):
+            put_back(wish_for(before, leave, blocking=blocking))
+        assert save(peer) == before
+        assert os.get_blocking(peer) == blocking
+        os.set_blocking(pair.master, False)
+        if leave:
+            assert select.select([pair.master], [], [], 30)[0]
+            assert os.read(pair.master, 1000) == leave
+        with pytest.raises(BlockingIOError):
+            os.read(pair.master, 1)
+        os.close(peer)
+
+
+@pytest.mark.rule("T+1")
+def test_terminal_that_nobody_reads() -> None:
+    """A terminal that takes nothing more does not hold the watcher."""
+    with PseudoterminalPair.open() as pair:
+        peer = pair.peer()
+        os.set_blocking(peer, False)
+        with suppress(BlockingIOError):
+            while os.write(peer, b"x" * 4096):
+                pass
+        with output(peer):
+            put_back(wish_for(save(peer), LEAVE, blocking=True))
+        assert os.get_blocking(peer)
+        os.close(peer)
