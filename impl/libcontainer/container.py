@@ -259,6 +259,7 @@ class Container:
         # The first process of a PID namespace ends when all others have, and were waited for by their parent.
         for process in self._further:
             if process.pidfd >= 0 and process.exit_status is None:
+                process.kill(_SIGKILL)  # it may share our PID namespace, and have no cgroup to be ended by
                 process.wait()
             process.close()
 

@@ -85,6 +85,17 @@ def test_a_container_without_a_process(bundle: Any, runtime: Runtime) -> None:
         lifecycle.run(str(bundle.states), config, Request("box", str(bundle.path), waits=False))
 
 
+def test_deleting_ends_what_nothing_else_holds(bundle: Any) -> None:
+    """What was made in a container without PID namespace and cgroup ends with it when it is deleted by force."""
+    with Runtime(bundle.states) as runtime:
+        config = bundle.config("sleep", "1000", kinds=("mount",))
+        with runtime.create("box", config, bundle=bundle.path) as container:
+            container.start()
+            process = container.exec(["sleep", "1000"])
+            container.delete(force=True)
+        assert process.exit_status == 128 + signal.SIGKILL
+
+
 @pytest.mark.rule("K+2")
 def test_threads(bundle: Any, runtime: Runtime, full_number: Callable[[int], int]) -> None:
     """While threads allocate and others make containers, nothing hangs, warns, or is left; no fork handler runs."""
