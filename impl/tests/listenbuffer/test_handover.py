@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,6 +185,29 @@ def test_strangers_are_refused(old: tuple[Generations, GatedListener, GatedListe
         take_over(f"{generations.control}.none")
     with pytest.raises(LookupError):
         take_over()
+
+
+@pytest.mark.rule("L+2")
+@pytest.mark.parametrize(
+    ("uid", "own", "is_heard"),
+    [(0, 1000, True), (1000, 1000, True), (1001, 1000, False), (1000, 0, False)],
+    ids=["root", "own", "other", "other of root"],
+)
+def test_who_is_heard(monkeypatch: pytest.MonkeyPatch, uid: int, own: int, is_heard: bool) -> None:
+    """Only root and the program's own user may ask for its sockets; the kernel says who asks."""
+
+    class Connection:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            assert (level, option, size) == (socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return struct.pack("3i", 7, uid, 100)
+
+    monkeypatch.setattr(os, "geteuid", lambda: own)
+    connection: Any = Connection()
+    if is_heard:
+        messages.check_peer(connection)
+    else:
+        with pytest.raises(HandOverRefused, match=f"the other side runs as uid {uid}"):
+            messages.check_peer(connection)
 
 
 ANNOUNCED = {"name": "\0control", "address": "unixpacket:/control", "file": None}
