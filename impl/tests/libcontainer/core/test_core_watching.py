@@ -182,7 +182,7 @@ def test_status_of_a_child(program: str, status: int) -> None:
 
 def test_child_that_goes_on() -> None:
     """A wait ends with its time, and a signal ends the child; one that has ended takes signals as well."""
-    with running("while :; do sleep 100; done") as process:
+    with running("kill -STOP $$") as process:
         with pytest.raises(TimeoutError, match=f"process {process.pid} has not ended after 0 s"):
             process.wait(0)
         process.kill(9)
@@ -200,7 +200,7 @@ def test_output_of_a_child() -> None:
     with running("read line", PIPE) as process:
         process.wait(60)
         assert process.read_output() == b""
-    with running("while :; do sleep 100; done", PIPE) as process:
+    with running("kill -STOP $$", PIPE) as process:
         with pytest.raises(TimeoutError, match="has said nothing for 0 s"):
             process.read_output(0)
         process.kill(9)
