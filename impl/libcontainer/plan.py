@@ -274,15 +274,16 @@ def plan_birth(
     """The process and its namespaces.
 
     A new user or PID namespace alone is made by the clone itself. Where one of those that a process can be born in only
-    is of a path, or a time namespace is made, a scout goes ahead.
+    is of a path, or a time namespace is made, or something is joined besides a new user namespace, a scout goes ahead.
     """
     joined = tuple(kind for kind, _ in division.joined)
     outer_joined = tuple(kind for kind in joined if kind in _OUTER)
     maps = plan_maps(config, host) if "user" in division.new else None
-    scouted = bool(outer_joined) or "time" in division.new
+    # What host rights allow must be joined before the user namespace is joined or made.
+    before_user = ("user" in joined or (maps is not None and host.uid == 0)) and "mount" not in joined
+    scouted = bool(outer_joined) or "time" in division.new or ("user" in division.new and before_user and bool(joined))
     if scouted:
-        # What host rights allow must be joined before the user namespace is.
-        first = joined if "user" in joined and "mount" not in joined else outer_joined
+        first = joined if before_user else outer_joined
         outer_new = tuple(kind for kind in division.new if kind in _OUTER)
         birth: tuple[Operation, ...] = (MakeProcessByScout(first, maps, outer_new, format_offsets(config)),)
     else:

@@ -157,7 +157,13 @@ class MakeProcessByScout(Birth):
             if helper.is_ours:
                 helper.end()
             os.close(scout.pidfd)
-        return Child(cloned.pid, cloned.pidfd or -1, ours, is_ours=not sibling, helpers=(scout.pid,) if sibling else ())
+        return Child(
+            cloned.pid,
+            -1 if cloned.pidfd is None else cloned.pidfd,
+            ours,
+            is_ours=not sibling,
+            helpers=(scout.pid,) if sibling else (),
+        )
 
     def _await(self, helper: Child) -> Cloned:
         while True:

@@ -20,8 +20,19 @@ from kernelproof.impl.libcontainer import (
     lifecycle,
     running,
 )
-from kernelproof.impl.libcontainer.config.records import Config, Hook, Hooks, Memory, Pids, Process, Resources, Root
+from kernelproof.impl.libcontainer.config.records import (
+    Config,
+    Hook,
+    Hooks,
+    Memory,
+    Namespace,
+    Pids,
+    Process,
+    Resources,
+    Root,
+)
 from kernelproof.impl.libcontainer.config.writing import dump
+from kernelproof.impl.tests.libcontainer.machine.core.conftest import KINDS
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
 
@@ -183,10 +194,37 @@ def test_further_processes(bundle: Any, cgroups: str) -> None:
     lifecycle.delete(states, "box")
 
 
+@pytest.mark.parametrize("joined", ["", "uts"])
+@pytest.mark.parametrize("kinds", [KINDS, (*KINDS, "user"), ("mount",)], ids=["usual", "user", "least"])
+def test_a_caller_without_standard_input(bundle: Any, cgroup2: Path, kinds: tuple[str, ...], joined: str) -> None:
+    """Descriptors that are made for a container may have the number 0: it is waited for, and removed, all the same."""
+    if "user" in kinds:
+        os.chown(bundle.rootfs, 100_000, 100_000)
+    config = bundle.config("sh", "-c", "exit 7", kinds=[kind for kind in kinds if kind != joined])
+    if joined:
+        linux = config.linux
+        config = config.replace(
+            linux=linux.replace(namespaces=(*linux.namespaces, Namespace(joined, f"/proc/1/ns/{joined}")))
+        )
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            os.close(0)
+            started = create(bundle, config)
+            lifecycle.start(str(bundle.states), "box")
+            status = end(started)
+            lifecycle.delete(str(bundle.states), "box")
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert os.listdir(bundle.states) == []
+
+
 def test_user_namespace(bundle: Any, cgroup2: Path) -> None:
     """Root of a mapped container is an ordinary user outside, and all its namespaces belong to its user namespace."""
     os.chown(bundle.rootfs, 100_000, 100_000)
-    started = create(bundle, bundle.config("sleep", "1000", kinds=(*bundle_kinds(), "user")))
+    started = create(bundle, bundle.config("sleep", "1000", kinds=(*KINDS, "user")))
     lifecycle.start(str(bundle.states), "box")
     pid = running._pid_of(started)
     assert os.stat(f"/proc/{pid}").st_uid == 100_000
@@ -196,10 +234,6 @@ def test_user_namespace(bundle: Any, cgroup2: Path) -> None:
     lifecycle.kill(str(bundle.states), "box", signal.SIGKILL)
     assert (end(second), end(started)) == (137, 137)
     lifecycle.delete(str(bundle.states), "box")
-
-
-def bundle_kinds() -> tuple[str, ...]:
-    return ("pid", "network", "ipc", "uts", "mount", "cgroup")
 
 
 def test_limits(bundle: Any, cgroup2: Path) -> None:
