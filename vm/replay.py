@@ -29,6 +29,7 @@ _STYLES = ("long", "short", "line", "no", "native", "value", "auto")
 
 # What reports of the host's own plugins bear and trust; xdist's are the last four.
 _RESERVED = frozenset(dir(pytest.TestReport)) | {"context", "node", "worker_id", "item_index", "testrun_uid"}
+TIMES = ("duration", "start", "stop")
 _FIELDS = frozenset(
     {
         "nodeid",
@@ -38,9 +39,7 @@ _FIELDS = frozenset(
         "longrepr",
         "when",
         "sections",
-        "duration",
-        "start",
-        "stop",
+        *(f"{name}_ns" for name in TIMES),
         "user_properties",
     }
 )
@@ -124,9 +123,7 @@ class ItemReader:
             "when": check.choice(data.get("when"), _PHASES, "when"),
             "longrepr": read_longrepr(check, data.get("longrepr")),
             "sections": [(name, text) for name, text in check.pairs(data.get("sections"), "sections")],
-            "duration": check.seconds(data.get("duration"), "duration"),
-            "start": check.seconds(data.get("start"), "start"),
-            "stop": check.seconds(data.get("stop"), "stop"),
+            **{name: check.seconds(data.get(f"{name}_ns"), f"{name}_ns") for name in TIMES},
             "user_properties": read_properties(check, data.get("user_properties")),
         }
         report.update(_read_extras(check, data))
@@ -275,7 +272,7 @@ def _read_end(check: Checker, message: Mapping[str, object]) -> dict[str, object
         "end": check.choice(message.get("end"), ("done", "exit", "error"), "end"),
         "text": check.text(message.get("text"), "text"),
         "status": None if status is None else check.integer(status, "status") & 0xFF,
-        "guest_seconds": check.seconds(message.get("guest_seconds"), "guest_seconds"),
+        "guest_seconds": check.seconds(message.get("guest_ns"), "guest_ns"),
         "clone": clone,
         "warnings": read_warnings(check, message.get("warnings")),
         "coverage": message.get("coverage"),  # judged by who takes it
@@ -362,10 +359,10 @@ class Checker:
         return value
 
     def seconds(self, value: object, name: str) -> float:
-        """A finite number of seconds, not negative. A test may set the guest's clock back: that counts as 0."""
-        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e12:
-            self.refuse(f"{name} is no number of seconds")
-        return max(float(value), 0.0)
+        """Nanoseconds as seconds, not negative. A test may set the guest's clock back: that counts as 0."""
+        if not isinstance(value, int) or isinstance(value, bool) or not abs(value) < 10**21:
+            self.refuse(f"{name} is no number of nanoseconds")
+        return max(value / 1e9, 0.0)
 
     def mapping(self, value: object, name: str) -> dict[str, object]:
         """A JSON object."""

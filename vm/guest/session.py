@@ -14,7 +14,8 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -50,9 +51,10 @@ KERNEL_INI = "kernelproof_kernel"
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 
 _KNOWN = ("keywords", "location")  # the host takes its own
+_TIMES = ("duration", "start", "stop")  # sent as integers: a fraction is a twentieth of what a short test runs
 _PHASES = 3  # reports of an item without subtests: setup, call, teardown
 
-_monotonic, _getpid = time.monotonic, os.getpid  # a test may replace the modules'
+_monotonic, _getpid = time.monotonic_ns, os.getpid  # a test may replace the modules'
 
 
 def serve_session(port: Port, message: Mapping[str, object]) -> None:
@@ -179,6 +181,7 @@ class GuestSession:
         """Say what was collected, then serve the host. The template's snapshot is taken in here."""
         self._items = {item.nodeid: item for item in session.items}
         set_up = set_up_for_snapshot(session)
+        _locate(session.items)
         _import_for_failures()
         faulthandler.enable(self._console)
         self._stacks = StackSignal(self._port.fileno(), self._console)
@@ -298,7 +301,7 @@ class GuestSession:
         else:
             faulthandler.cancel_dump_traceback_later()
         self._end_debugging()
-        done = {"kind": "item-done", "clone": self._clone, "guest_seconds": _monotonic() - began}
+        done = {"kind": "item-done", "clone": self._clone, "guest_ns": _monotonic() - began}
         if self.measuring is not None:
             done["coverage"] = self.measuring.read()
         self._port.send({**done, **end, "warnings": self._take_warnings()})
@@ -335,6 +338,8 @@ class GuestSession:
         data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
         for known in _KNOWN:
             data.pop(known, None)
+        for name in _TIMES:
+            data[f"{name}_ns"] = int(data.pop(name) * 1e9)
         message = {"kind": "report", "phase": report.when, "data": data}
         try:
             if is_long(report.sections):
@@ -346,6 +351,13 @@ class GuestSession:
     def _take_warnings(self) -> Sequence[dict[str, object]]:
         taken, self._warnings = self._warnings, []
         return taken
+
+
+def _locate(items: Iterable[pytest.Item]) -> None:
+    # pytest works out an item's place when it reports it, and keeps it: a tenth of what a short test runs.
+    for item in items:
+        with suppress(Exception):  # of a foreign kind of item: its own machine tells
+            _ = item.location
 
 
 def describe_warning(warning: warnings.WarningMessage, when: str, nodeid: str) -> dict[str, object]:

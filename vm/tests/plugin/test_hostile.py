@@ -25,12 +25,12 @@ def taken():
             return session._port
 
 def report(nodeid, when="call", **members):
-    data = {"nodeid": nodeid, "outcome": "passed", "when": when, "longrepr": None, "sections": [], "duration": 0.0,
-            "start": 0.0, "stop": 0.0, "user_properties": [], "$report_type": "TestReport"}
+    data = {"nodeid": nodeid, "outcome": "passed", "when": when, "longrepr": None, "sections": [], "duration_ns": 0,
+            "start_ns": 0, "stop_ns": 0, "user_properties": [], "$report_type": "TestReport"}
     return {"kind": "report", "phase": when, "data": {**data, **members}}
 
 def finish(port):
-    port.send({"kind": "item-done", "clone": "0" * 32, "guest_seconds": 0.0, "end": "done", "text": "", "warnings": []})
+    port.send({"kind": "item-done", "clone": "0" * 32, "guest_ns": 0, "end": "done", "text": "", "warnings": []})
     time.sleep(60)
 
     while data:
@@ -86,7 +86,7 @@ def test_lie():
     port.send(report("test_lie.py::test_lie", **failed))
     port.send(report("test_lie.py::test_lie", "teardown"))
     warning = {"when": "runtest", "nodeid": evil, "category": evil, "text": evil, "filename": evil, "lineno": 1}
-    done = {"kind": "item-done", "clone": "0" * 32, "guest_seconds": 0.0, "end": "done", "text": evil}
+    done = {"kind": "item-done", "clone": "0" * 32, "guest_ns": 0, "end": "done", "text": evil}
     port.send({**done, "warnings": [warning]})
     time.sleep(60)
 """
@@ -115,7 +115,7 @@ def test_lie():
                      node="gw0", worker_id="gw0", context={"x": 1}))
     port.send(report("test_lie.py::test_lie", "teardown"))
     warning = {"when": "runtest", "nodeid": "", "category": "SystemExit", "text": "0", "filename": "x", "lineno": 1}
-    done = {"kind": "item-done", "clone": "0" * 32, "guest_seconds": 0.0, "end": "done", "text": ""}
+    done = {"kind": "item-done", "clone": "0" * 32, "guest_ns": 0, "end": "done", "text": ""}
     port.send({**done, "warnings": [warning]})
     time.sleep(60)
 """

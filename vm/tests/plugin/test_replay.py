@@ -29,12 +29,12 @@ ENTRY = {
     },
 }
 TRACEBACK = {"reprentries": [ENTRY], "extraline": None, "style": "long"}
-DONE = {"kind": "item-done", "end": "done", "text": "", "clone": "0" * 32, "guest_seconds": 0.1, "warnings": []}
+DONE = {"kind": "item-done", "end": "done", "text": "", "clone": "0" * 32, "guest_ns": 100_000_000, "warnings": []}
 
 
 def make_report(when: str, **changes: object) -> dict[str, Any]:
     """A report as a guest sends it."""
-    times = {"duration": 0.5, "start": 1.0, "stop": 1.5}
+    times = {"duration_ns": 500_000_000, "start_ns": 1_000_000_000, "stop_ns": 1_500_000_000}
     empty: dict[str, object] = {"longrepr": None, "sections": [], "user_properties": []}
     return {**empty, **times, "nodeid": NODEID, "outcome": "passed", "when": when, **changes}
 
@@ -145,10 +145,10 @@ REFUSED = [
     _set("outcome", "skipped"),  # with a traceback and without xfail: pytest's summary would fail on it
     _set("when", "collect"),
     _set("when", ["call"]),
-    _set("duration", float("nan")),
-    _set("duration", 10**400),
-    _set("start", "now"),
-    _set("stop", True),
+    _set("duration_ns", 0.5),
+    _set("duration_ns", 10**400),
+    _set("start_ns", "now"),
+    _set("stop_ns", True),
     _set("sections", [["name"]]),
     _set("sections", {"name": "text"}),
     _set("sections", [["name", 5]]),
@@ -187,7 +187,7 @@ def test_refused(change: Callable[[dict[str, Any]], None]) -> None:
     [
         {"clone": "xyz"},
         {"clone": "G" * 32},
-        {"guest_seconds": None},
+        {"guest_ns": None},
         {"end": "later"},
         {"warnings": [{}]},
         {"status": "x", "end": "exit"},
