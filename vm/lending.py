@@ -88,7 +88,7 @@ class Lender:
         self._cancel = cancel
         self._budget = Budget(read_available()) if budget is None else budget
         self._lent: dict[tuple[MachineKey, tuple[Path, ...]], _Lent] = {}
-        self._lock = threading.Lock()  # of what is lent; held for a moment only
+        self._lock = threading.Lock()  # of what is lent; held for a moment, or while a session is written down
         self._building = threading.Lock()  # while it is held, others run what they have borrowed
         self._closed = False
         self._told: list[tuple[OpenSession, MachineKey, float]] = []
@@ -203,10 +203,9 @@ class Lender:
             if lent is None:
                 return
             lent.left -= 1
-            is_last = lent.left == 0
-        if is_last:
-            self._budget.account(-lent.size_bytes)
-            _close(lent)
+            if lent.left == 0:
+                self._budget.account(-lent.size_bytes)
+                _close(lent)  # with the lock: `close` must not take its files away while it writes itself down
 
 
 def _close(lent: _Lent) -> None:

@@ -182,6 +182,30 @@ def test_end(lender: Lender, builder: Builder, borrowers: list[Borrower]) -> Non
         Borrower(lender.address)
 
 
+def test_end_while_a_template_is_closed(lender: Lender, builder: Builder, borrowers: list[Borrower]) -> None:
+    """The end of the run waits for a template that writes itself down, and does not close it beside that."""
+    borrowers[0].open(PLAN, 1)
+    (template,) = builder.made
+    begun, go_on = threading.Event(), threading.Event()
+    inside: list[int] = []
+
+    def close_slowly() -> None:
+        inside.append(len(inside))
+        begun.set()
+        assert go_on.wait(60)
+
+    template.close = close_slowly  # type: ignore[method-assign]
+    borrowers[0].done(PLAN)
+    assert begun.wait(60)
+    ending = threading.Thread(target=lender.close)
+    ending.start()
+    ending.join(0.2)
+    assert ending.is_alive()
+    assert inside == [0]
+    go_on.set()
+    ending.join()
+
+
 def test_controller_that_is_gone() -> None:
     """A worker whose controller dies is told so, in place of waiting for it."""
     with socket.socket(socket.AF_UNIX) as listening:
