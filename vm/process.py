@@ -1,12 +1,14 @@
 """Starts QEMU so that it never outlives whoever started it, and reaps it with what it used.
 
-A QEMU gets `PR_SET_PDEATHSIG` SIGKILL from setpriv(1): no code of ours runs between fork and exec. That signal comes
-when the *thread* that forked ends, so one thread forks all. A starter that died before the child asked for the signal
-never sends it; so the child looks, once it has asked, whether that is still its parent.
+A QEMU is forked from one that is linked already: see `kernelproof.vm.linked`. Where that can't be had it gets
+`PR_SET_PDEATHSIG` SIGKILL from setpriv(1): no code of ours runs between fork and exec. The signal comes when the
+*thread* that forked ends, so one thread forks all. A starter that died before the child asked for the signal never
+sends it; so the child looks, once it has asked, whether that is still its parent.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import shutil
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.linked import Linked, NotLinked
+from kernelproof.vm.tracee import TraceeEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +49,78 @@ class Usage:
 GUARD = 'unset PWD OLDPWD SHLVL; [ "$PPID" = "$0" ] && exec "$@"'  # (unset: what the shell itself adds)
 _SHELL = "/bin/sh"
 
-_Job = Callable[[], None]
+
+class _Forks:
+    """How the one thread starts processes; used by it alone."""
+
+    def __init__(self) -> None:
+        self._linked: dict[tuple[str, tuple[tuple[str, str], ...]], Linked | None] = {}
+
+    def start(
+        self, command: Sequence[str], descriptors: Sequence[int], errors: int, environment: Mapping[str, str]
+    ) -> int:
+        for _ in range(2):  # once more if the linked process was killed
+            linked = self._find(command[0], environment)
+            if linked is None:
+                break
+            try:
+                return linked.spawn(command, descriptors, errors)
+            except TraceeEnded:
+                linked.close()
+        return _start_plainly(command, descriptors, errors, environment)
+
+    def _find(self, executable: str, environment: Mapping[str, str]) -> Linked | None:
+        key = (executable, tuple(sorted(environment.items())))
+        found = self._linked.get(key)
+        if key not in self._linked or (found is not None and found.closed):
+            try:
+                self._linked[key] = Linked.start(executable, environment)
+            except NotLinked as error:
+                logging.getLogger(__name__).info("each machine links its QEMU anew: %s", error)
+                self._linked[key] = None
+        return self._linked[key]
+
+    def close(self) -> None:
+        for linked in self._linked.values():
+            if linked is not None:
+                linked.close()
+
+
+def _start_plainly(
+    command: Sequence[str], descriptors: Sequence[int], errors: int, environment: Mapping[str, str]
+) -> int:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise ProvisionError("start machine", "setpriv", "not found", "install util-linux")
+    process = subprocess.Popen(
+        (setpriv, "--pdeathsig", "KILL", "--", _SHELL, "-c", GUARD, str(os.getpid()), *command),
+        stdin=subprocess.DEVNULL,
+        stdout=errors,
+        stderr=errors,
+        pass_fds=tuple(descriptors),
+        start_new_session=True,
+        env=dict(environment),
+    )
+    process.returncode = 0  # reaped by wait4, not by Popen
+    return process.pid
+
+
+_Job = Callable[[_Forks], None]
 
 
 def _work(jobs: SimpleQueue[_Job | None]) -> None:
-    while (job := jobs.get()) is not None:
-        job()
+    forks = _Forks()
+    try:
+        while (job := jobs.get()) is not None:
+            job(forks)
+    finally:
+        forks.close()
 
 
 class Spawner:
     """One thread that forks all children of its owner; the thread lasts as long as anyone holds the spawner."""
 
     def __init__(self) -> None:
-        self._setpriv = shutil.which("setpriv")
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._children: weakref.WeakSet[Child] = weakref.WeakSet()
         threading.Thread(target=_work, args=(self._jobs,), name="kernelproof-spawner", daemon=True).start()
@@ -78,29 +141,18 @@ class Spawner:
             ProvisionError: setpriv(1) is absent.
             OSError: as fork(2) refuses: EAGAIN, ENOMEM.
         """
-        setpriv = self._setpriv
-        if setpriv is None:
-            raise ProvisionError("start machine", "setpriv", "not found", "install util-linux")
-        answer: SimpleQueue[subprocess.Popen[bytes] | BaseException] = SimpleQueue()
+        answer: SimpleQueue[int | BaseException] = SimpleQueue()
 
-        def fork() -> None:
+        def start(forks: _Forks) -> None:
             try:
-                process = subprocess.Popen(
-                    (setpriv, "--pdeathsig", "KILL", "--", _SHELL, "-c", GUARD, str(os.getpid()), *command),
-                    stdin=subprocess.DEVNULL,
-                    stdout=errors,
-                    stderr=errors,
-                    pass_fds=tuple(descriptors),
-                    start_new_session=True,
-                    env=dict(environment),
-                )
+                pid = forks.start(command, descriptors, errors, environment)
             except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
                 answer.put(error)
             else:
-                answer.put(process)
+                answer.put(pid)
 
         began = time.monotonic()
-        self._jobs.put(fork)
+        self._jobs.put(start)
         started = answer.get()
         if isinstance(started, BaseException):
             raise started
@@ -118,15 +170,14 @@ class Child:
     """A started process, killed and reaped when it is closed or forgotten.
 
     Args:
-        process: Just started and not yet waited for.
+        pid: Of a process that just started and was not yet waited for.
         spawner: Kept alive, because the end of its thread would kill the process.
         began: When it was asked for, by the monotonic clock.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], spawner: Spawner, began: float) -> None:
-        self.pid = process.pid
-        self.pidfd = os.pidfd_open(process.pid)
-        process.returncode = 0  # reaped below by wait4, not by Popen
+    def __init__(self, pid: int, spawner: Spawner, began: float) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
         self._spawner = spawner
         self._began = began
         self._usage: Usage | None = None

@@ -95,7 +95,7 @@ def test_no_setpriv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without setpriv(1) nothing is started, and the package to install is named."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProvisionError, match="install util-linux"):
-        spawn(Spawner())
+        spawn(Spawner(), "/absent/program")  # (what can be linked does without)
 
 
 def test_program_that_is_not_there() -> None:

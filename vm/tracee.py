@@ -1,0 +1,150 @@
+"""A process that stands still under ptrace(2): its memory, its registers, and short runs to the next int3. x86-64 only.
+
+All calls for one process come from the thread that attached it: the kernel takes them from no other.
+
+Sources: ptrace(2), "Stopped states" and "PTRACE_SEIZE"; Linux, arch/x86/include/asm/user_64.h, `user_regs_struct`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+
+# linux/ptrace.h
+_CONT, _GETREGS, _SETREGS, _SEIZE = 7, 12, 13, 0x4206
+_EVENT_EXEC = 4
+_OPTIONS = 1 << _EVENT_EXEC | 0x100000  # ...and PTRACE_O_EXITKILL: it ends with the thread that traces it
+_ALL_CHILDREN = 0x40000000  # __WALL, wait(2)
+
+NAMES = (
+    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"),
+    *("orig_rax", "rip", "cs", "eflags", "rsp", "ss"),
+)
+_COUNT = 27  # words of `user_regs_struct`; the names of the first are known here
+_NO_CALL = (1 << 64) - 1  # in orig_rax: this stop is not within a system call that would be begun again
+
+TRAP = b"\xcc"  # int3
+CALL_AND_TRAP = b"\x0f\x05\xcc"  # syscall; int3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class TraceeEnded(Exception):
+    """The process ended while it was to stand still; it is reaped."""
+
+
+class Tracee:
+    """One traced process, a child of ours. Closed by whoever made it.
+
+    Args:
+        pid: Of a process that `attach` was called for and that stands still.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._alive = True
+        self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+
+    @staticmethod
+    def attach(pid: int) -> None:
+        """Begin to trace a child of ours that runs; it is killed if this thread ends.
+
+        Raises:
+            OSError: EPERM, the host does not allow it or another traces it; ESRCH, it ended.
+        """
+        _ptrace(_SEIZE, pid, 0, _OPTIONS)
+
+    @staticmethod
+    def wait_for_exec(pid: int) -> None:
+        """Wait until an attached process has called execve(2) and stands still before anything of the program ran.
+
+        Raises:
+            TraceeEnded: it ended before; it is reaped.
+        """
+        while _wait(pid) != signal.SIGTRAP | _EVENT_EXEC << 8:
+            _ptrace(_CONT, pid)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Its memory; up to the end of what is mapped."""
+        return os.pread(self._memory, size, address)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Change its memory, also where it may only read: its own copy of a page.
+
+        Raises:
+            OSError: EIO or EFAULT, nothing is mapped there, or the host does not allow it.
+        """
+        if os.pwrite(self._memory, data, address) != len(data):
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+
+    def registers(self) -> dict[str, int]:
+        """Its registers, by the names in `NAMES`."""
+        registers = (ctypes.c_uint64 * _COUNT)()
+        _ptrace(_GETREGS, self.pid, 0, ctypes.addressof(registers))
+        return dict(zip(NAMES, registers, strict=False))
+
+    def run(self, changes: Mapping[str, int] = {}) -> int:
+        """Let it run to its next int3; signals meanwhile are dropped.
+
+        Args:
+            changes: Registers to set before.
+
+        Returns:
+            What its register rax has then: the result of a system call, below 0 an error number's negative.
+
+        Raises:
+            TraceeEnded: it ended; it is reaped.
+        """
+        if changes:
+            registers = (ctypes.c_uint64 * _COUNT)()
+            _ptrace(_GETREGS, self.pid, 0, ctypes.addressof(registers))
+            for name, value in {"orig_rax": _NO_CALL, **changes}.items():
+                registers[NAMES.index(name)] = value
+            _ptrace(_SETREGS, self.pid, 0, ctypes.addressof(registers))
+        try:
+            _ptrace(_CONT, self.pid)
+            while _wait(self.pid) != signal.SIGTRAP:
+                _ptrace(_CONT, self.pid)
+        except TraceeEnded:
+            self._forget()
+            raise
+        return ctypes.c_int64(self.registers()["rax"]).value
+
+    def close(self) -> None:
+        """Kill and reap it; a second call changes nothing."""
+        if self._alive:
+            self._forget()
+            kill(self.pid)
+
+    def _forget(self) -> None:
+        self._alive = False
+        os.close(self._memory)
+
+
+def kill(pid: int) -> None:
+    """Kill and reap a traced child of ours."""
+    with suppress(ProcessLookupError, TraceeEnded):
+        os.kill(pid, signal.SIGKILL)
+        while True:
+            _wait(pid)
+
+
+def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
+    ctypes.set_errno(0)
+    if _libc.ptrace(request, pid, address, data) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _wait(pid: int) -> int:
+    """The signal of its next stop, and above the lowest byte the event."""
+    _, status = os.waitpid(pid, _ALL_CHILDREN)
+    if not os.WIFSTOPPED(status):
+        raise TraceeEnded(pid, status)
+    return status >> 8
