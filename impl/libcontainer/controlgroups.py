@@ -54,7 +54,7 @@ class MakeCgroup(Operation):
         try:
             known = site.found.get("layout")
             layout = known if isinstance(known, Layout) else read_layout()
-            existed = self._exists(layout.hierarchies)
+            existed = is_there(self.name, layout)
             cgroup = self._create(layout, existed=existed)
         except (NoControllerError, PermissionError) as error:
             refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS, None)
@@ -76,9 +76,6 @@ class MakeCgroup(Operation):
             if not existed:  # what failed may have come after it was made
                 remove_cgroup(self.name)
             raise
-
-    def _exists(self, hierarchies: tuple[object, ...]) -> bool:
-        return any(os.path.isdir(f"{getattr(one, 'mount_point', '')}/{self.name}") for one in hierarchies)
 
     def undo(self, site: Site) -> None:
         """Removes it, unless it was there before."""
@@ -110,6 +107,11 @@ class EnterCgroup(Operation):
         assert isinstance(pid, int)
         if cgroup is not None and not site.found.get("in cgroup"):
             cgroup.add(pid)
+
+
+def is_there(name: str, layout: Layout) -> bool:
+    """Whether a cgroup of this name is in one of the hierarchies."""
+    return any(os.path.isdir(f"{one.mount_point}/{name}") for one in layout.hierarchies)
 
 
 def remove_cgroup(name: str, timeout_seconds: float = 10.0) -> None:

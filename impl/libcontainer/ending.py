@@ -167,15 +167,21 @@ def _delete_locked(
         raise WrongStatusError(f"container {state.id!r} is {found}: stop it first, or delete it by force")
     end(state, attend)
     take_back(state)
-    if state.cgroup:
-        if state.keep_cgroup:
-            kill_all(state, _SIGKILL)
-        elif not remove_empty(state.cgroup):
-            from kernelproof.impl.libcontainer.controlgroups import remove_cgroup  # measured: see above
-
-            remove_cgroup(state.cgroup)
+    _clear_cgroup(state, was_made=found != CREATING)
     _run_poststop(directory, state, tell)
     directory.remove()
+
+
+def _clear_cgroup(state: State, *, was_made: bool) -> None:
+    if not state.cgroup:
+        return
+    if state.keep_cgroup:
+        if was_made:  # else nobody looked yet whether others are in it, and none of ours is
+            kill_all(state, _SIGKILL)
+    elif not remove_empty(state.cgroup):
+        from kernelproof.impl.libcontainer.controlgroups import remove_cgroup  # measured: see above
+
+        remove_cgroup(state.cgroup)
 
 
 def end(state: State, attend: Callable[[], None] = lambda: None) -> None:

@@ -99,7 +99,8 @@ def create(
         StartError: an operation failed; everything is as before.
         OSError: the state can't be written.
     """
-    from kernelproof.impl.libcontainer.facts import read_host  # measured: see above
+    from kernelproof.impl.libcontainer.controlgroups import is_there  # measured: see above
+    from kernelproof.impl.libcontainer.facts import read_host
     from kernelproof.impl.libcontainer.plan import plan_container, root_path
 
     host = read_host()
@@ -116,6 +117,7 @@ def create(
             operations = plan_container(config, host, request)
             cgroup = next((one for one in operations if type(one).__name__ in ("MakeCgroup", "EnterScope")), None)
             state.cgroup = str(getattr(cgroup, "name", ""))
+            state.keep_cgroup = type(cgroup).__name__ == "MakeCgroup" and is_there(state.cgroup, host.layout)
             directory.write("config.json", config_text)
             _keep(directory, lock, state)
             return _make(directory, lock, state, operations, request, pid_file, prepared)

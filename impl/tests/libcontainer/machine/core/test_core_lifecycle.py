@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from kernelproof.impl.libcontainer.config.records import (
     Root,
 )
 from kernelproof.impl.libcontainer.config.writing import dump
+from kernelproof.impl.libcontainer.controlgroups import MakeCgroup
 from kernelproof.impl.tests.libcontainer.machine.core.conftest import KINDS
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
@@ -291,3 +293,28 @@ def test_a_hook_that_fails_ends_the_start(bundle: Any, cgroup2: Path) -> None:
     slow = Hook("/bin/sh", ("sh", "-c", "sleep 100 & sleep 100"), timeout=1)
     with pytest.raises(StartError, match=r"createContainer hook /bin/sh was killed after its 1 s"):
         create(bundle, bundle.config("true").replace(hooks=Hooks(create_container=(slow,))))
+
+
+def test_making_cut_off_before_the_cgroup_of_others_was_looked_at(
+    bundle: Any, cgroup2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that is killed there leaves a state that names the cgroup: who is in it outlives a forced deletion."""
+    folder = cgroup2 / "box"
+    folder.mkdir()
+    stranger = subprocess.Popen(["/bin/sleep", "1000"])
+    try:
+        (folder / "cgroup.procs").write_text(str(stranger.pid))
+        monkeypatch.setattr(MakeCgroup, "do", lambda self, site: os.kill(os.getpid(), signal.SIGKILL))
+        runtime = os.fork()
+        if not runtime:
+            create(bundle, bundle.config("sleep", "1000"))
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(runtime, 0)[1]) == -signal.SIGKILL
+        assert status(bundle) == "creating"
+        lifecycle.delete(str(bundle.states), "box", force=True)
+        assert stranger.poll() is None
+        assert (folder / "cgroup.procs").read_text() == f"{stranger.pid}\n"
+    finally:
+        stranger.kill()
+        stranger.wait()
+        folder.rmdir()
