@@ -48,16 +48,15 @@ def test_child_outlives_the_name_of_its_spawner() -> None:
 
 def test_forgotten_child() -> None:
     """A child that is forgotten is killed and reaped, and the thread ends with the last of them."""
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     child = spawn(Spawner())
     pid = child.pid
     assert Path(f"/proc/{pid}").exists()
     del child
     assert not Path(f"/proc/{pid}").exists()
-    for thread in threading.enumerate():
-        if thread.name == "kernelproof-spawner":
-            thread.join(60)
-    assert threading.active_count() <= threads
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_death_signal() -> None:
