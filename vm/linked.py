@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import select
 import socket
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from signal import SIGCHLD
+from signal import SIGCHLD, SIGKILL
 
 from kernelproof.vm.first_steps import AT_ENTRY, CLONE, CODE, MMAP, FirstStack, after_arguments, parse_auxiliary
 from kernelproof.vm.tracee import CALL_AND_TRAP, TRAP, Tracee, TraceeEnded, kill
@@ -118,10 +119,13 @@ class Linked:
             OSError: as fork(2) refuses: EAGAIN, ENOMEM; E2BIG, a `command` that is too long.
             TraceeEnded: the linked process is of no use any more; another can be started.
         """
-        number = max((*descriptors, _TABLE - 2)) + 1
+        number = choose_number(descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         stack, data = self._stack.place(command)
         instructions = self._stack.instruct(self._receiving, number, descriptors, os.getpid())
-        socket.send_fds(self._socket, [b"."], (errors, *descriptors))
+        try:
+            socket.send_fds(self._socket, [b"."], (errors, *descriptors))
+        except ConnectionError as error:
+            raise TraceeEnded(self._tracee.pid) from error
         try:
             self._tracee.write(stack, data)
             self._tracee.write(self._stack.base, instructions)
@@ -131,8 +135,14 @@ class Linked:
         if pid < 0:
             self.close()  # what was sent lies in the socket still
             raise OSError(-pid, os.strerror(-pid))
-        if not self._was_taken(pid):
+        try:
+            if not self._was_taken(pid):
+                self.close()
+        except BaseException:
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
             self.close()
+            raise
         return pid
 
     def _was_taken(self, pid: int) -> bool:
@@ -152,6 +162,12 @@ class Linked:
         self.closed = True
         self._tracee.close()
         self._socket.close()
+
+
+def choose_number(descriptors: Sequence[int], limit: int) -> int:
+    """A number above all `descriptors`, and so high that the process's table has room; below `limit`. Pure."""
+    wanted = max((*descriptors, _TABLE - 2)) + 1
+    return wanted if wanted < limit else max((*descriptors, 2)) + 1
 
 
 def _demand_binary(executable: str) -> None:

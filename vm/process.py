@@ -177,7 +177,12 @@ class Child:
 
     def __init__(self, pid: int, spawner: Spawner, began: float) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._spawner = spawner
         self._began = began
         self._usage: Usage | None = None

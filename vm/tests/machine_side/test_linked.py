@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
 import select
 import signal
 import subprocess
@@ -12,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.vm import linked as module
-from kernelproof.vm import process
-from kernelproof.vm.linked import Linked, NotLinked
+from kernelproof.vm.linked import Linked, NotLinked, choose_number
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.tracee import Tracee, TraceeEnded
 
@@ -176,7 +176,7 @@ def test_program_that_can_not_be_run(tmp_path: Path) -> None:
 
 def test_other_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is known is x86-64's."""
-    monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(NotLinked, match="aarch64: only x86-64"):
         Linked.start("/bin/cat", ENVIRONMENT)
 
@@ -214,7 +214,7 @@ def test_linked_process_that_was_killed(cat: Linked) -> None:
         return made[-1]
 
     with pytest.MonkeyPatch.context() as patch, open(os.devnull, "wb") as nothing:
-        patch.setattr(process.Linked, "start", remember)
+        patch.setattr(Linked, "start", remember)
         for _ in range(2):
             command = ("/bin/cat", "/dev/null")
             child = spawner.spawn(command, descriptors=(), errors=nothing.fileno(), environment=ENVIRONMENT)
@@ -245,6 +245,39 @@ except BlockingIOError as error:
         pytest.skip("needs root, to become a user of whom no other process counts")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd="/")
     assert (done.stdout, done.stderr) == ("Resource temporarily unavailable True\n", "")
+
+
+def test_few_descriptors(cat: Linked, tmp_path: Path) -> None:
+    """A user who may open few has no room in the table, and machines all the same."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    resource.prlimit(cat._tracee.pid, resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        assert run(cat, tmp_path, "cat", "/proc/self/environ") == (0, "A=b c\0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_number_for_errors() -> None:
+    """Above all others and as high as the table is to be, or where that is not allowed just above all others."""
+    assert [choose_number((), limit) for limit in (256, 255)] == [255, 3]
+    assert choose_number((7, 300), 1024) == 301
+    assert choose_number((9,), 100) == 10
+
+
+def test_no_descriptor_is_left(cat: Linked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that can't be waited for is killed and reaped, and the error is the first one."""
+
+    def refuse(pid: int) -> int:
+        seen.append(pid)
+        raise OSError(24, "Too many open files")
+
+    seen: list[int] = []
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with open(os.devnull, "wb") as nothing, pytest.raises(OSError, match="Too many open files"):
+        cat.spawn(("cat", "/dev/zero"), (), nothing.fileno())
+    assert not Path(f"/proc/{seen[0]}").exists()
+    assert cat.closed
 
 
 def test_killed_with_its_starter() -> None:
