@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 from unittest import mock
 
 import pytest
@@ -65,22 +65,20 @@ class Recorder:
 
         All reports of an item are sent when its teardown is over, so this leaves out their rest and the machine's end.
         """
-        spawn, feed = Spawner.spawn, ItemReader.feed
+        adopt, feed = Spawner._adopt, ItemReader.feed
         machine: tuple[int, float] | None = None
 
-        def spawn_noted(spawner: Spawner, *arguments: Any, **keywords: Any) -> Child:
+        def adopt_noted(spawner: Spawner, pid: int, began: float) -> Child:
             nonlocal machine
-            began = time.monotonic()
-            child = spawn(spawner, *arguments, **keywords)
-            machine, self._first = (child.pid, began), None
-            return child
+            machine, self._first = (pid, began), None
+            return adopt(spawner, pid, began)
 
         def feed_noted(reader: ItemReader, answer: Mapping[str, object]) -> None:
             if self._first is None and machine is not None and answer["kind"] == "report":
                 self._first = Sample(_read_clock(machine[0]), time.monotonic() - machine[1])
             feed(reader, answer)
 
-        with mock.patch.object(Spawner, "spawn", spawn_noted), mock.patch.object(ItemReader, "feed", feed_noted):
+        with mock.patch.object(Spawner, "_adopt", adopt_noted), mock.patch.object(ItemReader, "feed", feed_noted):
             yield
 
 

@@ -15,23 +15,27 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import select
 import socket
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from signal import SIGCHLD, SIGKILL
 
-from kernelproof.vm.first_steps import AT_ENTRY, CLONE, CODE, MMAP, FirstStack, after_arguments, parse_auxiliary
+from kernelproof.vm.first_steps import (
+    AT_ENTRY,
+    CODE,
+    MMAP,
+    FirstStack,
+    after_arguments,
+    choose_number,
+    parse_auxiliary,
+    place_registers,
+)
+from kernelproof.vm.handing_over import NotTaken, fork
 from kernelproof.vm.tracee import CALL_AND_TRAP, TRAP, Tracee, TraceeEnded, kill
 
-_CLONE_PARENT = 0x8000  # it is our child, not the linked process's: so wait4(2) says what it used
 _PAGE = 4096
 _MOST_STACK = 1 << 22
-# A program with threads waits for a grace period of the kernel when its table of descriptors is made larger: 8 ms
-# (fs/file.c, expand_fdtable). QEMU comes to need 70; so it has this many from the start.
-_TABLE = 256
 
 # Says that it is there, waits to be traced, becomes the program. (unset: what the shell itself adds)
 _WAIT = 'unset PWD OLDPWD SHLVL; echo; read -r go && exec "$0" </dev/null >/dev/null'
@@ -69,10 +73,8 @@ class Linked:
         self._receiving = receiving
         pointer = registers["rsp"]
         self._stack = FirstStack(pointer, after_arguments(tracee.read(pointer, _MOST_STACK)))
-        self._start = {
-            **{"rip": code, "rax": CLONE, "rdi": _CLONE_PARENT | SIGCHLD, "rsi": 0, "rdx": 0, "r10": 0, "r8": 0},
-            **{"rbx": self._stack.calls, "r13": entry, "r14": registers["rdx"]},
-        }
+        self._first = {**registers, "rip": entry}
+        self._start = {"rip": code, "rbx": self._stack.orders.calls}
 
     @classmethod
     def start(cls, executable: str, environment: Mapping[str, str]) -> Linked:
@@ -121,53 +123,28 @@ class Linked:
         """
         number = choose_number(descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         stack, data = self._stack.place(command)
-        instructions = self._stack.instruct(self._receiving, number, descriptors, os.getpid())
-        try:
-            socket.send_fds(self._socket, [b"."], (errors, *descriptors))
-        except ConnectionError as error:
-            raise TraceeEnded(self._tracee.pid) from error
+        place, registers = place_registers({**self._first, "rsp": stack})
+        orders = self._stack.instruct(self._receiving, number, descriptors, os.getpid())
         try:
             self._tracee.write(stack, data)
-            self._tracee.write(self._stack.base, instructions)
-            pid = self._tracee.run({**self._start, "r12": stack})
+            self._tracee.write(place, registers)
+            self._tracee.write(self._stack.orders.base, orders)
         except OSError as error:  # it can't be reached
             raise TraceeEnded(self._tracee.pid) from error
-        if pid < 0:
-            self.close()  # what was sent lies in the socket still
-            raise OSError(-pid, os.strerror(-pid))
         try:
-            if not self._was_taken(pid):
-                self.close()
-        except BaseException:
-            os.kill(pid, SIGKILL)
-            os.waitpid(pid, 0)
+            return fork(self._tracee, {**self._start, "r12": place}, self._socket, (errors, *descriptors))
+        except NotTaken as error:
+            self.close()
+            return error.pid
+        except OSError:
             self.close()
             raise
-        return pid
-
-    def _was_taken(self, pid: int) -> bool:
-        """Wait until the child has its descriptors: the next one must not take them."""
-        ended = os.pidfd_open(pid)
-        try:
-            waiting = select.poll()
-            for descriptor in (self._socket.fileno(), ended):
-                waiting.register(descriptor, select.POLLIN)
-            ready = dict(waiting.poll())
-        finally:
-            os.close(ended)
-        return self._socket.fileno() in ready and self._socket.recv(1) == b"."
 
     def close(self) -> None:
         """Kill and reap the linked process; what was forked from it goes on."""
         self.closed = True
         self._tracee.close()
         self._socket.close()
-
-
-def choose_number(descriptors: Sequence[int], limit: int) -> int:
-    """A number above all `descriptors`, and so high that the process's table has room; below `limit`. Pure."""
-    wanted = max((*descriptors, _TABLE - 2)) + 1
-    return wanted if wanted < limit else max((*descriptors, 2)) + 1
 
 
 def _demand_binary(executable: str) -> None:

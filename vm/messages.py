@@ -39,6 +39,7 @@ CONVERSATIONS: Mapping[str, Conversation] = {
     "pull": Conversation(("pulled",), more=("file",)),
     "session": Conversation(("collected", "session-over"), more=("report",)),
     "item": Conversation(("item-done", "session-over"), more=("report", "debugger", "failed")),
+    "rehearse": Conversation(("rehearsed",)),
     "bytecode": Conversation(("compiled-all",), more=("compiled",)),
     "hello": Conversation(("hello",)),  # asked by nobody: the agent says it when it has booted
 }

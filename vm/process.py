@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -21,10 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeVar, cast
 
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.linked import Linked, NotLinked
+from kernelproof.vm.standing import Standing
 from kernelproof.vm.tracee import TraceeEnded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,24 +146,58 @@ class Spawner:
             ProvisionError: setpriv(1) is absent.
             OSError: as fork(2) refuses: EAGAIN, ENOMEM.
         """
-        answer: SimpleQueue[int | BaseException] = SimpleQueue()
-
-        def start(forks: _Forks) -> None:
-            try:
-                pid = forks.start(command, descriptors, errors, environment)
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
-                answer.put(error)
-            else:
-                answer.put(pid)
-
         began = time.monotonic()
-        self._jobs.put(start)
-        started = answer.get()
-        if isinstance(started, BaseException):
-            raise started
-        child = Child(started, self, began)
+        pid = self._do(lambda forks: forks.start(command, descriptors, errors, environment))
+        return self._adopt(pid, began)
+
+    def stand(self, child: Child, sending: socket.socket, receiving: int, places: Sequence[Sequence[int]]) -> Standing:
+        """Stop a child for good, so that others can be forked from it; its end is no longer the `Child`'s matter.
+
+        Args:
+            child: It was spawned here.
+            sending: As for `Standing.stop`; so are the others.
+            receiving: Likewise.
+            places: Likewise.
+
+        Raises:
+            NotStanding: the child is gone then.
+        """
+        child.give_up()
+        return self._do(lambda forks: Standing.stop(child.pid, sending, receiving, places))
+
+    def fork(self, standing: Standing, descriptors: Sequence[int]) -> Child:
+        """Fork a process from one that stands.
+
+        Args:
+            standing: Made by `stand`.
+            descriptors: As for `Standing.fork`.
+
+        Raises:
+            NotStanding, OSError: as there.
+        """
+        began = time.monotonic()
+        return self._adopt(self._do(lambda forks: standing.fork(descriptors)), began)
+
+    def _adopt(self, pid: int, began: float) -> Child:
+        child = Child(pid, self, began)
         self._children.add(child)
         return child
+
+    def _do(self, act: Callable[[_Forks], T]) -> T:
+        """Let the one thread act."""
+        answer: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+        def answer_it(forks: _Forks) -> None:
+            try:
+                answer.put((act(forks), None))
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
+                answer.put((None, error))
+
+        self._jobs.put(answer_it)
+        result, error = answer.get()
+        if error is not None:
+            raise error
+        return cast("T", result)
 
     def kill(self) -> None:
         """Kill all children, from any thread; who waits for one sees its end and reaps it."""
@@ -193,6 +232,12 @@ class Child:
         if self._usage is None:
             with suppress(OSError):  # it was reaped at this moment
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def give_up(self) -> None:
+        """Leave its end to another."""
+        self._reap.detach()
+        os.close(self.pidfd)
+        self._usage = Usage(0.0, 0.0, 0, 0)
 
     def close(self) -> Usage:
         """Kill it if it still runs, reap it, and say what it used; again and again the same."""

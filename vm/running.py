@@ -25,6 +25,7 @@ from kernelproof.vm.phase import MOSTLY, TRIES, parse_tick_ahead
 from kernelproof.vm.process import Child, Spawner, Usage
 from kernelproof.vm.qemu import MachineSpec, Role, Wiring, has_terminal, migration_road, qemu_command
 from kernelproof.vm.qmp import QmpError
+from kernelproof.vm.standing import Standing
 
 START_SECONDS = 30.0  # for QEMU to greet
 LOAD_SECONDS = 30.0  # to load or save state: 0.04 s measured on an idle host
@@ -73,6 +74,9 @@ class Running:
         road: As `migration_road` says.
         discs: The files of its discs; closed with it.
         virtual: Its time is virtual.
+
+    Attributes:
+        inodes: Of what it holds for us alone: the monitor's socket, the agent's, the console.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Running:
         self._errors = errors
         self._road = road
         self.discs = discs
+        self.inodes: tuple[int, ...] = ()
         self._virtual = virtual
         self._frozen = False
         self._usage: Usage | None = None
@@ -111,6 +116,7 @@ class Running:
         boot: BootFiles | None = None,
         discs: DiscFiles | None = None,
         shift: int = 0,
+        spare: tuple[int, ...] = (),
     ) -> Running:
         """Start QEMU and wait for its greeting. The guest stands still, unless it boots.
 
@@ -123,6 +129,7 @@ class Running:
             boot: For the role BOOT.
             discs: The files of its discs; owned from here on.
             shift: As in `Wiring`.
+            spare: Descriptors that it holds open besides.
 
         Raises:
             MachineLost: kind "qemu", it ended or did not greet.
@@ -138,9 +145,10 @@ class Running:
             paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
             places = (program.executable, _path(memory), console.path)
             wiring = Wiring(*places, control_end, agent_end, *paths, discs.paths(), shift, *terminal_ends)
+            inodes = tuple(os.fstat(each).st_ino for each in (control_end, agent_end, console.descriptor))
             child = spawner.spawn(
                 qemu_command(spec, role, wiring),
-                descriptors=ends,
+                descriptors=(*ends, *spare),
                 errors=errors.descriptor,
                 environment={**ENVIRONMENT, **dict(program.environment)},
             )
@@ -155,11 +163,45 @@ class Running:
         channel = Channel(ours[1], ours[0], child.pidfd, terminal, HeldUp(child.pid))
         road, virtual = migration_road(spec.qemu_version), spec.time == "virtual"
         running = cls(role.value, child, channel, console, errors, road, discs, virtual=virtual)
+        running.inodes = inodes
         with running.losing("qemu"):
             deadline = time.monotonic() + START_SECONDS
             channel.wait_for_greeting(deadline)
             channel.command("qmp_capabilities", deadline=deadline)
         return running
+
+    @classmethod
+    def fork(cls, spec: MachineSpec, standing: Standing, spawner: Spawner) -> Running:
+        """Fork a QEMU from one that stands still, with streams and a console of its own. Its guest stands still.
+
+        Args:
+            spec: The machine: in virtual time, without discs.
+            standing: The QEMU; its places are those of `inodes`, and then its stdout and stderr.
+            spawner: Forks the process.
+
+        Raises:
+            NotStanding: nothing can be forked from it any more.
+            OSError: no descriptors, no processes.
+        """
+        console, errors = Console("console"), Console("stderr")
+        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+        appending = -1
+        try:
+            appending = os.open(console.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            descriptors = (*(end.fileno() for end in theirs), appending, errors.descriptor)
+            child = spawner.fork(standing, descriptors)
+        except BaseException:
+            for closing in (*ours, console, errors):
+                closing.close()
+            raise
+        finally:
+            for end in theirs:
+                end.close()
+            if appending >= 0:
+                os.close(appending)
+        channel = Channel(ours[1], ours[0], child.pidfd, None, HeldUp(child.pid))
+        road = migration_road(spec.qemu_version)
+        return cls(Role.CLONE.value, child, channel, console, errors, road, DiscFiles(), virtual=True)
 
     def load(self, state: int) -> None:
         """Load a snapshot; the guest stands still after.
@@ -187,6 +229,15 @@ class Running:
                 self._thaw()
             self._stop_after_tick(time.monotonic() + LOAD_SECONDS)
             self._migrate("migrate", state)
+
+    def settle(self, deadline: float) -> None:
+        """Stop the guest where a clone of it does best: right after a tick of its timer.
+
+        Raises:
+            MachineLost: kind "load".
+        """
+        with self.losing("load"):
+            self._stop_after_tick(deadline)
 
     def _stop_after_tick(self, deadline: float) -> None:
         for _ in range(TRIES if self._virtual else 1):

@@ -7,6 +7,7 @@ process that holds them. Nothing is left behind when that process ends, however 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ from kernelproof.vm.messages import Plain
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.qemu import MachineSpec, Role
 from kernelproof.vm.running import Program, Running
+from kernelproof.vm.standing import NotStanding
+from kernelproof.vm.stem import FEW, Stem
 from kernelproof.vm.variation import Variation
 
 T = TypeVar("T")
@@ -83,10 +86,14 @@ class Snapshot:
             OSError: EMFILE, EAGAIN, ENOMEM: no descriptors or processes left.
         """
         check_memory(HOST_SHARE_MIB * MIB, read_available())
-        machine = self._start(Role.CLONE, self._memory, self._contents, self.shift)
+        machine = self._fork() or self._start(Role.CLONE, self._memory, self._contents, self.shift)
         if variation is not None:
             machine.wake_with(variation.seed, variation.entropy)
         return machine
+
+    def _fork(self) -> Machine | None:
+        """A clone of another road, if there is one."""
+        return None
 
     def derive(self, prepare: Callable[[Machine], T], shift: int = 0) -> tuple[SessionTemplate, T]:
         """Let `prepare` change a copy of the machine, and take a snapshot of what came of it.
@@ -173,9 +180,19 @@ class Snapshot:
         return Snapshot(self.spec, self._program, files[0], files[1], self.facts, self._spawner, contents, self.shift)
 
     def _start(self, role: Role, memory: int, contents: Mapping[str, int], shift: int) -> Machine:
+        return self._make(self._run(role, memory, contents, shift))
+
+    def _run(
+        self, role: Role, memory: int, contents: Mapping[str, int], shift: int, spare: tuple[int, ...] = ()
+    ) -> Running:
         discs = DiscFiles(self.spec.discs, contents)
-        running = Running.start(self.spec, role, self._program, memory, self._spawner, discs=discs, shift=shift)
+        running = Running.start(
+            self.spec, role, self._program, memory, self._spawner, discs=discs, shift=shift, spare=spare
+        )
         running.load(self._state)
+        return running
+
+    def _make(self, running: Running) -> Machine:
         virtual = self.spec.time == "virtual"
         return Machine(running, self.facts, paused=True, virtual=virtual, restart=self._restart)
 
@@ -200,6 +217,29 @@ class SessionTemplate(Snapshot):
     """
 
     last_act: Callable[[], None] | None = None
+    _clones = 0
+    _stem: Stem | None = None
+
+    def _fork(self) -> Machine | None:
+        self._clones += 1
+        if self._clones <= FEW or self.spec.time != "virtual" or self.spec.discs:
+            return None
+        try:
+            if self._clones == FEW + 1:
+                self._stem = Stem.grow(self.spec, self._run_with, self._make, self._spawner)
+            return None if self._stem is None else self._make(self._stem.fork())
+        except NotStanding as error:
+            logging.getLogger(__name__).info("each clone loads its template: %s", error)
+            self._cut()
+            return None
+
+    def _run_with(self, spare: int) -> Running:
+        return self._run(Role.CLONE, self._memory, self._contents, self.shift, (spare,))
+
+    def _cut(self) -> None:
+        stem, self._stem = self._stem, None
+        if stem is not None:
+            stem.close()
 
     def close(self) -> None:
         """Give the memory back, after the last act; clones that run go on. A second call changes nothing."""
@@ -208,6 +248,7 @@ class SessionTemplate(Snapshot):
             if last_act is not None:
                 last_act()
         finally:
+            self._cut()
             super().close()
 
     def export(self) -> dict[str, Plain]:

@@ -15,16 +15,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 # linux/ptrace.h
-_CONT, _GETREGS, _SETREGS, _SEIZE = 7, 12, 13, 0x4206
+_CONT, _GETREGS, _SETREGS, _SEIZE, _INTERRUPT, _GETSIGMASK = 7, 12, 13, 0x4206, 0x4207, 0x420A
 _EVENT_EXEC = 4
+_EVENT_STOP = 128
 _OPTIONS = 1 << _EVENT_EXEC | 0x100000  # ...and PTRACE_O_EXITKILL: it ends with the thread that traces it
 _ALL_CHILDREN = 0x40000000  # __WALL, wait(2)
 
 NAMES = (
     *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"),
-    *("orig_rax", "rip", "cs", "eflags", "rsp", "ss"),
+    *("orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
 )
-_COUNT = 27  # words of `user_regs_struct`; the names of the first are known here
 _NO_CALL = (1 << 64) - 1  # in orig_rax: this stop is not within a system call that would be begun again
 
 TRAP = b"\xcc"  # int3
@@ -70,6 +70,37 @@ class Tracee:
         while _wait(pid) != signal.SIGTRAP | _EVENT_EXEC << 8:
             _ptrace(_CONT, pid)
 
+    @staticmethod
+    def stop(number: int) -> None:
+        """Stop an attached thread that runs, and wait until it stands still; a system call is broken off.
+
+        Raises:
+            TraceeEnded: it ended before.
+            OSError: ESRCH, it is gone.
+        """
+        _ptrace(_INTERRUPT, number)
+        while _wait(number) >> 8 != _EVENT_STOP:
+            _ptrace(_CONT, number)
+
+    @staticmethod
+    def go_on(number: int) -> None:
+        """Let a thread that stands still run; errors as `stop`."""
+        _ptrace(_CONT, number)
+
+    @staticmethod
+    def registers_of(number: int) -> dict[str, int]:
+        """The registers of a thread that stands still, by the names in `NAMES`."""
+        registers = (ctypes.c_uint64 * len(NAMES))()
+        _ptrace(_GETREGS, number, 0, ctypes.addressof(registers))
+        return dict(zip(NAMES, registers, strict=True))
+
+    @staticmethod
+    def mask_of(number: int) -> int:
+        """The signals that a thread that stands still blocks."""
+        mask = ctypes.c_uint64()
+        _ptrace(_GETSIGMASK, number, ctypes.sizeof(mask), ctypes.addressof(mask))
+        return mask.value
+
     def read(self, address: int, size: int) -> bytes:
         """Its memory; up to the end of what is mapped."""
         return os.pread(self._memory, size, address)
@@ -85,9 +116,7 @@ class Tracee:
 
     def registers(self) -> dict[str, int]:
         """Its registers, by the names in `NAMES`."""
-        registers = (ctypes.c_uint64 * _COUNT)()
-        _ptrace(_GETREGS, self.pid, 0, ctypes.addressof(registers))
-        return dict(zip(NAMES, registers, strict=False))
+        return self.registers_of(self.pid)
 
     def run(self, changes: Mapping[str, int] = {}) -> int:
         """Let it run to its next int3; signals meanwhile are dropped.
@@ -102,7 +131,7 @@ class Tracee:
             TraceeEnded: it ended; it is reaped.
         """
         if changes:
-            registers = (ctypes.c_uint64 * _COUNT)()
+            registers = (ctypes.c_uint64 * len(NAMES))()
             _ptrace(_GETREGS, self.pid, 0, ctypes.addressof(registers))
             for name, value in {"orig_rax": _NO_CALL, **changes}.items():
                 registers[NAMES.index(name)] = value
@@ -112,27 +141,39 @@ class Tracee:
             while _wait(self.pid) != signal.SIGTRAP:
                 _ptrace(_CONT, self.pid)
         except TraceeEnded:
-            self._forget()
+            self.forget()
             raise
         return ctypes.c_int64(self.registers()["rax"]).value
 
     def close(self) -> None:
         """Kill and reap it; a second call changes nothing."""
         if self._alive:
-            self._forget()
+            self.forget()
             kill(self.pid)
 
-    def _forget(self) -> None:
-        self._alive = False
-        os.close(self._memory)
+    def forget(self) -> None:
+        """Hold nothing of it any more; whoever started it kills and reaps it. A second call changes nothing."""
+        if self._alive:
+            self._alive = False
+            os.close(self._memory)
 
 
 def kill(pid: int) -> None:
     """Kill and reap a traced child of ours."""
-    with suppress(ProcessLookupError, TraceeEnded):
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+        reap(pid)
+
+
+def reap(number: int) -> None:
+    """Wait for the end of a traced thread that was killed.
+
+    Raises:
+        ChildProcessError: it was reaped, or is not traced by this process.
+    """
+    with suppress(TraceeEnded):
         while True:
-            _wait(pid)
+            _wait(number)
 
 
 def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2), for what runs in a machine before and beside the tests."""
+"""mount(2), umount2(2) and unshare(2), for what runs in a machine before and beside the tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import os
 
 DETACH = 2
+BIND, RECURSIVE, PRIVATE = 0x1000, 0x4000, 0x40000  # MS_BIND, MS_REC, MS_PRIVATE
+NEW_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x40000000  # CLONE_NEWNS, NEWUTS, NEWIPC, NEWNET
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -33,3 +35,14 @@ def unmount(target: str, flags: int = 0) -> None:
     if _libc.umount2(target.encode(), flags) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2).
+
+    Raises:
+        OSError: as unshare(2) refuses.
+    """
+    if _libc.unshare(flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

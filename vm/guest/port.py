@@ -57,6 +57,11 @@ class Port:
         """The descriptor."""
         return self._descriptor
 
+    def wake(self, wake: Mapping[str, object]) -> None:
+        """Apply a wake."""
+        if self._on_wake is not None:
+            self._on_wake(wake)
+
     def stay_awake(self) -> None:
         """Wait for the next message without sleeping: the snapshot is about to be taken.
 

@@ -13,19 +13,30 @@ import os
 import random
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from kernelproof.vm.guest.frames import encode_message
+from kernelproof.vm.guest.mounting import BIND, DETACH, NEW_NAMESPACES, PRIVATE, RECURSIVE, mount, unmount, unshare
 from kernelproof.vm.guest.port import Port
 from kernelproof.vm.guest.session import serve_session
 
 SESSIONS = 2
 ITEMS = 4  # a function's instructions settle within three runs of it
+
+_SETTLING_SECONDS = 0.2  # of the guest's time
+_COMMANDS = (
+    ("true",),
+    ("ip", "-json", "link", "show"),
+    (sys.executable, "-I", "-S", "-c", "pass"),
+)
+# A dump of all links: `struct nlmsghdr` (RTM_GETLINK, NLM_F_REQUEST and NLM_F_DUMP), `struct rtgenmsg`.
+_ALL_LINKS = struct.pack("=IHHIIB3x", 20, 18, 0x301, 1, 0, 0)
 
 _MODULE = "test_rehearsal"
 _TEST = f"""
@@ -52,6 +63,49 @@ def rehearse(on_wake: Callable[[Mapping[str, object]], None]) -> None:
         with _restored(), tempfile.TemporaryDirectory(prefix="kernelproof-rehearsal-") as folder:
             _run_session(folder, on_wake)
     subprocess.run([shutil.which("true") or "/bin/true"], check=True, capture_output=True)
+
+
+def rehearse_apart(on_wake: Callable[[Mapping[str, object]], None]) -> None:
+    """Run a made-up session, and what many tests do, in a child: nothing stays but that its code was run once.
+
+    What the child leaves to the kernel, to end namespaces for one, is over when this returns.
+    """
+    child = os.fork()
+    if not child:
+        try:
+            _act(on_wake)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(_SETTLING_SECONDS)
+
+
+def _act(on_wake: Callable[[Mapping[str, object]], None]) -> None:
+    with suppress(OSError):
+        unshare(NEW_NAMESPACES)
+        mount("none", "/", None, RECURSIVE | PRIVATE)
+    with tempfile.TemporaryDirectory(prefix="kernelproof-rehearsal-") as folder:
+        _run_session(folder, on_wake)
+        with suppress(OSError):
+            _mount_something(folder)
+    with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
+        netlink.sendall(_ALL_LINKS)
+        netlink.recv(1 << 16)
+    for command in _COMMANDS:
+        with suppress(OSError):
+            subprocess.run(command, check=False, capture_output=True)
+
+
+def _mount_something(folder: str) -> None:
+    places = [os.path.join(folder, name) for name in ("here", "there")]
+    for place in places:
+        os.mkdir(place)
+    mount("none", places[0], "tmpfs")
+    with open(os.path.join(places[0], "file"), "wb") as file:
+        file.write(b"a few words")
+    mount(places[0], places[1], None, BIND)
+    for place in reversed(places):
+        unmount(place, DETACH)
 
 
 def _run_session(folder: str, on_wake: Callable[[Mapping[str, object]], None]) -> None:

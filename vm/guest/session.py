@@ -268,6 +268,11 @@ class GuestSession:
         item = self._items.get(str(message.get("nodeid")))
         if kind == "ping":
             self._port.send({"kind": "pong"})
+        elif kind == "rehearse":
+            import_module("kernelproof.vm.guest.rehearsal").rehearse_apart(self._port.wake)
+            make_resident()
+            self._port.stay_awake()
+            self._port.send({"kind": "rehearsed"})
         elif kind == "bytecode":
             self._bytecode.send(self._port)
         elif kind != "item":

@@ -61,7 +61,7 @@ def image():
 @pytest.mark.machine
 def test_it(FIXTURE):
     print(f"made {MADE} drawn {os.urandom(8).hex()}")
-    assert 0 <= time.time() - WHEN < 3600
+    assert abs(time.time() - WHEN) < 3600  # (its clock is virtual: it leaps while the session waits for a busy host)
 """
 
 

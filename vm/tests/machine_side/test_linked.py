@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.vm.linked import Linked, NotLinked, choose_number
+from kernelproof.vm.first_steps import choose_number
+from kernelproof.vm.linked import Linked, NotLinked
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.tracee import Tracee, TraceeEnded
 
@@ -112,7 +113,7 @@ def test_program_is_as_it_was(cat: Linked, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("unchanged", encoding="ascii")
     assert run(cat, tmp_path, "cat", str(tmp_path / "in")) == (0, "unchanged")
     tracee = cat._tracee
-    entry = cat._start["r13"]
+    entry = cat._first["rip"]
     there = tracee.read(entry, 64)
     program = Path(os.path.realpath("/bin/cat")).read_bytes()
     assert program.count(there) == 1
