@@ -228,7 +228,7 @@ class SessionTemplate(Snapshot):
             if self._clones == FEW + 1:
                 self._stem = Stem.grow(self.spec, self._run_with, self._make, self._spawner)
             return None if self._stem is None else self._make(self._stem.fork())
-        except NotStanding as error:
+        except (NotStanding, OSError) as error:
             logging.getLogger(__name__).info("each clone loads its template: %s", error)
             self._cut()
             return None

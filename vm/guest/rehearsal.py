@@ -11,7 +11,9 @@ import faulthandler
 import gc
 import os
 import random
+import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -29,7 +31,7 @@ from kernelproof.vm.guest.session import serve_session
 SESSIONS = 2
 ITEMS = 4  # a function's instructions settle within three runs of it
 
-_SETTLING_SECONDS = 0.2  # of the guest's time
+_SETTLING_SECONDS, _MOST_SECONDS = 0.2, 30  # of the guest's time
 _COMMANDS = (
     ("true",),
     ("ip", "-json", "link", "show"),
@@ -76,8 +78,22 @@ def rehearse_apart(on_wake: Callable[[Mapping[str, object]], None]) -> None:
             _act(on_wake)
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
+    _wait_for(child)
     time.sleep(_SETTLING_SECONDS)
+
+
+def _wait_for(child: int) -> None:
+    # A thread of some plugin may have held a lock that the child waits for in vain.
+    with suppress(OSError):
+        descriptor = os.pidfd_open(child)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            if not poll.poll(_MOST_SECONDS * 1000):
+                os.kill(child, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+    os.waitpid(child, 0)
 
 
 def _act(on_wake: Callable[[Mapping[str, object]], None]) -> None:
