@@ -28,6 +28,7 @@ FACTS = doctor.Facts(
     kvm="absent",
     distribution="Debian",
     tried=True,
+    forks="",
 )
 PROBLEM = ProvisionError("read", "/etc/apt", "no sources", "add one")
 
@@ -42,7 +43,8 @@ def remedies(**changes: Any) -> list[str]:
 
 def test_healthy_machine() -> None:
     """Where all is there, nothing is missing."""
-    assert states() == {"host": "ok", "qemu": "ok", "packages": "ok", "cache": "ok", "memory": "ok", "kvm": "note"}
+    fine = dict.fromkeys(("host", "qemu", "packages", "cache", "memory", "forks"), "ok")
+    assert states() == fine | {"kvm": "note"}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,7 @@ def test_healthy_machine() -> None:
         ({"memory_bytes": (2 << 30) - 1}, "memory", "missing"),
         ({"kvm": "refused"}, "kvm", "note"),
         ({"distribution": "Ubuntu", "tried": False}, "packages", "note"),
+        ({"forks": "ptrace(2): Operation not permitted"}, "forks", "note"),
     ],
 )
 def test_one_thing_missing(changes: dict[str, Any], check: str, state: str) -> None:
@@ -73,7 +76,7 @@ def test_doctor_reads_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """It looks without network and without a machine, and its status says whether something is missing."""
     status = main.main(["doctor", "--json"])
     rows = json.loads(capsys.readouterr().out)
-    assert [row["check"] for row in rows] == ["host", "qemu", "packages", "cache", "memory", "kvm"]
+    assert [row["check"] for row in rows] == ["host", "qemu", "packages", "cache", "memory", "kvm", "forks"]
     assert status == int(any(row["state"] == "missing" for row in rows))
 
 
@@ -107,3 +110,8 @@ def test_doctor_of_an_own_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert rows["CONFIG_TMPFS"]["state"] == "missing"
     assert rows["CONFIG_TMPFS"]["set"] == "CONFIG_TMPFS=y"
     assert rows["CONFIG_NET"]["state"] == "ok"
+
+
+def test_forks() -> None:
+    """A program that can't be stopped tells why; what is no program does too."""
+    assert "not a program" in doctor.read_forks(__file__)

@@ -16,6 +16,7 @@ from kernelproof.vm.cache import default_cache_root
 from kernelproof.vm.distribution import read_distribution
 from kernelproof.vm.errors import ProvisionError
 from kernelproof.vm.kernel_select import read_rows
+from kernelproof.vm.linked import Linked, NotLinked
 from kernelproof.vm.memory import read_available
 from kernelproof.vm.profiles import find_profile
 from kernelproof.vm.provision_qemu import NAME, OLDEST, PACKAGE, plan_qemu, read_version
@@ -42,6 +43,7 @@ class Facts(NamedTuple):
     kvm: str  # usable, refused or absent
     distribution: str  # Debian
     tried: bool  # whether that one was ever tried
+    forks: str  # why machines can't be forked here; empty if they can
 
 
 class Check(NamedTuple):
@@ -62,6 +64,7 @@ def judge(facts: Facts) -> tuple[Check, ...]:
         _judge_cache(facts),
         _judge_memory(facts),
         _judge_kvm(facts),
+        _judge_forks(facts),
     )
 
 
@@ -126,6 +129,13 @@ def _judge_kvm(facts: Facts) -> Check:
     return Check("note", "kvm", words[facts.kvm], "")
 
 
+def _judge_forks(facts: Facts) -> Check:
+    if facts.forks:
+        remedy = "let processes trace their children: ptrace(2), kernel.yama.ptrace_scope below 2"
+        return Check("note", "forks", f"{facts.forks}: a short test takes five times as long", remedy)
+    return Check("ok", "forks", "a machine that stands still can be forked", "")
+
+
 def nearest_folder(path: Path) -> Path:
     """The path itself, or the nearest one above it that is there."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
@@ -147,6 +157,15 @@ def read_qemu() -> tuple[int, int, int] | ProvisionError | None:
         return read_version(Path(path))
     except ProvisionError as error:
         return error
+
+
+def read_forks(program: str = "/bin/true") -> str:
+    """Why processes can't be forked from one that is stopped; empty if they can."""
+    try:
+        Linked.start(os.path.realpath(program), {}).close()
+    except (NotLinked, OSError) as error:
+        return str(error)
+    return ""
 
 
 def read_apt_problem() -> ProvisionError | None:
@@ -177,6 +196,7 @@ def read_facts() -> Facts:
         kvm=read_kvm(),
         distribution=read_distribution().about,
         tried=read_rows().tried,
+        forks=read_forks(),
     )
 
 
