@@ -25,7 +25,7 @@ from kernelproof.vm.phase import MOSTLY, TRIES, parse_tick_ahead
 from kernelproof.vm.process import Child, Spawner, Usage
 from kernelproof.vm.qemu import MachineSpec, Role, Wiring, has_terminal, migration_road, qemu_command
 from kernelproof.vm.qmp import QmpError
-from kernelproof.vm.standing import Standing
+from kernelproof.vm.standing import File, Standing, identify
 
 START_SECONDS = 30.0  # for QEMU to greet
 LOAD_SECONDS = 30.0  # to load or save state: 0.04 s measured on an idle host
@@ -76,7 +76,7 @@ class Running:
         virtual: Its time is virtual.
 
     Attributes:
-        inodes: Of what it holds for us alone: the monitor's socket, the agent's, the console.
+        files: What it holds for us alone: the monitor's socket, the agent's, the console.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Running:
         self._errors = errors
         self._road = road
         self.discs = discs
-        self.inodes: tuple[int, ...] = ()
+        self.files: tuple[File, ...] = ()
         self._virtual = virtual
         self._frozen = False
         self._usage: Usage | None = None
@@ -145,7 +145,7 @@ class Running:
             paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
             places = (program.executable, _path(memory), console.path)
             wiring = Wiring(*places, control_end, agent_end, *paths, discs.paths(), shift, *terminal_ends)
-            inodes = tuple(os.fstat(each).st_ino for each in (control_end, agent_end, console.descriptor))
+            files = tuple(identify(os.fstat(each)) for each in (control_end, agent_end, console.descriptor))
             child = spawner.spawn(
                 qemu_command(spec, role, wiring),
                 descriptors=(*ends, *spare),
@@ -163,7 +163,7 @@ class Running:
         channel = Channel(ours[1], ours[0], child.pidfd, terminal, HeldUp(child.pid))
         road, virtual = migration_road(spec.qemu_version), spec.time == "virtual"
         running = cls(role.value, child, channel, console, errors, road, discs, virtual=virtual)
-        running.inodes = inodes
+        running.files = files
         with running.losing("qemu"):
             deadline = time.monotonic() + START_SECONDS
             channel.wait_for_greeting(deadline)
@@ -176,7 +176,7 @@ class Running:
 
         Args:
             spec: The machine: in virtual time, without discs.
-            standing: The QEMU; its places are those of `inodes`, and then its stdout and stderr.
+            standing: The QEMU; its places are those of `files`, and then its stdout and stderr.
             spawner: Forks the process.
 
         Raises:

@@ -36,6 +36,9 @@ _SHARED = ("signalfd",)  # descriptors without a file that forks may share: what
 _EVENT = "anon_inode:[eventfd]"
 
 
+File = tuple[int, int]  # device and inode: what says that two descriptors are one file
+
+
 class NotStanding(Exception):
     """Nothing can be forked from this process; says why."""
 
@@ -69,11 +72,12 @@ class Standing:
         Raises:
             NotStanding: see there; the process is of no use any more.
         """
-        tracee = Tracee(pid)
         known: list[int] = []
         with ExitStack() as made:
-            made.callback(lambda: _end(tracee, known[1:], sending))
+            made.callback(sending.close)
             try:
+                tracee = Tracee(pid)
+                made.callback(lambda: _end(tracee, known[1:], sending))
                 threads = _stop_threads(pid, known)
                 code = _prepare(tracee, threads[0])
                 offset = find_number_offset(
@@ -124,6 +128,20 @@ class Standing:
     def close(self) -> None:
         """Kill and reap it; what was forked from it goes on. A second call changes nothing."""
         self._end()
+
+
+def identify(status: os.stat_result) -> File:
+    """The file that a status is of. Pure."""
+    return status.st_dev, status.st_ino
+
+
+def find_numbers(pid: int) -> dict[File, list[int]]:
+    """The descriptors of a process, by their files."""
+    found: dict[File, list[int]] = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # it was closed at this moment
+            found.setdefault(identify(os.stat(f"/proc/{pid}/fd/{name}")), []).append(int(name))
+    return found
 
 
 def _end(tracee: Tracee, others: Sequence[int], sending: socket.socket) -> None:

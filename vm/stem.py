@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from kernelproof.vm.errors import GuestError, MachineLost
 from kernelproof.vm.machine import Machine
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.qemu import MachineSpec
 from kernelproof.vm.running import Running
-from kernelproof.vm.standing import NotStanding, Standing
+from kernelproof.vm.standing import NotStanding, Standing, find_numbers, identify
 
 REHEARSAL_SECONDS = 60.0  # 0.5 s measured on an idle host
 FEW = 3  # clones that are made without: a stem costs about as much
@@ -58,17 +58,20 @@ class Stem:
         sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with receiving:
-                inode = os.fstat(receiving.fileno()).st_ino
+                spare = identify(os.fstat(receiving.fileno()))
                 running = start(receiving.fileno())
             with make(running) as machine:
                 machine.request({"kind": "rehearse"}, timeout=REHEARSAL_SECONDS)
                 running.settle(time.monotonic() + REHEARSAL_SECONDS)
                 found = find_numbers(running.child.pid)
-                places = [found[each] for each in running.inodes]
-                standing = spawner.stand(running.child, sending, found[inode][0], [*places, [1, 2]])
+                places = [found[each] for each in running.files]
+                standing = spawner.stand(running.child, sending, found[spare][0], [*places, [1, 2]])
         except (MachineLost, GuestError, OSError, KeyError) as error:
             sending.close()
             raise NotStanding(str(error)) from error
+        except BaseException:
+            sending.close()
+            raise
         return cls(spec, standing, spawner)
 
     def fork(self) -> Running:
@@ -83,11 +86,3 @@ class Stem:
     def close(self) -> None:
         """End it; a second call changes nothing."""
         self._standing.close()
-
-
-def find_numbers(pid: int) -> Mapping[int, list[int]]:
-    """The descriptors of a process, by the inodes of their files."""
-    found: dict[int, list[int]] = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        found.setdefault(os.stat(f"/proc/{pid}/fd/{name}").st_ino, []).append(int(name))
-    return found

@@ -43,13 +43,17 @@ class Tracee:
     """One traced process, a child of ours. Closed by whoever made it.
 
     Args:
-        pid: Of a process that `attach` was called for and that stands still.
+        pid: Of it. It is owned from here on, also where that fails.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._alive = True
-        self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            kill(pid)
+            raise
 
     @staticmethod
     def attach(pid: int) -> None:
@@ -159,7 +163,7 @@ class Tracee:
 
 
 def kill(pid: int) -> None:
-    """Kill and reap a traced child of ours."""
+    """Kill and reap a child of ours, traced or not."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
         reap(pid)

@@ -50,6 +50,8 @@ KERNEL_INI = "kernelproof_kernel"
 
 WARNINGS_LIMIT = 100  # warnings that one item, or the collection, may report
 
+_REHEARSAL = "kernelproof.vm.guest.rehearsal"  # by name: it imports this module
+
 _KNOWN = ("keywords", "location")  # the host takes its own
 _TIMES = ("duration", "start", "stop")  # sent as integers: a fraction is a twentieth of what a short test runs
 _PHASES = 3  # reports of an item without subtests: setup, call, teardown
@@ -269,7 +271,7 @@ class GuestSession:
         if kind == "ping":
             self._port.send({"kind": "pong"})
         elif kind == "rehearse":
-            import_module("kernelproof.vm.guest.rehearsal").rehearse_apart(self._port.wake)
+            import_module(_REHEARSAL).rehearse_apart(self._port.wake)
             make_resident()
             self._port.stay_awake()
             self._port.send({"kind": "rehearsed"})

@@ -187,7 +187,8 @@ def test_rehearsal_that_hangs(pytester: pytest.Pytester, from_the_first: list[St
         "def pytest_collection_finish(session): os.register_at_fork(after_in_child=lock.acquire)\n"
     )
     pytester.makepyfile(
-        "import pytest\n@pytest.mark.machine\n@pytest.mark.parametrize('n', range(2))\ndef test_it(n): pass"
+        "import os, pytest\n@pytest.mark.machine\n@pytest.mark.parametrize('n', range(2))\n"
+        "def test_it(n): assert not [name for name in os.listdir('/tmp') if 'rehearsal' in name]"
     )
     pytester.runpytest(*OPTIONS).assert_outcomes(passed=2)
     assert len(from_the_first) == 1

@@ -15,8 +15,7 @@ import pytest
 from kernelproof.vm import standing as module
 from kernelproof.vm.linked import Linked, NotLinked
 from kernelproof.vm.process import Child, Spawner
-from kernelproof.vm.standing import NotStanding, Standing
-from kernelproof.vm.stem import find_numbers
+from kernelproof.vm.standing import NotStanding, Standing, find_numbers, identify
 
 # Three threads: the first reads a socket and asks the second through an eventfd, the third waits for a lock.
 CODE = """
@@ -70,7 +69,7 @@ class Forks:
         sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, receiving, ours, open(os.devnull, "wb") as nothing:
             command = (os.path.realpath(sys.executable), "-I", "-S", "-c", code, str(theirs.fileno()))
-            inodes = [os.fstat(each.fileno()).st_ino for each in (theirs, receiving)]
+            files = [identify(os.fstat(each.fileno())) for each in (theirs, receiving)]
             descriptors = (theirs.fileno(), receiving.fileno())
             environment = {"PYTHONHOME": sys.base_prefix}
             child = self.spawner.spawn(
@@ -80,7 +79,7 @@ class Forks:
             found = find_numbers(child.pid)
             self.pid = child.pid
             self.before = os.listdir(f"/proc/{child.pid}/task")
-            link, spare = (found[inode] for inode in inodes)
+            link, spare = (found[file] for file in files)
             self.standing = self.spawner.stand(child, sending, spare[0], [link, [1, 2]])
 
     def fork(self, said: int) -> tuple[Child, socket.socket]:
@@ -190,3 +189,39 @@ def test_descriptor_that_would_be_shared() -> None:
     code = CODE.replace("numbers = []", "import select; watching = select.epoll(); numbers = []")
     with pytest.raises(NotStanding, match=r"anon_inode:\[eventpoll\], would be shared"):
         Forks(code)
+
+
+def test_memory_that_can_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is none, and the process that was given up for it is gone."""
+    made: list[int] = []
+    opened = os.open
+
+    def refuse(path: str, *rest: object, **more: object) -> int:
+        if made and str(path) == f"/proc/{made[0]}/mem":
+            raise OSError(24, "Too many open files")
+        return opened(path, *rest, **more)  # type: ignore[arg-type]
+
+    give_up = Child.give_up
+
+    def remember(child: Child) -> None:
+        made.append(child.pid)
+        give_up(child)
+
+    monkeypatch.setattr(Child, "give_up", remember)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(NotStanding, match="Too many open files"):
+        Forks()
+    assert not Path(f"/proc/{made[0]}").exists()
+
+
+def test_files_are_told_by_their_devices_too(tmp_path: Path) -> None:
+    """An inode's number alone may be another file's."""
+    first, second = os.memfd_create("a"), os.memfd_create("b")
+    try:
+        found = find_numbers(os.getpid())
+        assert found[identify(os.fstat(first))] == [first]
+        assert found[identify(os.fstat(second))] == [second]
+        assert identify(os.fstat(first))[0] != identify(tmp_path.stat())[0]
+    finally:
+        os.close(first)
+        os.close(second)
