@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from measure import ROOT, Sample
 
 from kernelproof.vm.process import Child, Spawner
 from kernelproof.vm.replay import ItemReader
+from kernelproof.vm.standing import read_clock
 
 WORKLOADS = ROOT / "benchmarks" / "workloads"
 
@@ -66,28 +66,20 @@ class Recorder:
         All reports of an item are sent when its teardown is over, so this leaves out their rest and the machine's end.
         """
         adopt, feed = Spawner._adopt, ItemReader.feed
-        machine: tuple[int, float] | None = None
+        machine: tuple[int, float, float] | None = None
 
-        def adopt_noted(spawner: Spawner, pid: int, began: float) -> Child:
+        def adopt_noted(spawner: Spawner, pid: int, began: float, seconds: float = 0.0) -> Child:
             nonlocal machine
-            machine, self._first = (pid, began), None
-            return adopt(spawner, pid, began)
+            machine, self._first = (pid, began, seconds), None
+            return adopt(spawner, pid, began, seconds)
 
         def feed_noted(reader: ItemReader, answer: Mapping[str, object]) -> None:
             if self._first is None and machine is not None and answer["kind"] == "report":
-                self._first = Sample(_read_clock(machine[0]), time.monotonic() - machine[1])
+                self._first = Sample(machine[2] + read_clock(machine[0]), time.monotonic() - machine[1])
             feed(reader, answer)
 
         with mock.patch.object(Spawner, "_adopt", adopt_noted), mock.patch.object(ItemReader, "feed", feed_noted):
             yield
-
-
-def _read_clock(pid: int) -> float:
-    # Of another process, all its threads and what it was before execve(2): see clock_getcpuclockid(3).
-    clock = ctypes.c_int()
-    if (error := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))) != 0:
-        raise OSError(error, "clock_getcpuclockid")
-    return time.clock_gettime(clock.value)
 
 
 def _name(item: pytest.Item) -> str:

@@ -37,7 +37,7 @@ class Usage:
     """What a machine took of its host.
 
     Args:
-        cpu_seconds: User and system time of QEMU, from wait4(2).
+        cpu_seconds: User and system time of QEMU, from wait4(2); of a fork with what the fork took of its stem.
         wall_seconds: From before the fork to after the reaping.
         peak_bytes: Largest resident set of QEMU, the shared template memory that it touched included.
         status: The wait status; `os.waitstatus_to_exitcode` reads it.
@@ -176,10 +176,11 @@ class Spawner:
             NotStanding, OSError: as there.
         """
         began = time.monotonic()
-        return self._adopt(self._do(lambda forks: standing.fork(descriptors)), began)
+        pid, seconds = self._do(lambda forks: standing.fork(descriptors))
+        return self._adopt(pid, began, seconds)
 
-    def _adopt(self, pid: int, began: float) -> Child:
-        child = Child(pid, self, began)
+    def _adopt(self, pid: int, began: float, seconds: float = 0.0) -> Child:
+        child = Child(pid, self, began, seconds)
         self._children.add(child)
         return child
 
@@ -212,9 +213,11 @@ class Child:
         pid: Of a process that just started and was not yet waited for.
         spawner: Kept alive, because the end of its thread would kill the process.
         began: When it was asked for, by the monotonic clock.
+        seconds: Processor time that another process took to make it.
     """
 
-    def __init__(self, pid: int, spawner: Spawner, began: float) -> None:
+    def __init__(self, pid: int, spawner: Spawner, began: float, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.pid = pid
         try:
             self.pidfd = os.pidfd_open(pid)
@@ -246,7 +249,7 @@ class Child:
             if ended is None:
                 raise RuntimeError(f"process {self.pid} was reaped at interpreter exit")
             status, used = ended
-            cpu_seconds = used.ru_utime + used.ru_stime
+            cpu_seconds = self.seconds + used.ru_utime + used.ru_stime
             self._usage = Usage(cpu_seconds, time.monotonic() - self._began, used.ru_maxrss * 1024, status)
         return self._usage
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -30,6 +31,7 @@ from kernelproof.vm.tracee import CALL_AND_TRAP, Tracee, TraceeEnded, reap
 
 _PAGE = 4096
 _AREA = 2304  # bytes of what the C library keeps of a thread that are searched: glibc's struct pthread
+_SCHED = 2  # CPUCLOCK_SCHED, include/linux/posix-timers_types.h
 _TRIES = 1000  # until a thread is met in a system call
 _MADV_DOFORK = 11
 _SHARED = ("signalfd",)  # descriptors without a file that forks may share: what they tell is the reader's own
@@ -94,21 +96,23 @@ class Standing:
             made.pop_all()
             return cls(tracee, known[1:], sending, {**start, "rip": code})
 
-    def fork(self, descriptors: Sequence[int]) -> int:
+    def fork(self, descriptors: Sequence[int]) -> tuple[int, float]:
         """Fork a process, a child of ours in a session of its own, which is killed when this thread ends.
 
         Args:
             descriptors: One for each of the `places`.
 
         Returns:
-            Its PID; not yet waited for.
+            Its PID; not yet waited for. And the seconds of processor time that this process took to make it.
 
         Raises:
             OSError: as fork(2) refuses: EAGAIN, ENOMEM. It is closed then.
             NotStanding: it is of no use any more, and closed.
         """
         try:
-            return fork(self._tracee, self._start, self._sending, descriptors)
+            before = read_clock(self._tracee.pid)
+            pid = fork(self._tracee, self._start, self._sending, descriptors)
+            return pid, read_clock(self._tracee.pid) - before
         except NotTaken as error:
             os.waitpid(error.pid, 0)
             self.close()
@@ -128,6 +132,15 @@ class Standing:
     def close(self) -> None:
         """Kill and reap it; what was forked from it goes on. A second call changes nothing."""
         self._end()
+
+
+def read_clock(pid: int) -> float:
+    """The processor time of a process and all its threads, in seconds: clock_getcpuclockid(3).
+
+    Raises:
+        OSError: EINVAL, there is none.
+    """
+    return time.clock_gettime(~pid << 3 | _SCHED)
 
 
 def identify(status: os.stat_result) -> File:
