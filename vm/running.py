@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,9 +17,10 @@ from kernelproof.vm.channel import Channel, DeadlineMissed, Ended
 from kernelproof.vm.console import Console, escape_text
 from kernelproof.vm.disc_files import DiscFiles
 from kernelproof.vm.errors import ChannelError, MachineLost
+from kernelproof.vm.fittings import Fittings
 from kernelproof.vm.guest.frames import AGENT_DIED
-from kernelproof.vm.held_up import HeldUp
 from kernelproof.vm.lost import judge_end, lost
+from kernelproof.vm.migrating import migrate
 from kernelproof.vm.phase import MOSTLY, TRIES, parse_tick_ahead
 from kernelproof.vm.process import Child, Spawner, Usage
 from kernelproof.vm.qemu import MachineSpec, Role, Wiring, has_terminal, migration_road, qemu_command
@@ -36,9 +36,6 @@ END_SECONDS = 10.0  # for QEMU to end after the guest did
 
 # QEMU's heap in huge pages: half of the page faults of its start, a twentieth of what a short test costs.
 ENVIRONMENT = {"LC_ALL": "C", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-CAPABILITIES = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
-_DESCRIPTOR_NAME = "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,32 +134,29 @@ class Running:
             ProvisionError: setpriv(1) is absent.
         """
         discs = DiscFiles() if discs is None else discs
-        console, errors = Console("console"), Console("stderr")
-        count = 3 if has_terminal(spec) else 2
-        ours, theirs = zip(*(socket.socketpair() for _ in range(count)), strict=True)
+        fittings = Fittings(terminal=has_terminal(spec))
         try:
-            control_end, agent_end, *terminal_ends = ends = tuple(end.fileno() for end in theirs)
+            control_end, agent_end, *terminal_ends = ends = fittings.ends
             paths = ("", "") if boot is None else (_path(boot.kernel), _path(boot.initrd))
-            places = (program.executable, _path(memory), console.path)
+            places = (program.executable, _path(memory), fittings.console.path)
             wiring = Wiring(*places, control_end, agent_end, *paths, discs.paths(), shift, *terminal_ends)
-            files = tuple(identify(os.fstat(each)) for each in (control_end, agent_end, console.descriptor))
+            files = tuple(identify(os.fstat(each)) for each in (*ends[:2], fittings.console.descriptor))
             child = spawner.spawn(
                 qemu_command(spec, role, wiring),
                 descriptors=(*ends, *spare),
-                errors=errors.descriptor,
+                errors=fittings.errors.descriptor,
                 environment={**ENVIRONMENT, **dict(program.environment)},
             )
         except BaseException:
-            for closing in (*ours, console, errors, discs):
-                closing.close()
+            fittings.close()
+            discs.close()
             raise
         finally:
-            for end in theirs:
-                end.close()
-        terminal = ours[2] if has_terminal(spec) else None
-        channel = Channel(ours[1], ours[0], child.pidfd, terminal, HeldUp(child.pid))
+            fittings.leave()
+        channel = fittings.connect(child)
         road, virtual = migration_road(spec.qemu_version), spec.time == "virtual"
-        running = cls(role.value, child, channel, console, errors, road, discs, virtual=virtual)
+        streams = (channel, fittings.console, fittings.errors)
+        running = cls(role.value, child, *streams, road, discs, virtual=virtual)
         running.files = files
         with running.losing("qemu"):
             deadline = time.monotonic() + START_SECONDS
@@ -183,25 +177,19 @@ class Running:
             NotStanding: nothing can be forked from it any more.
             OSError: no descriptors, no processes.
         """
-        console, errors = Console("console"), Console("stderr")
-        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
-        appending = -1
+        fittings, appending = Fittings(terminal=False), -1
         try:
-            appending = os.open(console.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            descriptors = (*(end.fileno() for end in theirs), appending, errors.descriptor)
-            child = spawner.fork(standing, descriptors)
+            appending = os.open(fittings.console.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            child = spawner.fork(standing, (*fittings.ends, appending, fittings.errors.descriptor))
         except BaseException:
-            for closing in (*ours, console, errors):
-                closing.close()
+            fittings.close()
             raise
         finally:
-            for end in theirs:
-                end.close()
+            fittings.leave()
             if appending >= 0:
                 os.close(appending)
-        channel = Channel(ours[1], ours[0], child.pidfd, None, HeldUp(child.pid))
-        road = migration_road(spec.qemu_version)
-        return cls(Role.CLONE.value, child, channel, console, errors, road, DiscFiles(), virtual=True)
+        streams = (fittings.connect(child), fittings.console, fittings.errors)
+        return cls(Role.CLONE.value, child, *streams, migration_road(spec.qemu_version), DiscFiles(), virtual=True)
 
     def load(self, state: int) -> None:
         """Load a snapshot; the guest stands still after.
@@ -263,25 +251,7 @@ class Running:
                 pass  # each answer is waited for
 
     def _migrate(self, command: str, state: int) -> None:
-        deadline = time.monotonic() + LOAD_SECONDS
-        # The `completed` of an earlier migration of this same machine must not be taken for this one's.
-        self.channel.events.clear()
-        self.channel.command("migrate-set-capabilities", {"capabilities": CAPABILITIES}, deadline=deadline)
-        if self._road == "fd":
-            self._send_descriptor(state, os.O_WRONLY if command == "migrate" else os.O_RDONLY, deadline)
-        uri = f"fd:{_DESCRIPTOR_NAME}" if self._road == "fd" else f"file:{_path(state)}"
-        self.channel.command(command, {"uri": uri}, deadline=deadline)
-        event = self.channel.wait_for_event("MIGRATION", _is_over, deadline)
-        data = event["data"]
-        if not isinstance(data, dict) or data.get("status") != "completed":
-            raise QmpError(f"{command}: {data!r}")
-
-    def _send_descriptor(self, state: int, mode: int, deadline: float) -> None:
-        own = os.open(_path(state), mode | os.O_CLOEXEC)  # opened anew: clones must not share a file offset
-        try:
-            self.channel.command("getfd", {"fdname": _DESCRIPTOR_NAME}, deadline=deadline, descriptor=own)
-        finally:
-            os.close(own)
+        migrate(self.channel, command, self._road, state, time.monotonic() + LOAD_SECONDS)
 
     def go_on(self, deadline: float) -> None:
         """Let the guest run.
@@ -417,10 +387,6 @@ class Running:
 
 def _path(descriptor: int) -> str:
     return f"/proc/{os.getpid()}/fd/{descriptor}"
-
-
-def _is_over(data: Mapping[str, object]) -> bool:
-    return data.get("status") in ("completed", "failed")
 
 
 def _status_of(answer: object) -> object:
