@@ -39,10 +39,11 @@ def ask_after_exec(option: int) -> None:
 
 
 def have_an_orphan(companion: Companion) -> tuple[int, int]:
-    """Have a child that leaves a child; return their pids, the first one waited for."""
+    """Have a child that leaves a child; return their pids, the first one waited for, the other's end the caller's."""
 
     def leave(talk: Talk) -> None:
-        talk.ask(companion(lambda talk: talk.ask()).pid)
+        # It waits for a signal alone: whoever it can talk to is gone soon.
+        talk.ask(companion(lambda talk: signal.pause()).pid)
 
     middle = companion(leave)
     orphan = middle.hear()
@@ -59,6 +60,7 @@ def test_orphans_of_a_subreaper(in_child: InChild, companion: Companion, seen: S
         _, before = have_an_orphan(companion)
         first = parent(before) == os.getpid()
         set_child_subreaper(True)
+        os.kill(before, signal.SIGKILL)
         _, orphan = have_an_orphan(companion)
         second = parent(orphan) == os.getpid()
         os.kill(orphan, signal.SIGKILL)
@@ -75,7 +77,9 @@ def test_child_of_a_subreaper(in_child: InChild, companion: Companion, seen: See
         set_child_subreaper(True)
         child = companion(lambda talk: talk.ask([is_child_subreaper(), have_an_orphan(companion)[1]]))
         is_subreaper, orphan = child.hear()
-        return [is_child_subreaper(), is_subreaper, parent(orphan) == os.getpid()]
+        adopts = parent(orphan) == os.getpid()
+        os.kill(orphan, signal.SIGKILL)
+        return [is_child_subreaper(), is_subreaper, adopts]
 
     assert seen(in_child(adopt)) == [True, False, True]
 
