@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -25,6 +26,9 @@ from kernelproof.conformance.seen import attach, format_value, last_peers, last_
 
 PROPERTY = "kernelproof-behaviour"
 NOT_APPLICABLE_PREFIX = "not applicable: "
+
+_IMPL = "kernelproof.impl."
+_LATE = ("encodings.ascii", "encodings.idna", "kernelproof.impl._syscalls.foreign")
 
 _JUDGED_SUBJECTS = ("impl", "stand-in")
 _WITNESS_SECONDS = 60  # of the guest's clock
@@ -49,6 +53,7 @@ class GuestSide:
 
         What is logged from here on is judged: by the first item of a machine, then by each next one.
         """
+        _import_what_is_late()
         try:
             self._log = KernelLog() if self._is_machine else None
         except OSError as error:
@@ -103,6 +108,16 @@ class GuestSide:
         elif report.when == "call":
             state.call_report = report
         return report
+
+
+def _import_what_is_late() -> None:
+    # What is imported at its first use would be in each clone: half of what a short test runs.
+    packages = [module for name, module in list(sys.modules.items()) if name.startswith(_IMPL) and name.count(".") == 2]
+    for package in packages:
+        for name in dir(package):
+            getattr(package, name)
+    for late in _LATE if packages else ():
+        import_module(late)
 
 
 class _State:

@@ -125,7 +125,7 @@ def test_handled_signal_from_a_member(in_child: InChild, companion: Companion, s
         signal.signal(signal.SIGTERM, lambda number, frame: None)
         signal.set_wakeup_fd(writing)  # by the handler itself: what is in Python may run later
         talk.say()
-        talk.say(os.read(reading, 1)[0])
+        talk.ask(os.read(reading, 1)[0])  # its end would be that of all members
 
     def act() -> Any:
         unshare(CloneFlag.NEWPID)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import inspect
 import os
 import random
 import sys
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 # The base template imports this module, so that no session pays for loading pytest's own plugins: half of its start.
 for _plugin in default_plugins:
     import_module(f"_pytest.{_plugin}")
+import_module("getpass")  # by pytest where a test first asks for a folder
 
 MARKER = "machine(profile='plain', time='virtual'): run this test in a machine of its own"
 KERNEL_INI = "kernelproof_kernel"
@@ -185,6 +187,7 @@ class GuestSession:
         set_up = set_up_for_snapshot(session)
         _locate(session.items)
         _import_for_failures()
+        _find_modules()
         faulthandler.enable(self._console)
         self._stacks = StackSignal(self._port.fileno(), self._console)
         # Else a clone whose counters happen to be full walks through every object, and copies every page of them.
@@ -377,6 +380,12 @@ def describe_warning(warning: warnings.WarningMessage, when: str, nodeid: str) -
         "filename": warning.filename,
         "lineno": warning.lineno,
     }
+
+
+def _find_modules() -> None:
+    """Let inspect look up the files of all modules, which it keeps: else each failing test does, and runs ten times."""
+    nowhere = "<no file of any module>"
+    inspect.getmodule(compile("", nowhere, "exec"), nowhere)
 
 
 @cache

@@ -254,15 +254,17 @@ def test_run_on_two_kernels(project: Path) -> None:
 def test_run_forwards(project: Path) -> None:
     """A port of the host leads to a program while it runs."""
     pipe = subprocess.PIPE
-    script = "mkdir /tmp/w; echo hi > /tmp/w/index.html; echo ready; exec busybox httpd -f -p 80 -h /tmp/w"
+    script = "mkdir /tmp/w; echo hi > /tmp/w/index.html; busybox httpd -p 80 -h /tmp/w; echo ready; exec sleep inf"
     command = [*COMMAND, "run", "--forward", "0:80", "--", "sh", "-c", script]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == "ready\n"
-        line = next(line for line in process.stderr if "leads to" in line)
-        where = line.split()[1]
-        with urllib.request.urlopen(f"http://{where}/", timeout=60) as answer:
-            assert answer.read() == b"hi\n"
-        process.terminate()
+        try:
+            assert process.stdout.readline() == "ready\n"
+            line = next(line for line in process.stderr if "leads to" in line)
+            where = line.split()[1]
+            with urllib.request.urlopen(f"http://{where}/", timeout=60) as answer:
+                assert answer.read() == b"hi\n"
+        finally:
+            process.terminate()
     assert process.returncode == 143
