@@ -19,6 +19,7 @@ LOADED = {
     "kernelproof.vm.adding_up",
     "kernelproof.vm.guest",
     "kernelproof.vm.guest.fixtures",
+    "kernelproof.vm.guest.hookspecs",
     "kernelproof.vm.hookspecs",
     "kernelproof.vm.plugin",
 }

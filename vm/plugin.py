@@ -13,6 +13,7 @@ import pytest
 
 from kernelproof.vm import hookspecs
 from kernelproof.vm.adding_up import AddUp
+from kernelproof.vm.guest.hookspecs import GuestHooks
 
 if TYPE_CHECKING:
     from kernelproof.vm.host import Host
@@ -74,6 +75,7 @@ NO_KERNEL = "runs in a machine, and no kernel is chosen: --kernel 6.12 or kernel
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare our hooks."""
     pluginmanager.add_hookspecs(hookspecs)
+    pluginmanager.add_hookspecs(GuestHooks)  # never called here, and known: a conftest.py is read in both places
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -53,3 +53,22 @@ def tmpfs(at: str, *options: str) -> dict[str, object]:
 def bind(source: str | Path, at: str, *options: str) -> dict[str, object]:
     """A bind mount; `options` replace `bind`."""
     return {"destination": at, "type": "none", "source": str(source), "options": list(options) or ["bind"]}
+
+
+def rehearsed(*args: str) -> dict[str, Any]:
+    """A config.json with most of what the tests ask for one at a time."""
+    process = {
+        "capabilities": {name: ["CAP_KILL", "CAP_CHOWN"] for name in ("bounding", "permitted", "effective")},
+        "noNewPrivileges": True,
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}],
+    }
+    linux = {
+        "maskedPaths": ["/proc/kcore", "/data"],
+        "readonlyPaths": ["/proc/sys"],
+        "resources": {"pids": {"limit": 100}, "devices": [{"allow": False, "access": "rwm"}]},
+        "seccomp": {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["uselib", "sysfs"], "action": "SCMP_ACT_ERRNO"}],
+        },
+    }
+    return config(*args, process=process, linux=linux, hostname="rehearsed")

@@ -16,11 +16,13 @@ import pytest
 
 from kernelproof.conformance.libcontainer.box import REFUSED, Box, Refused
 from kernelproof.conformance.libcontainer.bundles import make_rootfs
+from kernelproof.conformance.libcontainer.configs import rehearsed
 from kernelproof.conformance.libcontainer.library_box import Library
 from kernelproof.conformance.libcontainer.observing import CGROUPS
 from kernelproof.conformance.libcontainer.peer_box import Peer
 from kernelproof.impl._syscalls.prctl import prctl
 from kernelproof.impl.libcontainer import Runtime
+from kernelproof.impl.mount import mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +55,29 @@ def prepare(folder: Path) -> Prepared:
     for name in ("impl", *PEERS):
         make_rootfs(folder / name / "rootfs")
     return Prepared(folder, Runtime(folder / "impl/states", keep=1))
+
+
+def pytest_kernelproof_rehearse(session: pytest.Session) -> None:
+    """Make containers as the tests do, before machines are forked."""
+    if _PREPARED in session.stash:
+        rehearse()
+
+
+def rehearse() -> None:
+    """Run a container to its end; in another run a process besides, look at it, and end it."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    CGROUPS.mkdir(exist_ok=True)
+    mount(None, CGROUPS, "cgroup2")
+    with tempfile.TemporaryDirectory() as name:
+        folder, runtime = prepare(Path(name))
+        with runtime:
+            box = Library(folder / "impl", runtime)
+            box.run(rehearsed("sh", "-c", "cat /proc/self/status /proc/mounts; id; ls -l /dev; hostname"))
+            box.create(rehearsed("sleep", "1000"))
+            box.start()
+            box.execute(["true"])
+            box.state()
+            box.delete_all()
 
 
 def _is_ours(item: pytest.Item) -> bool:

@@ -68,15 +68,20 @@ def rehearse(on_wake: Callable[[Mapping[str, object]], None]) -> None:
     subprocess.run([shutil.which("true") or "/bin/true"], check=True, capture_output=True)
 
 
-def rehearse_apart(on_wake: Callable[[Mapping[str, object]], None]) -> None:
+def rehearse_apart(on_wake: Callable[[Mapping[str, object]], None], more: Callable[[], object]) -> None:
     """Run a made-up session, and what many tests do, in a child: nothing stays but that its code was run once.
 
     What the child leaves to the kernel, to end namespaces for one, is over when this returns.
+
+    Args:
+        on_wake: As `Port` takes it.
+        more: What the session's plugins have to rehearse; run last.
     """
     child = os.fork()
     if not child:
         try:
             _act(on_wake)
+            more()
         finally:
             os._exit(0)
     _wait_for(child)

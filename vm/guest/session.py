@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +30,7 @@ from kernelproof.vm.guest.bytecode import Recorder
 from kernelproof.vm.guest.clipping import OUTPUT_LIMIT, clip_file, clip_report, clip_text, identify, is_long
 from kernelproof.vm.guest.debugging import DebugTerminal
 from kernelproof.vm.guest.frames import FrameError
+from kernelproof.vm.guest.hookspecs import GuestHooks
 from kernelproof.vm.guest.measuring import Measuring
 from kernelproof.vm.guest.output import STREAMS, kept_output, open_terminal, read_output
 from kernelproof.vm.guest.port import FORKED, Port
@@ -113,14 +114,6 @@ def _run_pytest(arguments: list[str], session: GuestSession) -> int:
         gc.enable()
 
 
-class GuestHooks:
-    """The hook that the guest's session declares."""
-
-    @pytest.hookspec
-    def pytest_kernelproof_item(self, item: pytest.Item, data: Mapping[str, object]) -> None:
-        """Called in the guest before an item runs, with what the host's plugins sent for it."""
-
-
 class GuestSession:
     """The plugin that makes pytest wait in its run loop.
 
@@ -151,7 +144,7 @@ class GuestSession:
         self._warnings: list[dict[str, object]] = []
 
     def pytest_addhooks(self, pluginmanager: pytest.PytestPluginManager) -> None:
-        """Declare the guest's hook."""
+        """Declare the guest's hooks."""
         pluginmanager.add_hookspecs(GuestHooks)
 
     def pytest_addoption(self, parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -184,6 +177,7 @@ class GuestSession:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Say what was collected, then serve the host. The template's snapshot is taken in here."""
         self._items = {item.nodeid: item for item in session.items}
+        self._rehearse = partial(session.config.hook.pytest_kernelproof_rehearse, session=session)
         set_up = set_up_for_snapshot(session)
         _locate(session.items)
         _import_for_failures()
@@ -274,7 +268,7 @@ class GuestSession:
         if kind == "ping":
             self._port.send({"kind": "pong"})
         elif kind == "rehearse":
-            import_module(_REHEARSAL).rehearse_apart(self._port.wake)
+            import_module(_REHEARSAL).rehearse_apart(self._port.wake, self._rehearse)
             make_resident()
             self._port.stay_awake()
             self._port.send({"kind": "rehearsed"})
