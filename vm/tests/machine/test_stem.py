@@ -193,3 +193,20 @@ def test_rehearsal_that_hangs(pytester: pytest.Pytester, from_the_first: list[St
     )
     pytester.runpytest(*OPTIONS).assert_outcomes(passed=2)
     assert len(from_the_first) == 1
+
+
+def test_plugins_rehearse(pytester: pytest.Pytester, from_the_first: list[Stem]) -> None:
+    """A project's hook runs once, in namespaces of the rehearsal's, before the machines; its error is dropped."""
+    pytester.makeconftest(
+        "import os\n"
+        "def pytest_kernelproof_rehearse(session):\n"
+        "    with open('/run/rehearsed', 'a') as file: file.write(f'{len(session.items)} ')\n"
+        "    with open('/tmp/rehearsed', 'w') as file: print(os.readlink('/proc/self/ns/net'), file=file)\n"
+        "    raise OSError('dropped')\n"
+    )
+    pytester.makepyfile(
+        "import os, pytest\n@pytest.mark.machine\n@pytest.mark.parametrize('n', range(2))\n"
+        "def test_it(n): assert (open('/run/rehearsed').read(), os.path.exists('/tmp/rehearsed')) == ('2 ', False)"
+    )
+    pytester.runpytest(*OPTIONS).assert_outcomes(passed=2)
+    assert len(from_the_first) == 1
