@@ -36,7 +36,7 @@ def test_hang_in_virtual_time(pytester: pytest.Pytester, monkeypatch: pytest.Mon
         def test_many_messages_later(): pass
         """
     )
-    result = pytester.runpytest("-p", "no:cacheprovider", "--kernel", KERNEL, "--vm-timeout", "5")
+    result = pytester.runpytest("-p", "no:cacheprovider", "--kernel", KERNEL, "--vm-timeout", "3")
     result.assert_outcomes(errors=3, passed=1)
     text = result.stdout.str()
     for name, others in (("test_busy", ()), ("test_lock", ("wait_in_a_thread",)), ("test_call", ())):
