@@ -65,7 +65,6 @@ def rehearsed(*args: str) -> dict[str, Any]:
     linux = {
         "maskedPaths": ["/proc/kcore", "/data"],
         "readonlyPaths": ["/proc/sys"],
-        "resources": {"pids": {"limit": 100}, "devices": [{"allow": False, "access": "rwm"}]},
         "seccomp": {
             "defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{"names": ["uselib", "sysfs"], "action": "SCMP_ACT_ERRNO"}],

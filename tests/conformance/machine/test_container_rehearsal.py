@@ -20,12 +20,21 @@ NAMESPACES = CloneFlag.NEWNS | CloneFlag.NEWUTS | CloneFlag.NEWIPC | CloneFlag.N
 
 def seen_of_the_machine() -> dict[str, object]:
     """What a test could see of it."""
-    processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    processes = [stat.partition(")")[0] for name in os.listdir("/proc") if name.isdigit() and (stat := own_stat(name))]
     texts = {
         name: Path("/proc", name).read_text() for name in ("cgroups", "modules", "self/mounts", "sys/kernel/tainted")
     }
     folders = {name: sorted(os.listdir(name)) for name in ("/tmp", "/run", "/dev/shm", "/sys/class/net")}
     return {"processes": sorted(processes), "host name": os.uname().nodename, **texts, **folders}
+
+
+def own_stat(pid: str) -> str:
+    """What /proc/PID/stat says; nothing of a kernel's thread, which comes and goes."""
+    try:
+        stat = Path("/proc", pid, "stat").read_text()
+    except FileNotFoundError:
+        return ""
+    return "" if stat.rpartition(")")[2].split()[1] == "2" else stat
 
 
 def test_rehearsal_of_a_container() -> None:
