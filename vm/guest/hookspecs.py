@@ -21,8 +21,8 @@ class GuestHooks:
     def pytest_kernelproof_rehearse(self, session: pytest.Session) -> None:
         """Called once where many machines are to be made, so that what they all do was done before they are.
 
-        A test that runs what ran here takes a half of the time: it is translated already. It runs in a child of the
-        session that has mount, network, UTS and IPC namespaces and a folder for temporary files of its own, and is
-        killed if it takes 30 s of the machine's time. All else that it changes is in every machine: it must undo that.
-        An error that it raises is dropped, and what it left out is as slow as before.
+        A test that runs what ran here is faster: QEMU has translated it. It runs in a child of the session that has
+        mount, network, UTS and IPC namespaces and a folder for temporary files of its own, and is killed if it takes
+        30 s of the machine's time. All else that it changes is in every machine: it must undo that. An error that it
+        raises is dropped, and what it left out is as slow as before.
         """
