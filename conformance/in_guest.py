@@ -118,7 +118,7 @@ class GuestSide:
 
 
 def _import_what_is_late() -> None:
-    # What is imported at its first use would be in each clone: half of what a short test runs.
+    # What is imported at its first use would be in each clone: a third of what tests of mount and netlink ran.
     packages = [module for name, module in list(sys.modules.items()) if name.startswith(_IMPL) and name.count(".") == 2]
     for package in packages:
         for name in dir(package):
