@@ -76,17 +76,24 @@ def install() -> str:
 
 
 def mount_cgroups(version: str) -> int:
-    """Mounts hierarchies; how many."""
+    """Mounts hierarchies, and leaves the cgroups of version 1 that this process is in; how many."""
     top = Path("/sys/fs/cgroup")
     if version == "v2":
         subprocess.run(["mount", "-t", "cgroup2", "none", str(top)], check=True)
         return 1
     subprocess.run(["mount", "-t", "tmpfs", "none", str(top)], check=True)
+    own = [line.split(":")[1] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    wanted = dict.fromkeys(
+        (*V1, *(name for names in own if names for name in names.split(",")))
+    )  # runc: all of its own
     count = 0
-    for controller in V1:
-        (top / controller).mkdir()
-        done = subprocess.run(["mount", "-t", "cgroup", "-o", controller, "none", str(top / controller)])
+    for word in wanted:
+        place = top / word.removeprefix("name=")
+        place.mkdir()
+        option = f"none,{word}" if "=" in word else word
+        done = subprocess.run(["mount", "-t", "cgroup", "-o", option, "none", str(place)])
         count += done.returncode == 0
+        (place / "cgroup.procs").write_text("0")
     return count
 
 

@@ -46,6 +46,14 @@ def test_podman(tmp_path: Path, hierarchy: Callable[..., Path]) -> None:
     assert say("podman", "run", *words, "sh", "-c", "echo in $$") == "in 1\n"
 
 
+@pytest.mark.parametrize("profile", [pytest.param(name, marks=machine(profile=name)) for name in ("plain", "systemd")])
+def test_the_kernel_has_random_numbers_before_they_are_asked_for(profile: str) -> None:
+    """The host's, from a driver that is gone again: no boot waits until the kernel has collected its own."""
+    log = say("dmesg")
+    assert log.index("random: crng init done") < log.index("tun: Universal TUN/TAP")
+    assert not Path("/sys/module/virtio_rng").exists()
+
+
 @machine(profile="systemd")
 def test_systemd() -> None:
     """systemd is PID 1, has started all it wanted, and runs the test as a service of its own."""
