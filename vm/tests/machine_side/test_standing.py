@@ -50,6 +50,12 @@ while word := link.recv(100):
     print("said", flush=True)
 """
 
+# Says itself that it computes, once the first thread receives (recvfrom(2) is 45): before, the two wait for each other.
+COMPUTE = """while not open("/proc/self/syscall").read().startswith("45 "): pass
+    link.send(b"ready")
+    while True: pass
+    """
+
 
 @pytest.fixture(scope="module", autouse=True)
 def can_stand() -> None:
@@ -167,15 +173,23 @@ def test_that_was_killed(forks: Forks) -> None:
     assert not Path(f"/proc/{forks.pid}").exists()
 
 
+def user_ticks(pid: int) -> int:
+    """How long it has computed outside of system calls: proc_pid_stat(5), field 14."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
 def test_thread_that_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What computes has registers that a copy would lack: then there is none, and nothing is left."""
     monkeypatch.setattr(module, "_TRIES", 20)
-    code = CODE.replace("never.acquire()\n    numbers", "while True: pass\n    numbers")
+    code = CODE.replace('link.send(b"ready")\n', "").replace("never.acquire()\n    numbers", f"{COMPUTE}numbers")
     made: list[int] = []
     stop = Standing.stop
 
     def remember(pid: int, *rest: object) -> Standing:
         made.append(pid)
+        computed = 2 + user_ticks(pid)
+        while user_ticks(pid) < computed:
+            pass
         return stop(pid, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Standing, "stop", remember)
