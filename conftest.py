@@ -62,3 +62,9 @@ def full_number(pytestconfig: pytest.Config) -> Callable[[int], int]:
     """`full_number(20_000)`: that many under `--long`, else a hundredth of it, at least one."""
     is_long = bool(pytestconfig.getoption("--long"))
     return lambda number: number if is_long else max(1, number // SHORTENED)
+
+
+@pytest.fixture
+def race_seconds(pytestconfig: pytest.Config) -> float:
+    """For how long a race is to be lost: ten seconds under `--long`, else two. What is known to be wrong has ten."""
+    return 10.0 if pytestconfig.getoption("--long") else 2.0
