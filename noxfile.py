@@ -4,7 +4,11 @@ All sessions share the environment `.venv`, which start.py makes from requiremen
 unchanged. So nox makes none of its own; a session that is run by a nox from elsewhere asks start.py for it first.
 """
 
-from collections.abc import Sequence
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import nox
@@ -19,6 +23,7 @@ MACHINE = "machine or makes_machines"  # those that run in one, and those of the
 UNIT = f"not ({MACHINE})"
 # Two workers that begin at different places seldom wait for the same template, and none is idle at the end.
 WORKERS = ("-n", "auto", "--dist", "worksteal")
+CHECKED = (DEFAULT_KERNEL, "oldest", "newest")  # the kernels of `tests`
 SLOWEST = ("--durations", "25", "--durations-min", "2")  # a suite that gets slow is a defect: said at each end
 
 
@@ -49,6 +54,27 @@ def run_types(session: nox.Session) -> None:
     run(session, "mypy", "benchmarks")
 
 
+@contextmanager
+def fetching(session: nox.Session, *kernels: str) -> Iterator[None]:
+    """Meanwhile all parts of all kinds of machines are fetched, which waits for the network most of the time.
+
+    What could not be had is no failure here: the first test that wants it says so.
+    """
+    profiles = tomllib.loads(Path("vm/profiles.toml").read_text("utf-8"))
+    words = [word for profile in profiles for word in ("--profile", profile)]
+    command = [".venv/bin/kernelproof", "setup", "--fetch-only", *kernels, *words]
+    with tempfile.TemporaryFile() as said:
+        fetcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield
+            fetcher.wait()
+        finally:
+            fetcher.terminate()
+            fetcher.wait()
+            said.seek(0)
+            session.log("meanwhile, %s:\n%s", " ".join(command[:5]), said.read().decode("utf-8", "replace"))
+
+
 def run_behaviours(session: nox.Session, *arguments: str) -> None:
     """Run pytest on the behaviours; `--quick`: one statement in each topic."""
     own_path = any(argument.startswith("conformance/") for argument in arguments)
@@ -74,7 +100,8 @@ def tests(session: nox.Session) -> None:
     set_up(session)
     run_lint(session)
     run_types(session)
-    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS, *SLOWEST)
+    with nullcontext() if smoke else fetching(session, *CHECKED):
+        run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS, *SLOWEST)
     if smoke:
         run_behaviours(session, "-k", "mydocker0")
         return

@@ -66,6 +66,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeTemplate]:
         ([], [("6.12", "plain")]),
         (["oldest", "6.1"], [("5.10", "plain"), ("6.1", "plain")]),
         (["6.1", "--profile", "plain"], [("6.1", "plain")]),
+        (["6.1", "--profile", "disk", "--profile", "systemd"], [("6.1", "disk"), ("6.1", "systemd")]),
     ],
 )
 def test_setup_makes_what_is_named(words: list[str], asked: list[tuple[str, str]], fake: type[FakeTemplate]) -> None:
@@ -78,8 +79,22 @@ def test_setup_prints_what_there_is_now(fake: type[FakeTemplate], capsys: pytest
     """Standard output holds one row a kernel."""
     assert main.main(["setup", "-q", "--json", "6.1"]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"name": "6.1", "release": "6.1.9", "package": "linux-image", "build": "1", "accelerator": "tcg"}
+        {
+            "name": "6.1",
+            "profile": "plain",
+            "release": "6.1.9",
+            "package": "linux-image",
+            "build": "1",
+            "accelerator": "tcg",
+        }
     ]
+
+
+def test_setup_that_only_fetches(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--fetch-only` nothing boots: the row is what it would be, as it is made of the parts alone."""
+    fake.refused = "6.1"  # by a clone
+    assert main.main(["setup", "-q", "--json", "--fetch-only", "6.1"]) == 0
+    assert [row["release"] for row in json.loads(capsys.readouterr().out)] == ["6.1.9"]
 
 
 def test_setup_of_unknown_kernel(fake: type[FakeTemplate], capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kernelproof.cli import wishes as wishes_options
@@ -17,27 +18,47 @@ from kernelproof.vm.provision_types import Progress
 from kernelproof.vm.template import Template
 from kernelproof.vm.wishes import Wishes
 
-COLUMNS = ("name", "release", "package", "build", "accelerator")
+COLUMNS = ("name", "profile", "release", "package", "build", "accelerator")
 EVERY = "all"  # the word for all kernels of the table
 
 
-def set_up(kernel: str, profile: str, cache: Cache, progress: Progress, wishes: Wishes) -> dict[str, object]:
-    """Fetch what a machine with a kernel is made of, boot it once and clone it once; a row about it.
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a kernel is made ready.
+
+    Args:
+        profiles: Of these kinds of machines, all.
+        boots: Whether each is booted and cloned once, beside that it is fetched.
+    """
+
+    profiles: Sequence[str]
+    boots: bool
+
+
+def set_up(kernel: str, extent: Extent, cache: Cache, progress: Progress, wishes: Wishes) -> list[dict[str, object]]:
+    """Fetch what machines with a kernel are made of, boot each once and clone it once; a row about each.
 
     Raises:
-        VmError: something could not be had, or the machine was lost.
+        VmError: something could not be had, or a machine was lost.
     """
     project = Path.cwd() if Path("pyproject.toml").is_file() else None
-    with Template(kernel, profile=profile, cache=cache, progress=progress, project=project, wishes=wishes) as template:
-        template.clone().close()
-        kernel_facts, machine = template.facts["kernel"], template.facts["machine"]
-    assert isinstance(kernel_facts, Mapping)
-    assert isinstance(machine, Mapping)
-    return {name: {**kernel_facts, **machine}.get(name) for name in COLUMNS}
+    rows: list[dict[str, object]] = []
+    for profile in extent.profiles:
+        with Template(
+            kernel, profile=profile, cache=cache, progress=progress, project=project, wishes=wishes
+        ) as template:
+            if extent.boots:
+                template.clone().close()
+            kernel_facts, machine = template.facts["kernel"], template.facts["machine"]
+        assert isinstance(kernel_facts, Mapping)
+        assert isinstance(machine, Mapping)
+        facts = {**kernel_facts, **machine, "profile": profile}
+        rows.append({name: facts.get(name) for name in COLUMNS})
+    return rows
 
 
 def set_up_all(
-    kernels: Iterable[str], profile: str, cache: Cache, progress: Progress, wishes: Wishes
+    kernels: Iterable[str], extent: Extent, cache: Cache, progress: Progress, wishes: Wishes
 ) -> list[dict[str, object]]:
     """As `set_up` for each kernel of the table; one that the archive has no more is told and left out.
 
@@ -47,7 +68,7 @@ def set_up_all(
     rows, errors = [], []
     for kernel in kernels:
         try:
-            rows.append(set_up(kernel, profile, cache, progress, wishes))
+            rows += set_up(kernel, extent, cache, progress, wishes)
         except ProvisionError as error:
             errors.append(error)
             progress.note(f"kernel {kernel} left out: {error}")
@@ -60,7 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`[KERNEL …]` and how."""
     parser.add_argument("kernel", nargs="*", help="a series, a role (oldest, stable, newest) or all; see `kernels`")
     parser.add_argument("--all", action="store_true", help="every kernel of the table; what is gone is left out")
-    parser.add_argument("--profile", default="plain", help="the kind of machine (default: plain)")
+    parser.add_argument(
+        "--profile", action="append", help="the kind of machine (default: plain); more than once adds more"
+    )
+    parser.add_argument("--fetch-only", action="store_true", help="fetch and build all parts, and boot nothing")
     parser.add_argument("--refresh", action="store_true", help="ask for newer packages of what is there already")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing on the way")
@@ -83,14 +107,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Set up and print what there is now."""
     wishes = wishes_options.read(arguments)
     kernels = choose(arguments, wishes)
+    extent = Extent(tuple(dict.fromkeys(arguments.profile or ["plain"])), boots=not arguments.fetch_only)
     cache = Cache()
     if arguments.refresh:
         cache.forget_choices()
     every = arguments.all or EVERY in arguments.kernel
     with open_progress(sys.stderr, quiet=arguments.quiet) as progress:
         if every:
-            rows = set_up_all(kernels, arguments.profile, cache, progress, wishes)
+            rows = set_up_all(kernels, extent, cache, progress, wishes)
         else:
-            rows = [set_up(kernel, arguments.profile, cache, progress, wishes) for kernel in kernels]
+            rows = [row for kernel in kernels for row in set_up(kernel, extent, cache, progress, wishes)]
     print_rows(rows, COLUMNS, as_json=arguments.json)
     return 0
