@@ -18,7 +18,7 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["tests"]
 
 DEFAULT_KERNEL = "6.12"
-UNIT_AND_MACHINE = ("impl/tests", "vm/tests", "tests")
+UNIT_AND_MACHINE = ("vm/tests", "tests", "impl/tests")  # the long ones first: short ones fill what is left at the end
 MACHINE = "machine or makes_machines"  # those that run in one, and those of the host that make some
 UNIT = f"not ({MACHINE})"
 # Two workers that begin at different places seldom wait for the same template, and none is idle at the end.
@@ -98,9 +98,9 @@ def tests(session: nox.Session) -> None:
     if session.posargs and not smoke:
         session.error(f"tests takes --smoke or nothing, not {' '.join(session.posargs)}: name the session you mean")
     set_up(session)
-    run_lint(session)
-    run_types(session)
     with nullcontext() if smoke else fetching(session, *CHECKED):
+        run_lint(session)
+        run_types(session)
         run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS, *SLOWEST)
     if smoke:
         run_behaviours(session, "-k", "mydocker0")
