@@ -124,6 +124,9 @@ class SecondThread:
     def __exit__(self, *_: object) -> None:
         self._go.set()
         self._thread.join()
+        task = f"/proc/self/task/{self._thread.native_id}"
+        while os.path.exists(task):  # Python's thread is gone before the kernel's
+            pass
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ from struct import pack, unpack_from
 import pytest
 
 from kernelproof.impl.netlink import Neighbour, Route, Rule
-from kernelproof.impl.netlink.links import add_link
-from kernelproof.impl.netlink.multicast import MulticastEntry, add_multicast
+from kernelproof.impl.netlink.links import add_link, parse_link
+from kernelproof.impl.netlink.multicast import MulticastEntry, add_multicast, parse_multicast
 from kernelproof.impl.netlink.neighbours import NeighbourFlag, NeighbourState, add_neighbour, parse_neighbour
 from kernelproof.impl.netlink.qdiscs import parse_qdisc
 from kernelproof.impl.netlink.requests import Request
 from kernelproof.impl.netlink.routes import NextHop, add_route, parse_route
 from kernelproof.impl.netlink.rules import GOTO, add_rule, parse_rule
-from kernelproof.impl.netlink.watched import _settled_neighbour
+from kernelproof.impl.netlink.shown_links import shown_link
+from kernelproof.impl.netlink.watched import _settled_neighbour, route_key
 from kernelproof.impl.netlink.wire import Message, encode_attributes, parse_attributes, parse_list
 
 
@@ -106,6 +107,35 @@ def test_senders_are_a_list_of_addresses() -> None:
         (1, {1: b"\x0a\0\0\1"}),
         (1, {1: b"\x0a\0\0\2"}),
     ]
+
+
+def test_senders_are_read_as_the_kernel_tells_them() -> None:
+    """MDBA_MDB_EATTR_SRC_LIST (2) of a dumped entry holds an entry (1) for each, with its address (1)."""
+    senders = [(1, [(1, bytes(address))]) for address in ((10, 0, 0, 1), (10, 0, 0, 2))]
+    group = pack("=IBBH16sH2x", 6, 1, 0, 0, bytes((239, 1, 2, 3)), 0x0008)  # struct br_mdb_entry; the protocol's order
+    told = encode_attributes([(1, [(1, [(1, group + encode_attributes([(2, senders)]))])])])
+    (entry,) = parse_multicast(Message(84, 0, 0, 0, pack("=BxxxI", 7, 5) + told)).entries
+    assert (entry.group, entry.sources) == ("239.1.2.3", ("10.0.0.1", "10.0.0.2"))
+
+
+def test_a_tunnel_s_address_is_that_of_its_end() -> None:
+    """Where it has one: of 4 bytes over IPv4, of 16 over IPv6; else it is shown as it is, or not at all."""
+    ends = [(768, bytes((10, 0, 0, 1))), (769, b"\xfe\x80" + bytes(13) + b"\1"), (769, b""), (768, b""), (1, bytes(16))]
+    told = [encode_attributes([(3, b"t0\0"), *([(1, address)] if address else [])]) for _, address in ends]
+    links = [
+        parse_link(Message(16, 0, 0, 0, pack("=BxHiII", 0, kind, 1, 0, 0) + attributes))
+        for (kind, _), attributes in zip(ends, told, strict=True)
+    ]
+    shown = [shown_link(link, {}).get("address") for link in links]
+    assert shown == ["10.0.0.1", "fe80::1", None, None, ":".join(["00"] * 16)]
+
+
+def test_routes_are_told_apart_by_what_the_kernel_compares() -> None:
+    """Another destination, table or priority is another route; what else is told of one is not."""
+    route = Route("10.0.0.0/8", "10.9.9.9", 3)
+    others = (route._replace(destination="10.0.0.0/9"), route._replace(table=7), route._replace(priority=9))
+    assert len({route_key(each) for each in (route, *others)}) == 4
+    assert route_key(route._replace(metrics=((2, 1400),))) == route_key(route)
 
 
 def test_what_has_a_field_is_not_in_the_rest() -> None:

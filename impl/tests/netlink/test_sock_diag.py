@@ -14,6 +14,7 @@ from kernelproof.impl.netlink.sock_diag import (
     LISTEN,
     SOCK_DIAG,
     Queue,
+    inet_request,
     parse_inet,
     parse_unix,
     read_inet_sockets,
@@ -33,6 +34,13 @@ def test_a_question_for_one_socket() -> None:
     """The request names the inode, asks for name, peer and queue, and leaves the cookie open."""
     body = unix_request(4711).body
     assert struct.unpack("=BBHIIIII", body) == (1, 0, 0, 2**32 - 1, 4711, 0x15, 2**32 - 1, 2**32 - 1)
+
+
+def test_a_question_for_sockets_of_ip() -> None:
+    """It asks for a family, a protocol and some states, by sock_diag's own kind of message, and for nothing else."""
+    asked = inet_request(socket.AF_INET, socket.IPPROTO_TCP, 1 << LISTEN)
+    assert (asked.type, asked.flags) == (20, 0)  # SOCK_DIAG_BY_FAMILY
+    assert struct.unpack("=BBBBI", asked.body[:8]) == (2, 6, 0, 0, 1 << LISTEN)
 
 
 def test_a_unix_answer() -> None:

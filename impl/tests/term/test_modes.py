@@ -56,6 +56,21 @@ def test_blocks_nest(peer: int) -> None:
     assert save(peer) == before
 
 
+def test_a_signal_at_the_end_sets_nothing_again(peer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on after a stop, while the block puts the terminal back, does not set the mode again."""
+    before = save(peer)
+    real = os.set_blocking
+
+    def interrupted(fd: int, blocking: bool) -> None:
+        real(fd, blocking)
+        signal.raise_signal(signal.SIGCONT)
+
+    with raw(peer, signals=[signal.SIGTSTP]):
+        os.set_blocking(peer, False)  # to be put back, the last thing that is
+        monkeypatch.setattr(os, "set_blocking", interrupted)
+    assert save(peer) == before
+
+
 def test_block_is_entered_once(peer: int) -> None:
     """One block cannot be nested in itself; it can be used again."""
     block = raw(peer)

@@ -20,6 +20,7 @@ from kernelproof.impl.term import (
     WindowSize,
     give_console,
     linux,
+    pairs,
     read_window_size,
     save,
     set_window_size,
@@ -40,6 +41,15 @@ def test_pair_talks() -> None:
         assert os.read(fd, 100) == b"in\n"
         assert pair.name == os.ttyname(fd)
         os.close(fd)
+
+
+def test_a_closed_pair_has_no_peer_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the peer is opened with the pair, whoever asks for it after the end is told that there is none."""
+    monkeypatch.setattr(pairs, "IS_LINUX", False)
+    pair = PseudoterminalPair.open()
+    pair.close()
+    with pytest.raises(ValueError, match="the pair is closed"):
+        pair.peer()
 
 
 def test_both_ends_are_close_on_exec_and_proved() -> None:
@@ -148,6 +158,7 @@ def test_multiplexer_that_is_none(kind: str, tmp_path: Path, monkeypatch: pytest
         expected = FileNotFoundError
     opened: list[int] = []
     real = os.open
+    before = os.listdir("/proc/self/fd")
 
     def recorded(path: str, flags: int, *arguments: int, **keywords: int) -> int:
         opened.append(flags & (os.O_RDWR | os.O_PATH))
@@ -157,6 +168,7 @@ def test_multiplexer_that_is_none(kind: str, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(expected):
         PseudoterminalPair.open(devpts=tmp_path)
     assert set(opened) == {os.O_PATH}
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 @pytest.mark.rule("T+3")

@@ -22,10 +22,14 @@ from kernelproof.impl.term import (
     Recorder,
     Recording,
     Relay,
+    WindowSize,
     copy_terminal,
+    read_window_size,
     save,
+    set_window_size,
 )
 from kernelproof.impl.term.copying import Follower
+from kernelproof.impl.term.relay import _Flow
 from kernelproof.impl.tests.term.programs import SIZE, Program
 from kernelproof.impl.tests.term.sides import Local
 
@@ -135,6 +139,46 @@ def test_program_in_raw_mode_through_everything(run_script: Callable[[str], Prog
 
 
 # Signals.
+
+
+def test_size_is_given_at_once(peer: int) -> None:
+    """Whoever is followed has the terminal's size before any signal comes."""
+    set_window_size(peer, WindowSize(11, 77))
+    with PseudoterminalPair.open(WindowSize(5, 5)) as other, Follower(peer, other.master):
+        assert read_window_size(other.master) == WindowSize(11, 77)
+
+
+def test_new_size_is_told_beside_an_event_loop(peer: int) -> None:
+    """Where Python tells somebody else of signals, a new size is told all the same, by the handler."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    before = signal.set_wakeup_fd(theirs)
+    try:
+        with PseudoterminalPair.open() as other, Follower(peer, other.master) as follower:
+            signal.raise_signal(signal.SIGWINCH)
+            assert select.select([follower.fd], [], [], 0)[0]
+        assert signal.set_wakeup_fd(before) == theirs
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_what_is_written_after_the_sink_is_gone_goes_nowhere() -> None:
+    """A sink that is gone is not written to again: its number may be another file's by then."""
+    reading, writing = os.pipe()
+    flow = _Flow(0, writing)
+    os.close(reading)
+    assert not flow.write(b"lost")
+    os.close(writing)
+    reading, again = os.pipe()
+    os.dup2(again, writing)
+    try:
+        assert not flow.write(b"to nobody")
+        assert not select.select([reading], [], [], 0)[0]
+    finally:
+        for fd in {reading, again, writing}:
+            os.close(fd)
 
 
 def test_new_size_is_there_before_a_handler_could_run(peer: int) -> None:

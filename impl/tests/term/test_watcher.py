@@ -21,7 +21,7 @@ from kernelproof.impl.term import (
     restore,
     save,
 )
-from kernelproof.impl.term.watcher import put_back
+from kernelproof.impl.term.watcher import put_back, wait_until_gone
 from kernelproof.impl.tests.term.programs import Program, script_argv
 from kernelproof.impl.tests.term.scripts import IMPORTS, READY, SLEEP, Run, wait_until
 
@@ -79,6 +79,23 @@ def test_terminal_comes_back_after_a_kill(run_script: Run, subject: str) -> None
 
 
 @pytest.mark.rule("T+1")
+def test_watcher_waits_for_the_pipe_and_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the end of its standard input, which is the pipe, or of the program, not for the terminal."""
+    waited: list[int] = []
+
+    class Poll:
+        def register(self, fd: int, events: int) -> None:
+            waited.append(fd)
+
+        def poll(self) -> None:
+            waited.append(-1)
+
+    monkeypatch.setattr(select, "poll", Poll)
+    monkeypatch.setattr(os, "pidfd_open", lambda pid: 1000 + pid)
+    wait_until_gone(os.getppid())
+    assert waited == [0, 1000 + os.getppid(), -1]
+
+
 def test_watcher_leaves_modes_and_lets_reads_wait_again() -> None:
     """The watcher writes what leaves the modes of full-screen programs, and the shell's reads wait again."""
     script = (

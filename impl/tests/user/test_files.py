@@ -30,6 +30,7 @@ from kernelproof.impl.user import (
     read_text,
 )
 from kernelproof.impl.user import root as root_module
+from kernelproof.impl.user.files import read_blocks
 from kernelproof.impl.user.root import open_in_root, walk_in_root
 
 Open = Callable[[str, int, int], int]
@@ -221,6 +222,14 @@ def test_file_over_the_limit(tmp_path: Path) -> None:
     os.truncate(path, 1 << 40)
     with pytest.raises(TooLargeError, match="10485760 bytes"):
         read_passwd(path)
+
+
+def test_file_over_the_limit_gives_no_block(tmp_path: Path) -> None:
+    """What is too long is refused before any of it is given out."""
+    path = tmp_path / "passwd"
+    path.write_bytes(b"#\n" * 2_000_000)
+    with pytest.raises(TooLargeError, match="longer than the limit of 3999999 bytes"):
+        next(read_blocks(path, limit_bytes=3_999_999))
 
 
 def test_no_descriptor_is_left(image: Path) -> None:

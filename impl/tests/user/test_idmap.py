@@ -286,6 +286,13 @@ def test_plan_of_a_user_alone() -> None:
 
 
 @pytest.mark.rule("U+4")
+def test_plan_of_an_own_group_and_more_users() -> None:
+    """One map that is the caller's own alone is not enough: with the other both need the helpers."""
+    plan = plan_id_maps(42, ROOTLESS, IdMap([(0, 1000, 1)]), ADA)
+    assert [each.argv[0] for each in plan if isinstance(each, RunProgram)] == ["newuidmap", "newgidmap"]
+
+
+@pytest.mark.rule("U+4")
 def test_plan_with_subordinate_ids() -> None:
     """With subordinate ids the privileged helpers are run."""
     plan = plan_id_maps(42, ROOTLESS, GID_MAP, ADA)

@@ -56,6 +56,11 @@ def test_disposition_follows_the_uid(uid: int, disposition: str) -> None:
     assert parse_user_record(user(uid=uid, disposition="system")).disposition == "system"
 
 
+def test_names_are_kept_as_they_are_written() -> None:
+    """What is kept of a record has its letters, not their numbers."""
+    assert '"realName": "Zoë"' in parse_user_record(user(realName="Zoë")).json
+
+
 @pytest.mark.parametrize("number", [2**53 + 1, 2**64 - 1, -(2**63), 0])
 def test_numbers_are_kept_exactly(number: int) -> None:
     """A whole number in a record comes back as it was."""
