@@ -6,6 +6,7 @@ import os
 import posix
 import subprocess
 import sys
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kernelproof.impl.libcontainer.nsinit import main
 from kernelproof.impl.libcontainer.nsinit.commands import GLOBAL
 from kernelproof.impl.libcontainer.nsinit.logs import Log
 from kernelproof.impl.libcontainer.nsinit.options import FLAG
-from kernelproof.impl.libcontainer.nsinit.scripts import first
+from kernelproof.impl.libcontainer.nsinit.scripts import first, packed
 
 SCRIPTS = Path(first.__file__).parent
 # A program that takes modules from the file first, imports `sample`, and says where it came from.
@@ -146,6 +147,28 @@ def test_the_second_call_takes_modules_from_the_file(folder: Path) -> None:
     assert call(folder) == expected
     assert packs(folder) == [file]
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+
+
+def test_what_is_found_noted_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process: a module is found the usual way, runs, and is kept, without a descriptor that stays."""
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    finder = packed.Packed(str(folder / "__pycache__/all"))
+    assert finder.find_spec("sample_that_is_not_there") is None
+    spec = finder.find_spec("sample")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    for name in ("sample", "sample.inner"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "sample", module)
+    spec.loader.exec_module(module)
+    assert module.WORD == "one"
+    monkeypatch.delitem(sys.modules, "sample.inner")
+    before = os.listdir("/proc/self/fd")
+    finder.keep()
+    assert (folder / "__pycache__/all").stat().st_size
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_a_changed_source_is_loaded_anew(folder: Path) -> None:

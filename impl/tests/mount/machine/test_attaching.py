@@ -34,6 +34,26 @@ def test_attached_inside_or_not_at_all(place: Path) -> None:
     assert [each.source for each in mount.MountTable.read().below(place)] == ["place"]
 
 
+def test_outside_it_is_not_attached_for_a_moment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory outside the root is refused before anything is mounted there."""
+    attached: list[int] = []
+    monkeypatch.setattr(mount.DetachedMount, "attach", lambda made, where: attached.append(where))
+    outside = os.open(place / "b", os.O_PATH)
+    with mount.mount_tmpfs(source="one") as made, pytest.raises(mount.UnsafePathError):
+        attach_in_root(os.open(place / "a", os.O_PATH), outside, made)
+    assert attached == []
+
+
+def test_mounting_in_a_root_leaves_no_descriptor(place: Path) -> None:
+    """Of the place that was mounted on nothing stays open, nor of one where it is refused."""
+    with Root(place / "a") as root:
+        before = os.listdir("/proc/self/fd")
+        mount.mount_in_root(root, "in", "one", "tmpfs")
+        with pytest.raises(OSError, match="No such device"):
+            mount.mount_in_root(root, "other", "one", "nosuchfs")
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_options_of_a_tmpfs_may_be_parsed_already(place: Path) -> None:
     """Options that were parsed are taken as they are: a word for programs that was made data reaches the filesystem."""
     parsed = mount.parse_options("nosuid,size=1m")
