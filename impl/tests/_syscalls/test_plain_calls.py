@@ -19,6 +19,7 @@ from kernelproof.impl._syscalls.ancestry import (
     set_parent_death_signal,
 )
 from kernelproof.impl._syscalls.capabilities import preferred_version
+from kernelproof.impl._syscalls.credentials import setresgid
 from kernelproof.impl._syscalls.nss import getpwnam
 from kernelproof.impl._syscalls.spawn import Close, Duplicate, Open, spawn
 
@@ -30,6 +31,21 @@ def restored() -> Iterator[None]:
     yield
     set_child_subreaper(before[0])
     set_parent_death_signal(before[1])
+
+
+def test_saved_group_is_set_or_refused() -> None:
+    """Whoever may have any group has another saved one then; everybody else is told EPERM."""
+    before = os.getresgid()
+    unchanged = 2**32 - 1
+    if os.geteuid():
+        with pytest.raises(PermissionError):
+            setresgid(unchanged, unchanged, max(before) + 1)
+        return
+    try:
+        setresgid(unchanged, unchanged, max(before) + 1)
+        assert os.getresgid() == (*before[:2], max(before) + 1)
+    finally:
+        os.setresgid(*before)
 
 
 @pytest.mark.usefixtures("restored")
