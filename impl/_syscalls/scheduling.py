@@ -19,6 +19,7 @@ _get_mempolicy = Call("get_mempolicy", mode=BUFFER, nodemask=BUFFER, maxnode=ULO
 IOPRIO_WHO_PROCESS = 1
 _CLASS_SHIFT = 13
 _NODE_BITS = 1024
+_MAXNODE = _NODE_BITS + 1  # the kernel looks at one bit less than it is told (mm/mempolicy.c, get_nodes)
 
 
 def sched_setattr(
@@ -109,7 +110,7 @@ def set_mempolicy(mode: int, nodes: tuple[int, ...] = ()) -> None:
     if any(not 0 <= node < _NODE_BITS for node in nodes):
         raise OverflowError(f"set_mempolicy: a node of {nodes} is not 0 to {_NODE_BITS - 1}")
     mask = bytearray(sum({1 << node for node in nodes}).to_bytes(_NODE_BITS // 8, "little")) if nodes else None
-    _set_mempolicy(mode, mask, _NODE_BITS if nodes else 0)
+    _set_mempolicy(mode, mask, _MAXNODE if nodes else 0)
 
 
 def get_mempolicy() -> tuple[int, tuple[int, ...]]:

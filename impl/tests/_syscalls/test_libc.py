@@ -154,6 +154,8 @@ def test_group_id_is_bounded(gid: int) -> None:
     """A group id that does not fit 32 bits is refused by number."""
     with pytest.raises(OverflowError, match=f"id {gid} does not fit"):
         identity.setgroups([5, gid])
+    with pytest.raises(OverflowError, match=f"id {gid} does not fit"):
+        identity.setgroups_of_thread([gid])
 
 
 def test_flag_names() -> None:

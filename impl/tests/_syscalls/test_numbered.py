@@ -42,6 +42,7 @@ EXPRESSIONS: dict[str, Callable[[Any, Any], object]] = {
     "combined": lambda bits, kind: [repr(bits.X | bits.Y), repr(bits.X | 2), repr(2 | bits.X), str(bits.X | bits.Y)],
     "cut": lambda bits, kind: [repr(bits.MOST & 3), repr(-1 & bits.MOST), repr(bits.MOST ^ bits.Z)],
     "inverted": lambda bits, kind: [repr(~bits.X & bits.MOST), int(~bits.X & 0xFF)],
+    "negative": lambda bits, kind: [repr(bits(-2)), int(bits(-1)), repr(bits(~bits.Y))],
     "unknown bits": lambda bits, kind: [repr(bits(24)), repr(bits.X | 8), int(bits(24))],
     "nothing": lambda bits, kind: [bool(bits.NONE), repr(bits(0)), bits(0).name],
     "names": lambda bits, kind: [bits.X.name, (bits.X | bits.Y).name, bits.LAST.name, kind.Q.name, bits.HIGH.name],

@@ -6,12 +6,22 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kernelproof.impl._syscalls import ancestry, execution, memory_files, priorities, sessions, signals, waiting
+from kernelproof.impl._syscalls import (
+    ancestry,
+    execution,
+    memory_files,
+    priorities,
+    scheduling,
+    sessions,
+    signals,
+    waiting,
+)
+from kernelproof.impl._syscalls.bpf import load_program
 from kernelproof.impl._syscalls.clones import check_clone
 from kernelproof.impl._syscalls.limits import Resource, prlimit
 from kernelproof.impl._syscalls.namespaces import CloneFlag
@@ -95,6 +105,7 @@ def list_children() -> list[str]:
         pytest.param(lambda: sessions.setpgid(0, -1), errno.EINVAL, id="setpgid"),
         pytest.param(lambda: ancestry.set_parent_death_signal(65), errno.EINVAL, id="prctl"),
         pytest.param(lambda: priorities.sched_setaffinity(()), errno.EINVAL, id="sched_setaffinity"),
+        pytest.param(lambda: scheduling.sched_setattr(0, 99), errno.EINVAL, id="sched_setattr"),
         pytest.param(lambda: execution.execve("/nowhere", ["x"]), errno.ENOENT, id="execve"),
         pytest.param(lambda: execution.execveat(-1, "x", ["x"]), errno.EBADF, id="execveat"),
     ],
@@ -105,6 +116,35 @@ def test_refusal_names_the_call(call: Callable[[], object], number: int, request
         call()
     assert refused.value.errno == number
     assert refused.value.__notes__[0].startswith(request.node.callspec.id.replace("kill", "kill("))
+
+
+def test_program_of_the_kernel_that_is_refused() -> None:
+    """The verifier's words stand beside its refusal; who may load no program is told the call."""
+    with pytest.raises(OSError) as refused:  # noqa: PT011 its number is checked
+        load_program(1, b"\x95" + bytes(7))  # a socket filter that ends without an answer
+    note = refused.value.__notes__[-1]
+    assert "R0 !read_ok" in note if refused.value.errno == errno.EACCES else note.startswith("bpf(")
+
+
+@pytest.fixture
+def allowed_node() -> Iterator[int]:
+    """A memory node that this thread may use; its policy is the default one again afterwards."""
+    try:
+        before = scheduling.get_mempolicy()
+    except OSError as error:
+        pytest.skip(f"no NUMA policy here: {error}")
+    allowed = Path("/proc/thread-self/status").read_text().partition("Mems_allowed_list:\t")[2]
+    yield int(allowed.replace("-", ",").replace("\n", ",").split(",")[0])
+    scheduling.set_mempolicy(*before)
+
+
+def test_memory_policy_has_its_nodes(allowed_node: int) -> None:
+    """Memory comes from the nodes that were named; one that no machine has is refused, not left out."""
+    bind, preferred = 2, 1
+    scheduling.set_mempolicy(bind, (allowed_node,))
+    assert scheduling.get_mempolicy() == (bind, (allowed_node,))
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        scheduling.set_mempolicy(preferred, (1023,))
 
 
 def test_word_with_a_nul_byte_is_refused() -> None:
