@@ -12,6 +12,8 @@ import pytest
 from kernelproof.impl.cgroups import classic, classic_stats, stats
 from kernelproof.impl.cgroups.classic import Cgroup, NotFoundError
 from kernelproof.impl.cgroups.controllers import hugetlb, io
+from kernelproof.impl.cgroups.controllers.cpuset import CpusetStats
+from kernelproof.impl.cgroups.controllers.rdma import RdmaStats
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import FormatError, LimitError
 from kernelproof.impl.cgroups.layout import Hierarchy, Layout
@@ -199,6 +201,29 @@ def test_cpu_and_memory(folder: Folder) -> None:
     assert classic_stats.memory_stats(found) == {
         "usage": 2048, "max_usage": 4096, "stats": {"cache": 512, "rss": 0}, "failcnt": 100,
     }  # fmt: skip
+
+
+def test_limit_without_swap_accounting(folder: Folder) -> None:
+    """A kernel that does not count swap has no limit of it beside that of memory."""
+    read = folder(MEMORY | {"memory.limit_in_bytes": "4096\n"})
+    found = stats.read_v1(lambda controller: read, only=("memory",)).memory
+    assert found is not None
+    assert (found.limit_bytes, found.swap_limit_bytes) == (4096, None)
+
+
+def test_what_a_cpuset_really_has(folder: Folder) -> None:
+    """Beside CPUs and memory nodes that were written stand those that processes get."""
+    files = {"cpus": "0-3\n", "mems": "0-1\n", "effective_cpus": "0-1\n", "effective_mems": "1\n"}
+    read = folder({f"cpuset.{name}": text for name, text in files.items()})
+    found = stats.read_v1(lambda controller: read, only=("cpuset",)).cpuset
+    assert found == CpusetStats((0, 1, 2, 3), (0, 1), (0, 1), (1,), None)
+
+
+def test_what_was_asked_for_is_read(folder: Folder) -> None:
+    """Of two controllers that have files only the one is read that was asked for."""
+    read = folder({"rdma.current": "mlx4_0 hca_handle=2 hca_object=2000\n", "pids.current": "3\n"})
+    assert stats.read_v2(read, only=("rdma",)).rdma == (RdmaStats("mlx4_0", 2, 2000),)
+    assert stats.read_v2(read, only=("pids",)).rdma is None
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kernelproof.impl.cgroups.__main__ import live, main, make_parser
+from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.cgroups.errors import LimitError
 from kernelproof.impl.cgroups.limits import IoLimit, Limits
 from kernelproof.impl.cgroups.sampling import Use
@@ -84,6 +87,18 @@ def test_a_name_that_leads_out(capsys: pytest.CaptureFixture[str]) -> None:
     """`..` is an error before anything is looked at."""
     assert main(["kill", "/a/../b"]) == 1
     assert "components must not be" in capsys.readouterr().err
+
+
+def test_killing_is_told_to_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cgroup that was killed is silence at a terminal, and with --json one object that says whether it is gone."""
+    done: list[str] = []
+    cgroup = SimpleNamespace(kill=lambda _: done.append("killed"), remove=lambda _: done.append("removed"))
+    monkeypatch.setattr(Cgroup, "open", lambda name: nullcontext(cgroup))
+    assert main(["kill", "/web"]) == 0
+    assert (done, capsys.readouterr().out) == (["killed"], "")
+    assert main(["kill", "/web", "--remove", "--json"]) == 0
+    assert done == ["killed", "killed", "removed"]
+    assert json.loads(capsys.readouterr().out) == {"killed": "/web", "removed": True}
 
 
 def test_trees_are_indented() -> None:

@@ -121,6 +121,13 @@ def test_blkio_weight(weight: int, expected: int) -> None:
     assert blkio_weight_to_io(weight) == expected
 
 
+@pytest.mark.parametrize("weight", [9, 1001])
+def test_blkio_weight_out_of_range(weight: int) -> None:
+    """A weight that version 1 does not know is refused, not turned into one that version 2 does not know."""
+    with pytest.raises(LimitError, match="10 to 1000"):
+        blkio_weight_to_io(weight)
+
+
 def test_swap_alone() -> None:
     """The sum less its part; no limit where either has none; less than its part is an error."""
     assert (swap_of(300, 100), swap_of(300, 0), swap_of(0, 0)) == (200, 300, 0)

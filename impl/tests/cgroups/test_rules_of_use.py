@@ -15,7 +15,9 @@ from kernelproof.impl.cgroups.applying import Applied, Changes, apply_steps, exp
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.effective import effective_limit
 from kernelproof.impl.cgroups.errors import LimitError
+from kernelproof.impl.cgroups.layout import Hierarchy
 from kernelproof.impl.cgroups.limits import Limits
+from kernelproof.impl.cgroups.placing import Place
 from kernelproof.impl.cgroups.planning import Step
 from kernelproof.impl.cgroups.pressure import PressureTrigger
 from kernelproof.impl.cgroups.systemd.properties import quota_a_second, round_limits
@@ -166,6 +168,18 @@ def test_what_to_do_about_processes(subject: Callable[[Directory, Iterable[str]]
     assert "move them into a cgroup below it first" in notes
 
 
+@pytest.mark.rule("C12")
+@pytest.mark.parametrize("version", [1, 2])
+def test_where_a_process_can_enter(version: int) -> None:
+    """Who is refused by a cgroup that gives controllers on is sent below it; on version 1 that is not the cause."""
+    place = Place(Hierarchy(version, (), "", "/cg", "/", False), Full(), "/full")
+    with pytest.raises(OSError, match="busy") as refused:
+        entering.enter([place], 7)
+    first, *others = refused.value.__notes__
+    assert first == "moving process 7 into /full"
+    assert ["use one below it" in note for note in others] == [True] * (version - 1)
+
+
 def _open_from_nothing(path: Path) -> PressureTrigger:
     return PressureTrigger(os.open(path, os.O_RDWR), "some", 0)
 
@@ -191,6 +205,24 @@ def test_stalls_from_before_are_not_told(
         assert trigger.wait() == (9000, 4000)
 
 
+@pytest.mark.parametrize(("window", "notes"), [(1_000_000, 2), (2_000_000, 1)])
+def test_windows_that_need_a_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, notes: int) -> None:
+    """Where the kernel refuses a window that only some users may have, that is said; no descriptor is left."""
+
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    path = tmp_path / "memory.pressure"
+    path.write_text(_pressure(0))
+    before = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError, match="Invalid argument") as refused:
+        PressureTrigger.open(path, "memory", stall_microseconds=1, window_microseconds=window)
+    assert len(os.listdir("/dev/fd")) == before
+    assert len(refused.value.__notes__) == notes
+    assert ("CAP_SYS_RESOURCE" in refused.value.__notes__[-1]) is (notes == 2)
+
+
 def _folder(path: Path, files: dict[str, str]) -> Directory:
     path.mkdir(exist_ok=True)
     for name, text in files.items():
@@ -203,6 +235,13 @@ def test_hidden_files_are_not_there(tmp_path: Path) -> None:
     """A pressure file that is hidden reads as none, as one does that the kernel refuses."""
     with _folder(tmp_path / "box", {}) as directory:
         assert directory.read_or_none("memory.pressure") is None
+
+
+def test_cgroup_at_descriptor_0() -> None:
+    """A program without a standard input may have a cgroup at descriptor 0, and that is not taken for closed."""
+    assert Directory(0, "/box", 2).fileno() == 0
+    with pytest.raises(ValueError, match="/box is closed"):
+        Directory(-1, "/box", 2).fileno()
 
 
 @pytest.mark.rule("C+7")

@@ -157,7 +157,8 @@ def test_environment_of_who_is_born(
     """A program has the environment that it is given, an empty one too, and else that of who starts it."""
     monkeypatch.setenv("ANSWER", "8")
     program = "import os; os._exit(int(os.environ.get('ANSWER', '9')))"
-    born = birth.spawn(folder, [sys.executable, "-c", program], env)
+    cgroup = Cgroup([Place(Hierarchy(2, (), "", "/cg", "/", False), folder, "/box")])
+    born = cgroup.spawn([sys.executable, "-c", program], env)
     os.close(born.pidfd)
     assert forked == [born.pid]
     assert os.waitstatus_to_exitcode(os.waitpid(born.pid, 0)[1]) == status
