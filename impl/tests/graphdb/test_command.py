@@ -71,17 +71,17 @@ def test_changes(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, filled, "mv", "/store", "/web/db")[0] == 3
     assert run(capsys, filled, "mv", "/store", "/web/db", "--replace")[0] == 0
     assert run(capsys, filled, "rm", "/web/db/log")[0] == 0
-    assert run(capsys, filled, "rm", "/web", "--purge")[1] == "2\n"
+    assert run(capsys, filled, "rm", "/web", "--purge") == (0, "2\n", "")
     assert run(capsys, filled, "rm", "/web")[0] == 3
     assert run(capsys, filled, "ls")[1] == ""
 
 
 def test_json(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With --json every answer is JSON."""
-    answers = {
-        verb: json.loads(run(capsys, filled, *verb.split(), "--json")[1])
-        for verb in ("ls", "tree", "get /db", "refs 2", "path 3", "check", "changes", "ls --glob /w*")
-    }
+    """With --json every answer is JSON, and what was found is status 0."""
+    verbs = ("ls", "tree", "get /db", "refs 2", "path 3", "check", "changes", "ls --glob /w*")
+    done = {verb: run(capsys, filled, *verb.split(), "--json") for verb in verbs}
+    assert {verb: status for verb, (status, _, _) in done.items() if status} == {}
+    answers = {verb: json.loads(out) for verb, (_, out, _) in done.items()}
     assert answers["get /db"] == {"path": "/db", "id": "2", "attributes": {}}
     assert answers["tree"][0] == {"path": "/db", "id": "2", "depth": 1}
     assert answers["refs 2"] == [{"parent": "0", "name": "db"}, {"parent": "1", "name": "db"}]

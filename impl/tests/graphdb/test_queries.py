@@ -145,7 +145,8 @@ def test_glob(graph: GraphDatabase) -> None:
         with pytest.raises(InvalidPath):
             graph.glob(wrong)
     with pytest.raises(LimitExceeded):
-        graph.glob("/*", max_rows=3)
+        graph.glob("/*", max_rows=4)
+    assert len(graph.glob("/*", max_rows=5)) == 5
 
 
 def test_a_pattern_with_a_beginning_reads_a_range(graph: GraphDatabase) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -13,8 +14,10 @@ import pytest
 
 from kernelproof.impl.graphdb import (
     Busy,
+    Forked,
     GraphDatabase,
     NameTaken,
+    connection,
 )
 from kernelproof.impl.graphdb.journal import Journal
 from kernelproof.impl.graphdb.opening import Options, connect
@@ -201,6 +204,21 @@ def test_a_fork_within_a_transaction_harms_nothing(file: Path, subject: str) -> 
     assert (done.stdout, done.returncode) == ("3000\n", 0), done.stderr
     with GraphDatabase.open(file) as graph:
         assert graph.store.read(lambda connection: connection.execute("PRAGMA integrity_check").fetchall()) == [("ok",)]
+
+
+@pytest.mark.rule("G7")
+def test_what_crossed_leads_nowhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a child that was forked off in a transaction has open of the file leads to /dev/null, and stays so."""
+    monkeypatch.setattr(connection, "_CROSSED", set())
+    file.write_bytes(b"of the parent")
+    with file.open("r+b", buffering=0) as crossed, open(os.devnull, "rb") as null:
+        connection._cut_off(str(file))
+        assert os.path.samestat(os.fstat(crossed.fileno()), os.fstat(null.fileno()))
+        assert not os.get_inheritable(crossed.fileno())
+        crossed.write(b"of the child!")
+    assert file.read_bytes() == b"of the parent"
+    with pytest.raises(Forked, match="forked off while"):
+        connection.check_not_crossed(str(file))
 
 
 FORK_IDLE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from kernelproof.impl.graphdb import (
     NameTaken,
     ReadOnly,
 )
-from kernelproof.impl.graphdb.opening import check_library
+from kernelproof.impl.graphdb.opening import check_library, sync_directory
 
 # --- transactions -----------------------------------------------------------------------------------------------------
 
@@ -186,6 +187,22 @@ def test_backup_while_in_use(graph: GraphDatabase, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         graph.backup(tmp_path / "none" / "backup.db")
     assert sorted(path.name for path in tmp_path.iterdir() if "-" not in path.name) == ["backup.db", "graph.db"]
+
+
+def test_backup_that_is_done_is_on_disk(graph: GraphDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a backup is done its name is in the directory on disk too, so that a power cut does not take it away."""
+    target = tmp_path / "backup.db"
+    synchronised: list[int] = []
+
+    def synchronise(descriptor: int) -> None:
+        if target.exists():
+            synchronised.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", synchronise)
+    graph.backup(target)
+    assert synchronised[-1:] == [tmp_path.stat().st_ino]
+    with pytest.raises(NotADirectoryError):
+        sync_directory(str(target))
 
 
 def test_names_of_files_with_marks(tmp_path: Path) -> None:
