@@ -147,6 +147,7 @@ def test_bytes_of_a_name_survive() -> None:
         (found,), _ = parse_mountinfo(b"1 0 0:1 / " + name + b" rw - tmpfs x rw\n")
         assert os.fsencode(found.mount_point) == b"/caf\xe9"
     assert decode_octal("\\303\\251") == "é"
+    assert decode_octal("\\304\\200") == "Ā"  # 0x80 is no character of its own
 
 
 def test_carriage_return_is_part_of_a_name() -> None:

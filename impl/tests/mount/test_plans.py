@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from kernelproof.impl import mount
 from kernelproof.impl._syscalls.mount import FsConfig, MountAttribute, MountFlag
 from kernelproof.impl.mount import FsContext, FsContextError, IdRange, OptionError, context, parse_options, roads
 from kernelproof.impl.mount.idmapped import check_ranges
+from kernelproof.impl.mount.overlays import join_layers
 from kernelproof.impl.mount.plans import FsOpen, MountSpec, MoveMount, OpenTree, SetAttr, describe_plan, plan_mounts
 
 NONE, NO_FLAGS = MountAttribute(0), MountFlag(0)
@@ -99,7 +101,7 @@ def filesystem(monkeypatch: pytest.MonkeyPatch) -> Filesystem:
 
 def test_options_one_by_one(filesystem: Filesystem) -> None:
     """Words of the superblock are flags, others have a value or none; quotes round a value are not part of it."""
-    options = 'ro,async,nosuid,size=64m,lower="/a,b",quote=",mode=,huge'
+    options = 'ro,async,nosuid,size=64m,noswap,lower="/a,b",quote=",mode=,huge'
     with FsContext("tmpfs", source="scratch") as made:
         assert made.set_options(options) is made
         assert made.source == "scratch"
@@ -109,6 +111,7 @@ def test_options_one_by_one(filesystem: Filesystem) -> None:
         ("SET_FLAG", "ro", None),
         ("SET_FLAG", "async", None),
         ("SET_STRING", "size", "64m"),
+        ("SET_FLAG", "noswap", None),
         ("SET_STRING", "lower", "/a,b"),
         ("SET_STRING", "quote", '",mode=,huge'),
         ("CMD_CREATE", None, None),
@@ -158,6 +161,39 @@ def test_options_that_are_no_filesystem_s(filesystem: Filesystem) -> None:
                 made.set_options(options)
         assert filesystem.calls == []
         made.set_string("o", "x" * 255)
+
+
+# Overlays.
+
+
+def test_kernel_that_takes_no_layers_one_by_one(
+    filesystem: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that does not know the option for one layer gets all of them in one text."""
+    monkeypatch.setattr(context, "fsmount", lambda fd, attributes: os.open(os.devnull, os.O_RDONLY))
+    filesystem.refused = "lowerdir+"
+    filesystem.messages = [b"e overlay: Unknown parameter 'lowerdir+'\n"]
+    layers = [tmp_path / name for name in ("a", "b")]
+    mount.mount_overlay(layers).close()
+    assert filesystem.calls[-2:] == [
+        ("SET_STRING", "lowerdir", f"{tmp_path}/a:{tmp_path}/b"),
+        ("CMD_CREATE", None, None),
+    ]
+
+
+def test_layers_in_one_text(tmp_path: Path) -> None:
+    """Layers stand by their names as long as these fit; by descriptors else, and where a comma would end the option."""
+    names = [str(tmp_path / name) for name in ("one", "two", "a,b")]
+    for name in names:
+        os.mkdir(name)
+    text = ":".join(names[:2])
+    with ExitStack() as opened:
+        assert join_layers(names[:2], opened, len(text)) == text
+        for layers in (names[:2], names[2:]):
+            joined = join_layers(layers, opened, len(text) - 1)
+            assert joined.startswith("/proc/self/fd/")
+            for name, layer in zip(joined.split(":"), layers, strict=True):
+                assert os.path.samefile(name, layer)
 
 
 # Roads.

@@ -13,6 +13,7 @@ import pytest
 
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls import mount as calls
+from kernelproof.impl._syscalls.namespaces import CloneFlag, unshare
 from kernelproof.impl.mount import IdRange, LoopFlag, MountTable, Namespace
 
 pytestmark = pytest.mark.machine
@@ -287,3 +288,25 @@ def test_namespace_is_left_as_it_was_entered(place: Path) -> None:
     thread.start()
     thread.join()
     assert seen == [True, True, False, True, False, True, True]
+
+
+def test_other_root_is_put_back_after_a_namespace(place: Path) -> None:
+    """A thread whose root is not its namespace's has that root again when it leaves another namespace."""
+    seen: list[object] = []
+    (place / "proc").mkdir()
+    mount.mount("proc", place / "proc", "proc", "")
+    inside = place.stat()
+
+    def work() -> None:
+        unshare(CloneFlag.FS)
+        os.chroot(place)
+        os.chdir("/a")
+        with Namespace():
+            seen.append(sorted(os.listdir("/")))
+        seen.append(os.path.samestat(os.stat("/"), inside))
+        seen.append(os.getcwd())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [["a", "b", "proc"], True, "/a"]
