@@ -238,6 +238,13 @@ def test_only_the_kernel_answers() -> None:
     assert isinstance(caught.value, NetlinkError)
 
 
+@pytest.mark.rule("N7")
+def test_no_timeout_is_no_deadline() -> None:
+    """A connection that may wait for ever has the answer like any other."""
+    connection = Connection(socket=PlayedKernel(acknowledge), timeout_seconds=None)
+    assert connection.request(Request(20, 0, bytes(8))) == Answer(())
+
+
 def bare_error(ended: Acknowledged, request: Request, sent: bytes) -> OSError:
     """What peers raised."""
     return OSError(-ended.code, os.strerror(-ended.code))
@@ -334,6 +341,17 @@ def test_error_names_policy_and_what_is_missing() -> None:
     assert (error.policy.type, error.policy.minimum, error.policy.maximum) == ("u16", 0, 4094)
     assert error.missing == "IFLA_LINKINFO.IFLA_INFO_DATA.IFLA_VLAN_PROTOCOL"
     assert "maximum 4094" in str(error)
+    assert "; missing IFLA_LINKINFO.IFLA_INFO_DATA.IFLA_VLAN_PROTOCOL; " in str(error)
+    assert "missing" not in str(error_of(Acknowledged(-EBUSY, "why"), request, sent))
+
+
+@pytest.mark.rule("N+2")
+def test_error_that_says_no_more_than_its_number() -> None:
+    """An extended acknowledgement that ends with the request's header is one without a word, and no lie."""
+    message = Message(ERROR, CAPPED | TLVS, 0, 0, pack("=i", -EBUSY) + bytes(16))
+    assert parse_acknowledgement(message) == Acknowledged(-EBUSY)
+    with pytest.raises(WireError, match="echoes no header"):
+        parse_acknowledgement(message._replace(payload=message.payload[:-1]))
 
 
 @pytest.mark.rule("N+6")

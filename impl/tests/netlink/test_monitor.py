@@ -15,6 +15,7 @@ from kernelproof.impl.netlink.monitor import Event, Monitor, Overrun, wait_until
 from kernelproof.impl.netlink.neighbours import Neighbour
 from kernelproof.impl.netlink.nexthops import NextHopObject
 from kernelproof.impl.netlink.requests import Request
+from kernelproof.impl.netlink.routes import Route
 from kernelproof.impl.netlink.rtnl import Rtnl
 from kernelproof.impl.netlink.rules import Rule
 
@@ -93,6 +94,23 @@ def test_further_kinds_are_followed(namespace: int) -> None:
             with Monitor(*kinds, netns=namespace) as fresh:
                 differ = [kind for kind in kinds if set(monitor.view(kind)) != set(fresh.view(kind))]
         assert {each.id for each in monitor.view("nexthop")} == {6, 7}
+
+
+@pytest.mark.rule("N+1")
+def test_replaced_route_goes_alone(namespace: int) -> None:
+    """A route that is put in the place of another takes that one out of the view, and none beside it."""
+    with Rtnl(namespace) as net:
+        net.link_set("lo", up=True)
+        there = [Route(f"10.{number}.0.0/16", oif=1, table=100, scope=253) for number in (1, 2, 3)]
+        for route in there:
+            net.route_add(route)
+        with Monitor("route", netns=namespace) as monitor:
+            before = {route.destination: route for route in monitor.view("route") if route.table == 100}
+            net.route_replace(there[1]._replace(scope=0, type=7, oif=0))
+            told = [event for event in monitor.events(timeout_seconds=0.1) if isinstance(event, Event)]
+            after = {route.destination: route for route in monitor.view("route") if route.table == 100}
+    assert [(event.what, event.before) for event in told] == [("removed", before["10.2.0.0/16"]), ("added", None)]
+    assert after == before | {"10.2.0.0/16": told[1].record}
 
 
 @pytest.mark.long

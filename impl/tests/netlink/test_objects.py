@@ -78,6 +78,13 @@ def test_ingress_and_clsact_stand_where_they_belong() -> None:
     assert delete_qdisc(7, parent=INGRESS).words == "delete qdisc ingress of link 7"
 
 
+def test_a_discipline_whose_options_nobody_told_has_none() -> None:
+    """Only a discipline that was given options is sent with some: pfifo refuses empty ones."""
+    for kind in ("pfifo", "fq_codel"):
+        assert 2 not in parse_attributes(add_qdisc(7, kind).body, 20)
+    assert 2 not in parse_attributes(add_qdisc(7, "pfifo", options={}).body, 20)
+
+
 @pytest.mark.parametrize("text", ["root", "ingress", "1:", "1:10", "ffff:", "8001:a"])
 def test_handles_come_back(text: str) -> None:
     """A handle is written as tc(8) writes it."""
@@ -129,6 +136,11 @@ def test_vlans_are_asked_of_the_bridge_above_a_port() -> None:
     both = request, change_vlans(3, *wanted, add=True, of_bridge=True)
     flags = [parse_attributes(parse_attributes(each.body, 16)[26])[0] for each in both]
     assert flags == [b"\1\0", b"\2\0"]
+
+
+def test_a_port_without_vlans_has_none() -> None:
+    """A message that ends with its structure is a port with no VLANs."""
+    assert parse_vlans(Message(16, 0, 0, 0, pack("=BxHiII", 7, 0, 3, 0, 0))) == (3, ())
 
 
 def test_bitsets_name_what_is_listed_and_what_is_set() -> None:

@@ -99,6 +99,14 @@ def test_other_end_of_a_veth() -> None:
         assert parse_attributes(told, 16) == {3: b"p\0", 4: pack("=I", 1400)}
 
 
+def test_ports_of_a_tunnel_are_a_range() -> None:
+    """IFLA_VXLAN_PORT_RANGE (10) holds the lowest and the highest port, both in the order of the network."""
+    request = add_link("v", "vxlan", options={"id": 7, "port_range": "32768-61000"})
+    data = parse_attributes(parse_attributes(parse_attributes(request.body, 16)[18])[2])
+    assert data[10] == pack("!HH", 32768, 61000)
+    assert dict(parse_link(as_message(request)).options)["port_range"] == "32768-61000"
+
+
 def test_senders_are_a_list_of_addresses() -> None:
     """MDBE_ATTR_SRC_LIST holds an MDBE_SRC_LIST_ENTRY (1) for each, with its MDBE_SRCATTR_ADDRESS (1)."""
     entry = MulticastEntry(5, 6, "239.1.2.3", mode=0, sources=("10.0.0.1", "10.0.0.2"))

@@ -239,6 +239,17 @@ def test_failure_at_each_step_is_undone(namespace: int, unmounted: str) -> None:
         assert seen(read_current(net)) == seen(before)
 
 
+@pytest.mark.rule("N+3")
+def test_error_in_the_block_comes_out(namespace: int) -> None:
+    """What goes wrong while a topology is there reaches the caller, with all as it was before."""
+    wanted = Topology(links=(LinkWanted("a0", "veth", peer="b0"),))
+    with Rtnl(namespace) as net:
+        before = {link.name for link in net.links()}
+        with pytest.raises(KeyError), applied(net, wanted):
+            raise KeyError
+        assert {link.name for link in net.links()} == before
+
+
 def test_what_cannot_be_undone_is_told(namespace: int, unmounted: str) -> None:
     """A failure of the undoing is a note on the first error, and an error of its own where there was none."""
 
