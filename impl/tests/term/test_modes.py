@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -128,6 +129,21 @@ def test_hung_up_terminal_has_nothing_to_put_back() -> None:
     with pytest.raises(OSError, match="Input/output error"):
         save(fd)
     os.close(fd)
+    assert os.listdir("/dev/fd") == before
+
+
+def test_terminal_that_is_not_put_back_is_told(peer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the terminal can't be put back for another reason than that it was hung up, the caller hears of it."""
+    before = os.listdir("/dev/fd")
+
+    def refuse(*_: object) -> None:
+        raise termios.error(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    block = raw(peer)
+    block.__enter__()
+    monkeypatch.setattr(termios, "tcsetattr", refuse)
+    with pytest.raises(OSError, match="Invalid argument"):
+        block.__exit__(None, None, None)
     assert os.listdir("/dev/fd") == before
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from kernelproof.impl.term import (
     save,
     set_window_size,
 )
+from kernelproof.impl.term.calls import control
 from kernelproof.impl.tests.term.programs import SIZE, script_argv
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux has is tested here too")
@@ -98,6 +100,21 @@ def test_peer_does_not_depend_on_a_path(monkeypatch: pytest.MonkeyPatch, tmp_pat
         got = os.read(pair.master, 10) if is_terminal else b""
         os.close(fd)
         assert got == b"x"
+
+
+@pytest.mark.rule("T4")
+def test_refused_peer_is_not_looked_for_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel can open a peer and will not, its errno comes out: no path is opened instead."""
+
+    def refuse(fd: int, name: str, *rest: Any) -> object:
+        if name == "TIOCGPTPEER":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return control(fd, name, *rest)
+
+    with PseudoterminalPair.open() as pair:
+        monkeypatch.setattr(linux, "control", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            linux.open_peer(pair.master, os.O_RDWR | os.O_NOCTTY)
 
 
 OURS_KEEPS = "fd = pair.peer()"
