@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelproof.impl._syscalls import credentials as calls
 from kernelproof.impl.user import (
     ExecUser,
     IdRangeError,
@@ -77,3 +78,14 @@ def test_nothing_is_left_of_a_block_of_own_ids() -> None:
     with pytest.raises(RuntimeError, match="inside"), acting_as(os.geteuid(), os.getegid()):
         raise RuntimeError("inside")
     assert read_credentials() == before
+
+
+def test_both_ids_are_put_back_after_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Effective uid and gid are those of before, the uid first: without it nobody may set the gid."""
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(calls, "setresuid", lambda *ids: asked.append(("uid", *ids)))
+    monkeypatch.setattr(calls, "setresgid", lambda *ids: asked.append(("gid", *ids)))
+    kept = 2**32 - 1
+    with acting_as(4242, 4343):
+        assert asked == [("gid", kept, 4343, kept), ("uid", kept, 4242, kept)]
+    assert asked[2:] == [("uid", kept, os.geteuid(), kept), ("gid", kept, os.getegid(), kept)]

@@ -254,6 +254,12 @@ def test_one_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_mode_without_a_bit(tmp_path: Path) -> None:
+    """A directory that nobody may enter can be made."""
+    mkdir_as("a", UID, GID, 0, root=tmp_path)
+    assert mode_of(tmp_path / "a") == 0
+
+
 def test_name_that_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that somebody makes and removes all the time ends in EAGAIN."""
 
