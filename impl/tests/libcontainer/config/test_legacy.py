@@ -166,6 +166,14 @@ def test_a_network_namespace_is_joined_by_its_path() -> None:
 MAP: dict[str, Any] = {"namespaces": {"NEWNS": True}}
 
 
+@pytest.mark.parametrize("key", ["context", "mount_config"])
+def test_label_of_mounts_is_kept(key: str) -> None:
+    """The label of a container's files comes from either place where a generation had it."""
+    config = parse_legacy(json.dumps({**MAP, key: {"mount_label": "system_u:object_r:files_t:s0"}}))
+    assert config.linux.mount_label == "system_u:object_r:files_t:s0"
+    assert parse_legacy(json.dumps(MAP)).linux.mount_label is None
+
+
 @pytest.mark.parametrize(
     ("members", "path"),
     [

@@ -124,6 +124,12 @@ def test_integers_survive_in_their_full_range() -> None:
     assert (found.cpu.shares, found.memory.limit) == ((1 << 64) - 1, (1 << 63) - 1)
 
 
+def test_number_that_can_not_be_read_limits_nothing() -> None:
+    """What is compared with a number that could not be read is no problem of its own."""
+    value = changed("linux.resources", {"cpu": {"quota": "many", "burst": 50_000}})
+    assert [problem.path for problem in refused(value)] == ["$.linux.resources.cpu.quota"]
+
+
 def test_doubled_names_are_an_error_with_their_place() -> None:
     """A name that stands twice in one object is a problem, at any depth, in objects with free names too."""
     text = json.dumps(LEAST)[:-1] + ', "annotations": {"a": "1", "a": "2"}, "root": {"path": "y"}}'

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kernelproof.impl.cgroups.events import Event as CgroupEvent
+from kernelproof.impl.libcontainer import reporting
 from kernelproof.impl.libcontainer.config.records import (
     Config,
     Hook,
@@ -299,6 +300,29 @@ def test_what_can_not_be_had_is_a_value(tmp_path: Path) -> None:
     assert all(one.granted for one in granted(config(), rich, sys=empty, abi=6))
     refused = [one.name for one in granted(config(), poor, sys=str(tmp_path), abi=0) if not one.granted]
     assert refused == ["namespace network", "namespace cgroup"]
+
+
+@pytest.mark.rule("K+8")
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (("bin/newuidmap", "sbin/newgidmap"), Ability("map many ids", True, "by newuidmap")),
+        (("sbin/newuidmap",), Ability("map many ids", False, "newgidmap missing")),
+        ((), Ability("map many ids", False, "newuidmap, newgidmap missing")),
+    ],
+    ids=["both", "one", "none"],
+)
+def test_who_may_map_many_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], expected: Ability
+) -> None:
+    """Without CAP_SETUID both helpers are needed, wherever they are, and what is missing is named."""
+    for file in there:
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+        (tmp_path / file).chmod(0o755)
+    monkeypatch.setattr(reporting, "_DIRECTORIES", (f"{tmp_path}/bin", f"{tmp_path}/sbin"))
+    poor = Host(1000, 0, 0, (), ())
+    assert expected in capabilities_report(poor, sys=str(tmp_path), abi=0)
 
 
 def test_permitted_capabilities() -> None:

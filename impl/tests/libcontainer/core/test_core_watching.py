@@ -134,6 +134,19 @@ def test_who_tells_the_end(child: Child, tmp_path: Path, version: int, expected:
     assert len(os.listdir("/dev/fd")) == before
 
 
+def test_end_before_an_event_loop_watches(child: Child, tmp_path: Path) -> None:
+    """A cgroup without processes is the end for an event loop too, which then waits for nothing."""
+    (tmp_path / "cgroup.events").write_text("populated 0\n")
+
+    async def listen(watching: Watch) -> list[Event]:
+        return [event async for event in watching.events_async()]
+
+    with Directory(os.open(tmp_path, os.O_RDONLY), "/box", 2) as directory:
+        cgroup: Any = FakeCgroup(2, directory)
+        with Watch(state_of(child), cgroup) as watching:
+            assert asyncio.run(listen(watching)) == [Event(ENDED, "box")]
+
+
 def test_watch_that_can_not_begin(child: Child, tmp_path: Path) -> None:
     """What the cgroup's files refuse is told, and the cgroup is closed."""
     with Directory(os.open(tmp_path, os.O_RDONLY), "/box", 2) as directory:
