@@ -51,8 +51,9 @@ def test_bind_errors_come_at_once(tcp: GatedListener, tmp_path: Path) -> None:
     path = str(tmp_path / "x.sock")
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(path)
-    with pytest.raises(OSError, match="Address already in use"):
-        new_listen_buffer("unix", path, None)
+    for activate in (None, threading.Event()):
+        with pytest.raises(OSError, match="Address already in use"):
+            new_listen_buffer("unix", path, activate)
     assert ListenBuffer is GatedListener
 
 

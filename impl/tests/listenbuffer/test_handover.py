@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl.listenbuffer import GatedListener, HandOverFailed, HandOverRefused, messages
+from kernelproof.impl.listenbuffer import GatedListener, HandOverFailed, HandOverRefused, listen, messages
 from kernelproof.impl.listenbuffer.handover import Generations, Taken, take_over
 from kernelproof.impl.tests.listenbuffer.generations import ask, echo
 
@@ -55,6 +55,32 @@ def test_many_generations(old: tuple[Generations, GatedListener, GatedListener],
     for listener in listeners:
         listener.close()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.rule("L+4")
+def test_a_probe_is_one_connection(tmp_path: Path) -> None:
+    """Of two connections from a probe's address the first is the probe, and the second a client's, who is served."""
+    probes: list[object] = []
+
+    def note(connection: socket.socket, peer: object) -> None:
+        connection.close()
+        probes.append(peer)
+
+    with listen(f"unix:{tmp_path}/app.sock") as listener:
+        listener.setblocking(False)
+        listener.on_probe = note
+        listener.probes.add(f"{tmp_path}/from")
+        listener.activate()
+        with socket.socket(socket.AF_UNIX) as probe, socket.socket(socket.AF_UNIX) as client:
+            for one in (probe, client):
+                one.bind(f"{tmp_path}/from")
+                one.connect(f"{tmp_path}/app.sock")
+                os.unlink(f"{tmp_path}/from")
+            connection, peer = listener.accept()
+            with connection:
+                connection.sendall(b"served")
+            assert (probe.recv(10), client.recv(10)) == (b"", b"served")
+    assert probes == [peer] == [f"{tmp_path}/from"]
 
 
 class NoQuestions:

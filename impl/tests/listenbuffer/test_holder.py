@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +87,42 @@ def test_names_are_taken_once_and_expire(holder: tuple[Holder, HolderClient, lis
         now[0] = 10.1
         client.names()
         assert client.names() == {}
+
+
+def answer_here(kept: Holder, ask: Callable[[], object]) -> object:
+    """What a client in a thread is told, while the holder answers its one request here."""
+    with ThreadPoolExecutor(1) as threads:
+        told = threads.submit(ask)
+        kept.serve(until=iter((False, True)).__next__)
+        return told.result()
+
+
+@pytest.mark.rule("L+5")
+def test_times_go_with_their_names(tmp_path: Path) -> None:
+    """What is left of a name's time is what the next holder keeps it for; what is kept for ever has no time there."""
+    now = [0.0]
+    old, new = (Holder(str(tmp_path / name), clock=lambda: now[0]) for name in ("old", "new"))
+    client = HolderClient(str(tmp_path / "old"))
+    with socket.socket() as one, closing(old), closing(new):
+        answer_here(old, lambda: client.store("some time", [one], expires_seconds=10))
+        answer_here(old, lambda: client.store("for ever", [one]))
+        now[0] = 4.0
+        with client._ask("list") as asked:
+            old.answer_one()
+            names = messages.expect(asked, ["names"], 60).fields["names"]
+        assert names == {"some time": [1, 6.0], "for ever": [1, None]}
+        assert answer_here(old, lambda: new.take_from(str(tmp_path / "old"))) == 2
+        assert {name: kept.expires for name, kept in new._kept.items()} == {"some time": 10.0, "for ever": None}
+
+
+@pytest.mark.rule("L+5")
+def test_a_time_is_a_number(tmp_path: Path) -> None:
+    """A time that is none is refused, and the name is free afterwards."""
+    client: Any = HolderClient(str(tmp_path / "holder.sock"))
+    with socket.socket() as one, closing(Holder(str(tmp_path / "holder.sock"))) as kept:
+        with pytest.raises(HandOverRefused, match="cannot be kept"):
+            answer_here(kept, lambda: client.store("app", [one], expires_seconds="soon"))
+        answer_here(kept, lambda: client.store("app", [one], expires_seconds=1.5))
 
 
 @pytest.mark.rule("L+5")
