@@ -92,8 +92,9 @@ def mount_cgroups(version: str) -> int:
         place.mkdir()
         option = f"none,{word}" if "=" in word else word
         done = subprocess.run(["mount", "-t", "cgroup", "-o", option, "none", str(place)])
-        count += done.returncode == 0
-        (place / "cgroup.procs").write_text("0")
+        if done.returncode == 0:
+            count += 1
+            (place / "cgroup.procs").write_text("0")
     return count
 
 
