@@ -39,8 +39,9 @@ def test_outside_it_is_not_attached_for_a_moment(place: Path, monkeypatch: pytes
     attached: list[int] = []
     monkeypatch.setattr(mount.DetachedMount, "attach", lambda made, where: attached.append(where))
     outside = os.open(place / "b", os.O_PATH)
-    with mount.mount_tmpfs(source="one") as made, pytest.raises(mount.UnsafePathError):
-        attach_in_root(os.open(place / "a", os.O_PATH), outside, made)
+    with Root(place / "a") as root, mount.mount_tmpfs(source="one") as made, pytest.raises(mount.UnsafePathError):
+        attach_in_root(root, outside, made)
+    os.close(outside)
     assert attached == []
 
 
