@@ -56,6 +56,10 @@ class ReadNow(Protocol):
     def __call__(self, fd: int) -> bytes | None: ...
 
 
+class ReadAll(Protocol):
+    def __call__(self) -> bytes | None: ...
+
+
 @pytest.fixture
 def read_now() -> ReadNow:
     """Return what one read gives; None if nothing is there, and nothing comes within half a second.
@@ -67,6 +71,20 @@ def read_now() -> ReadNow:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         return os.read(fd, 10000) if poll.poll(500) else None
+
+    return read
+
+
+@pytest.fixture
+def read_all(pair: Pair, read_now: ReadNow) -> ReadAll:
+    """Return what the master reads until nothing comes any more; None if nothing was there.
+
+    Output and echo are handed on piece by piece, a character that is treated specially as a piece of its own: a read
+    may be in time for the first of them only.
+    """
+
+    def read() -> bytes | None:
+        return b"".join(iter(lambda: read_now(pair.master) or b"", b"")) or None
 
     return read
 

@@ -12,7 +12,7 @@ from kernelproof.impl.term import restore, save
 
 if TYPE_CHECKING:
     from kernelproof.conformance.seen import Seen
-    from kernelproof.conformance.term.conftest import Pair, ReadNow
+    from kernelproof.conformance.term.conftest import Pair, ReadAll, ReadNow
 
 
 def case(behaviour_id: str, *values: object, id: str) -> object:
@@ -58,11 +58,11 @@ def test_input(
         case("term.output.tab3-expands", "+OPOST +TAB0", b"abc\td\t", b"abc\td\t", id="tab0"),
     ],
 )
-def test_output(pair: Pair, flags: str, written: bytes, expected: bytes, read_now: ReadNow, seen: Seen) -> None:
+def test_output(pair: Pair, flags: str, written: bytes, expected: bytes, read_all: ReadAll, seen: Seen) -> None:
     """What the slave writes is read at the master as the output flags say."""
     restore(pair.slave, save(pair.slave).changed(*flags.split()))
     os.write(pair.slave, written)
-    assert seen(read_now(pair.master)) == expected
+    assert seen(read_all()) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,18 @@ def test_output(pair: Pair, flags: str, written: bytes, expected: bytes, read_no
         case("term.echo.echoe-visual-erase", "+ECHO +ECHOE", b"ab\x7f", b"ab\b \b", id="echoe"),
     ],
 )
-def test_echo(pair: Pair, flags: str, typed: bytes, expected: bytes | None, read_now: ReadNow, seen: Seen) -> None:
+def test_echo(pair: Pair, flags: str, typed: bytes, expected: bytes | None, read_all: ReadAll, seen: Seen) -> None:
     """What is typed comes back to the master as the echo flags say."""
     restore(pair.slave, save(pair.slave).changed(*flags.split()))
     os.write(pair.master, typed)
-    assert seen(read_now(pair.master)) == expected
+    assert seen(read_all()) == expected
 
 
 @behaviour("term.echo.echoctl-exceptions")
-def test_echo_without_carets(pair: Pair, read_now: ReadNow, seen: Seen) -> None:
+def test_echo_without_carets(pair: Pair, read_all: ReadAll, seen: Seen) -> None:
     """With ECHOCTL tab, newline, START and STOP are echoed as they are, not as a caret and a letter."""
     restore(pair.slave, save(pair.slave).changed("+ECHO", "+ECHOCTL", "-IXON", "-OPOST"))
     os.write(pair.master, b"\x01")
-    assert read_now(pair.master) == b"^A"
+    assert read_all() == b"^A"
     os.write(pair.master, b"\t\n\x11\x13")
-    assert seen([read_now(pair.master)]) == [b"\t\n\x11\x13"]
+    assert seen([read_all()]) == [b"\t\n\x11\x13"]
