@@ -97,7 +97,8 @@ def _names_of_host(config: Config, found: Findings) -> None:
             continue
         if not private:
             remedy = 'Add {"type": "uts"} to linux.namespaces'
-            found.wrong(f"$.{key}", value, "it would be set for the host: there is no UTS namespace", remedy)
+            rule = "it would be set for the host: there is no UTS namespace"
+            found.wrong(f"$.{key}", value, rule, remedy, given=("$.linux.namespaces",))
         if len(value.encode()) > HOSTNAME_BYTES:
             found.wrong(f"$.{key}", value, f"the kernel takes at most {HOSTNAME_BYTES} bytes")
 
@@ -187,7 +188,8 @@ def _rlimits(process: Process, at: str, found: Findings) -> None:
             found.wrong(f"{where}.type", limit.type, "the limit stands twice in the list", "Keep one of them")
         seen.add(limit.type)
         if limit.soft > limit.hard:
-            found.wrong(f"{where}.soft", limit.soft, f"it is above the hard limit ({limit.hard})")
+            rule = f"it is above the hard limit ({limit.hard})"
+            found.wrong(f"{where}.soft", limit.soft, rule, given=(f"{where}.hard",))
 
 
 def _scheduler(scheduler: Scheduler, at: str, found: Findings) -> None:
@@ -196,11 +198,11 @@ def _scheduler(scheduler: Scheduler, at: str, found: Findings) -> None:
     for index, flag in enumerate(scheduler.flags):
         found.one_of(f"{at}.flags[{index}]", flag, names.SCHEDULER_FLAGS, "flag")
     if scheduler.nice and policy not in ("SCHED_OTHER", "SCHED_BATCH"):
-        found.wrong(f"{at}.nice", scheduler.nice, f"{policy} has no nice value")
+        found.wrong(f"{at}.nice", scheduler.nice, f"{policy} has no nice value", given=(f"{at}.policy",))
     elif scheduler.nice is not None and not -20 <= scheduler.nice <= 19:
         found.wrong(f"{at}.nice", scheduler.nice, "it must be -20 to 19")
     if scheduler.priority and policy not in ("SCHED_FIFO", "SCHED_RR"):
-        found.wrong(f"{at}.priority", scheduler.priority, f"{policy} has no priority")
+        found.wrong(f"{at}.priority", scheduler.priority, f"{policy} has no priority", given=(f"{at}.policy",))
     elif scheduler.priority is not None and not 0 <= scheduler.priority <= 99:
         found.wrong(f"{at}.priority", scheduler.priority, "it must be 0 to 99")
     _deadline(scheduler, at, found)
@@ -211,7 +213,8 @@ def _deadline(scheduler: Scheduler, at: str, found: Findings) -> None:
     if scheduler.policy != "SCHED_DEADLINE":
         for key, value in zip(("runtime", "deadline", "period"), times, strict=True):
             if value:
-                found.wrong(f"{at}.{key}", value, f"only SCHED_DEADLINE has it, not {scheduler.policy}")
+                rule = f"only SCHED_DEADLINE has it, not {scheduler.policy}"
+                found.wrong(f"{at}.{key}", value, rule, given=(f"{at}.policy",))
         return
     runtime, deadline, period = times
     if not 0 < runtime <= deadline <= (period or deadline):
@@ -225,14 +228,15 @@ def _mount(mount: Mount, at: str, found: Findings) -> None:
     elif not mount.destination.startswith("/"):
         found.odd(f"{at}.destination", mount.destination, "it is not absolute; it is taken from /")
     bind = "bind" in mount.options or "rbind" in mount.options
+    options = (f"{at}.options",)
     if bind and not mount.source:
-        found.wrong(f"{at}.source", mount.source, "a bind mount needs a source")
+        found.wrong(f"{at}.source", mount.source, "a bind mount needs a source", given=options)
     elif not bind and not mount.type and "remount" not in mount.options:
-        found.wrong(
-            f"{at}.type", mount.type, "a type is needed unless it is a bind mount", 'Add "rbind" to the options'
-        )
+        rule = "a type is needed unless it is a bind mount"
+        found.wrong(f"{at}.type", mount.type, rule, 'Add "rbind" to the options', given=options)
     if "tmpcopyup" in mount.options and (bind or mount.type != "tmpfs"):
-        found.wrong(f"{at}.options", "tmpcopyup", "only a tmpfs can begin with a copy of what it covers")
+        rule = "only a tmpfs can begin with a copy of what it covers"
+        found.wrong(f"{at}.options", "tmpcopyup", rule, given=(f"{at}.type",))
     _mount_options(mount, bind, at, found)
     if mount.uid_mappings or mount.gid_mappings or "idmap" in mount.options or "ridmap" in mount.options:
         check_mount_mappings(mount, bind, at, found)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_MAPPINGS = 340  # user_namespaces(7): lines of a map since Linux 4.15
 IDS = 1 << 32
+NAMESPACES = ("$.linux.namespaces",)  # by which much is right or wrong
 INTERFACE_BYTES = 15  # IFNAMSIZ less its NUL
 
 
@@ -68,9 +69,8 @@ def _user_namespace(config: Config, user: Namespace | None, found: Findings) -> 
     for key, entries in mappings:
         at = f"$.linux.{key}"
         if user is None and entries:
-            found.wrong(
-                at, entries, "there is no user namespace to map for", 'Add {"type": "user"} to linux.namespaces'
-            )
+            remedy = 'Add {"type": "user"} to linux.namespaces'
+            found.wrong(at, entries, "there is no user namespace to map for", remedy, given=NAMESPACES)
         elif user is not None and user.path and entries:
             found.odd(
                 at,
@@ -79,7 +79,7 @@ def _user_namespace(config: Config, user: Namespace | None, found: Findings) -> 
             )
         elif user is not None and not user.path and not entries:
             remedy = f'Add "{key}": [{{"containerID": 0, "hostID": 100000, "size": 65536}}]'
-            found.wrong(at, None, "a new user namespace needs mappings", remedy)
+            found.wrong(at, None, "a new user namespace needs mappings", remedy, given=NAMESPACES)
         check_mappings(entries, at, found)
     if user is not None and config.process is not None:
         _mapped(config.process.user, linux, found)
@@ -95,9 +95,8 @@ def check_mappings(entries: tuple[IdMapping, ...], at: str, found: Findings) -> 
             found.wrong(f"{where}.size", 0, "a range has at least one ID")
         for key, first in (("containerID", entry.container_id), ("hostID", entry.host_id)):
             if first + entry.size >= IDS:
-                found.wrong(
-                    f"{where}.{key}", first, f"with {entry.size} IDs the range leaves the 32 bits that IDs have"
-                )
+                rule = f"with {entry.size} IDs the range leaves the 32 bits that IDs have"
+                found.wrong(f"{where}.{key}", first, rule)
     if len(entries) > 1:
         inside = [(entry.container_id, entry.size, index) for index, entry in enumerate(entries)]
         _apart(sorted(inside), at, "inside", found)
@@ -109,7 +108,8 @@ def _apart(ranges: list[tuple[int, int, int]], at: str, side: str, found: Findin
     end, owner = 0, 0
     for first, size, index in ranges:
         if first < end:
-            found.wrong(f"{at}[{max(index, owner)}]", None, f"it overlaps {at}[{min(index, owner)}] {side}")
+            one, other = f"{at}[{max(index, owner)}]", f"{at}[{min(index, owner)}]"
+            found.wrong(one, None, f"it overlaps {other} {side}", given=(other,))
         if first + size > end:
             end, owner = first + size, index
 
@@ -120,21 +120,23 @@ def is_mapped(value: int, entries: tuple[IdMapping, ...]) -> bool:
 
 
 def _mapped(user: User, linux: Linux, found: Findings) -> None:
-    wanted = [("uid", user.uid, linux.uid_mappings), ("gid", user.gid, linux.gid_mappings)]
+    wanted = [("uid", user.uid, "uid"), ("gid", user.gid, "gid")]
     if user.lookup is not None:
         wanted = []
-    wanted += [(f"additionalGids[{i}]", gid, linux.gid_mappings) for i, gid in enumerate(user.additional_gids)]
-    for key, value, entries in wanted:
+    wanted += [(f"additionalGids[{i}]", gid, "gid") for i, gid in enumerate(user.additional_gids)]
+    for key, value, kind in wanted:
+        entries = linux.uid_mappings if kind == "uid" else linux.gid_mappings
         if entries and not is_mapped(value, entries):
-            found.wrong(
-                f"$.process.user.{key}", value, "the user namespace does not map it", "Widen the mappings of linux"
-            )
+            rule, remedy = "the user namespace does not map it", "Widen the mappings of linux"
+            grounds = (f"$.linux.{kind}Mappings", *NAMESPACES)
+            found.wrong(f"$.process.user.{key}", value, rule, remedy, given=grounds)
 
 
 def check_mount_mappings(mount: Mount, bind: bool, at: str, found: Findings) -> None:
     """The mappings of a mount of its own: both kinds, and only for a bind mount."""
     if not bind:
-        found.wrong(f"{at}.uidMappings", mount.uid_mappings or None, "only a bind mount can be id-mapped")
+        rule = "only a bind mount can be id-mapped"
+        found.wrong(f"{at}.uidMappings", mount.uid_mappings or None, rule, given=(f"{at}.options",))
     if bool(mount.uid_mappings) != bool(mount.gid_mappings):
         found.wrong(at, None, "uidMappings and gidMappings are given together, or neither")
     check_mappings(mount.uid_mappings, f"{at}.uidMappings", found)
@@ -146,11 +148,11 @@ def _time_offsets(linux: Linux, time: Namespace | None, found: Findings) -> None
         return
     if time is None:
         remedy = 'Add {"type": "time"} to linux.namespaces'
-        found.wrong("$.linux.timeOffsets", None, "there is no time namespace to set clocks in", remedy)
+        rule = "there is no time namespace to set clocks in"
+        found.wrong("$.linux.timeOffsets", None, rule, remedy, given=NAMESPACES)
     elif time.path:
-        found.wrong(
-            "$.linux.timeOffsets", None, "the clocks of a time namespace that is joined can't be set", "Remove it"
-        )
+        rule = "the clocks of a time namespace that is joined can't be set"
+        found.wrong("$.linux.timeOffsets", None, rule, "Remove it", given=NAMESPACES)
     for clock, offset in linux.time_offsets:
         at = f"$.linux.timeOffsets.{clock}"
         found.one_of(at, clock, names.CLOCKS, "clock that can have an offset")
@@ -162,7 +164,7 @@ def _paths(linux: Linux, kinds: dict[str, Namespace], found: Findings) -> None:
     for key, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
         if paths and "mount" not in kinds:
             rule = "the host's own paths would be changed: there is no mount namespace"
-            found.wrong(f"$.linux.{key}", paths, rule, 'Add {"type": "mount"} to linux.namespaces')
+            found.wrong(f"$.linux.{key}", paths, rule, 'Add {"type": "mount"} to linux.namespaces', given=NAMESPACES)
         for index, path in enumerate(paths):
             found.absolute(f"$.linux.{key}[{index}]", path)
     if linux.rootfs_propagation:
@@ -175,7 +177,7 @@ def _device(device: Device, at: str, found: Findings) -> None:
     if device.type != "p":
         for key, number, most in (("major", device.major, (1 << 12) - 1), ("minor", device.minor, (1 << 20) - 1)):
             if number is None:
-                found.wrong(f"{at}.{key}", None, "it is required unless the type is p")
+                found.wrong(f"{at}.{key}", None, "it is required unless the type is p", given=(f"{at}.type",))
             elif not 0 <= number <= most:
                 found.wrong(f"{at}.{key}", number, f"it must be 0 to {most}")
     if device.file_mode is not None and device.file_mode > 0o177777:
@@ -185,8 +187,9 @@ def _device(device: Device, at: str, found: Findings) -> None:
 def _net_devices(linux: Linux, kinds: dict[str, Namespace], found: Findings) -> None:
     if "network" not in kinds:
         remedy = 'Add {"type": "network"} to linux.namespaces'
-        found.wrong("$.linux.netDevices", None, "there is no network namespace to move interfaces to", remedy)
-    inside: set[str] = set()
+        rule = "there is no network namespace to move interfaces to"
+        found.wrong("$.linux.netDevices", None, rule, remedy, given=NAMESPACES)
+    inside: dict[str, str] = {}
     for name, device in linux.net_devices:
         at = f"$.linux.netDevices.{name}"
         _interface(name, at, found)
@@ -194,8 +197,8 @@ def _net_devices(linux: Linux, kinds: dict[str, Namespace], found: Findings) -> 
             _interface(device.name, f"{at}.name", found)
         target = device.name or name
         if target in inside and "%d" not in target:
-            found.wrong(at, target, "two interfaces would get this name")
-        inside.add(target)
+            found.wrong(at, target, "two interfaces would get this name", given=(inside[target],))
+        inside[target] = at
 
 
 def _interface(name: str, at: str, found: Findings) -> None:
@@ -243,7 +246,8 @@ def _sysctl(key: str, value: str, kinds: dict[str, Namespace], found: Findings) 
         found.wrong(at, value, "it belongs to no namespace: it would be set for the host", "Set it on the host")
     elif needed not in kinds:
         remedy = f'Add {{"type": "{needed}"}} to linux.namespaces'
-        found.wrong(at, value, f"it would be set for the host: there is no {needed} namespace", remedy)
+        rule = f"it would be set for the host: there is no {needed} namespace"
+        found.wrong(at, value, rule, remedy, given=NAMESPACES)
 
 
 def _namespace_of(name: str) -> str | None:
@@ -266,6 +270,7 @@ def _rare(linux: Linux, found: Findings) -> None:
 
 
 def _memory_policy(policy: MemoryPolicy, at: str, found: Findings) -> None:
+    mode = (f"{at}.mode",)
     found.one_of(f"{at}.mode", policy.mode, names.MEMORY_POLICY_MODES, "mode")
     for index, flag in enumerate(policy.flags):
         found.one_of(f"{at}.flags[{index}]", flag, names.MEMORY_POLICY_FLAGS, "flag")
@@ -273,9 +278,10 @@ def _memory_policy(policy: MemoryPolicy, at: str, found: Findings) -> None:
         found.wrong(f"{at}.flags", policy.flags, "static and relative nodes exclude each other")
     if policy.mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
         if policy.nodes:
-            found.wrong(f"{at}.nodes", policy.nodes, f"{policy.mode} takes no nodes", "Remove them")
+            found.wrong(f"{at}.nodes", policy.nodes, f"{policy.mode} takes no nodes", "Remove them", given=mode)
     elif not policy.nodes and policy.mode != "MPOL_PREFERRED":
-        found.wrong(f"{at}.nodes", policy.nodes, f"{policy.mode} needs nodes", 'Write a list such as "0-1"')
+        rule = f"{policy.mode} needs nodes"
+        found.wrong(f"{at}.nodes", policy.nodes, rule, 'Write a list such as "0-1"', given=mode)
     if policy.nodes:
         check_cpu_list(policy.nodes, f"{at}.nodes", found)
 

@@ -72,11 +72,10 @@ def _memory(memory: Memory, at: str, found: Findings) -> None:
     limit, swap = memory.limit or 0, memory.swap or 0
     if swap > 0 and limit <= 0:
         rule = "memory and swap together can't be limited without a limit of memory"
-        found.wrong(f"{at}.swap", swap, rule, "Set limit too")
+        found.wrong(f"{at}.swap", swap, rule, "Set limit too", given=(f"{at}.limit",))
     elif 0 < swap < limit:
-        found.wrong(
-            f"{at}.swap", swap, f"it is memory and swap together, and less than limit ({limit})", "Add limit to it"
-        )
+        rule = f"it is memory and swap together, and less than limit ({limit})"
+        found.wrong(f"{at}.swap", swap, rule, "Add limit to it", given=(f"{at}.limit",))
     if memory.swappiness is not None and memory.swappiness > 100:
         found.wrong(f"{at}.swappiness", memory.swappiness, "it must be 0 to 100")
 

@@ -20,7 +20,7 @@ ARGUMENTS = 6
 def check_seccomp(seccomp: Seccomp, found: Findings, at: str = "$.linux.seccomp") -> None:
     """What is wrong in a filter, at a JSON path."""
     found.one_of(f"{at}.defaultAction", seccomp.default_action, names.SECCOMP_ACTIONS, "action")
-    _errno(seccomp.default_errno_ret, seccomp.default_action, f"{at}.defaultErrnoRet", found)
+    _errno(seccomp.default_errno_ret, seccomp.default_action, at, ("defaultErrnoRet", "defaultAction"), found)
     for index, name in enumerate(seccomp.architectures):
         found.one_of(f"{at}.architectures[{index}]", name, names.SECCOMP_ARCHITECTURES, "architecture")
     for index, flag in enumerate(seccomp.flags or ()):
@@ -30,14 +30,16 @@ def check_seccomp(seccomp: Seccomp, found: Findings, at: str = "$.linux.seccomp"
     _listener(seccomp, at, found)
 
 
-def _errno(value: int | None, action: str, at: str, found: Findings) -> None:
+def _errno(value: int | None, action: str, at: str, keys: tuple[str, str], found: Findings) -> None:
     if value is None:
         return
+    path, given = f"{at}.{keys[0]}", (f"{at}.{keys[1]}",)
     if action not in names.SECCOMP_ACTIONS_WITH_ERRNO:
-        found.wrong(at, value, f"{action} has no errno; SCMP_ACT_ERRNO and SCMP_ACT_TRACE have one", "Remove it")
+        rule = f"{action} has no errno; SCMP_ACT_ERRNO and SCMP_ACT_TRACE have one"
+        found.wrong(path, value, rule, "Remove it", given=given)
     most = MOST_ERRNO if action == "SCMP_ACT_ERRNO" else 0xFFFF
     if value > most:
-        found.wrong(at, value, f"it must be 0 to {most}")
+        found.wrong(path, value, f"it must be 0 to {most}")
 
 
 def _rule(rule: SeccompRule, at: str, found: Findings) -> None:
@@ -46,7 +48,7 @@ def _rule(rule: SeccompRule, at: str, found: Findings) -> None:
     if rule.action not in names.SECCOMP_ACTIONS:
         found.one_of(f"{at}.action", rule.action, names.SECCOMP_ACTIONS, "action")
     if rule.errno_ret is not None:
-        _errno(rule.errno_ret, rule.action, f"{at}.errnoRet", found)
+        _errno(rule.errno_ret, rule.action, at, ("errnoRet", "action"), found)
     for index, argument in enumerate(rule.args):
         where = f"{at}.args[{index}]"
         if argument.index >= ARGUMENTS:
@@ -62,13 +64,16 @@ def _listener(seccomp: Seccomp, at: str, found: Findings) -> None:
     for index in notified:
         if "write" in seccomp.syscalls[index].names and not seccomp.syscalls[index].args:
             rule = "the start itself would wait for the listener's answer at its first write"
-            found.wrong(f"{at}.syscalls[{index}].names", "write", rule, "Take write out")
+            where = f"{at}.syscalls[{index}]"
+            found.wrong(f"{where}.names", "write", rule, "Take write out", given=(f"{where}.args", f"{where}.action"))
     if notified and not seccomp.listener_path:
         found.wrong(f"{at}.listenerPath", None, "SCMP_ACT_NOTIFY needs a listener", "Name its unix socket")
     if seccomp.listener_metadata and not seccomp.listener_path:
-        found.wrong(f"{at}.listenerMetadata", seccomp.listener_metadata, "there is no listener to send it to")
+        rule = "there is no listener to send it to"
+        found.wrong(f"{at}.listenerMetadata", seccomp.listener_metadata, rule, given=(f"{at}.listenerPath",))
     flags = seccomp.flags or ()
     if notified and "SECCOMP_FILTER_FLAG_TSYNC" in flags:
         found.wrong(f"{at}.flags", "SECCOMP_FILTER_FLAG_TSYNC", "it can't go together with a listener", "Remove it")
     if not notified and "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" in flags:
-        found.wrong(f"{at}.flags", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "without a listener the kernel refuses it")
+        rule, given = "without a listener the kernel refuses it", (f"{at}.syscalls",)
+        found.wrong(f"{at}.flags", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", rule, given=given)

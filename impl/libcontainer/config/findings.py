@@ -10,17 +10,25 @@ if TYPE_CHECKING:
 
 
 class Findings:
-    """Problems and warnings of one look at a configuration."""
+    """Problems and warnings of one look at a configuration.
 
-    __slots__ = ("problems", "warnings")
+    Attributes:
+        problems: what is wrong.
+        grounds: for each of the problems the places that it was seen by, its own first.
+        warnings: what is odd.
+    """
+
+    __slots__ = ("grounds", "problems", "warnings")
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.grounds: list[tuple[str, ...]] = []
         self.warnings: list[Problem] = []
 
-    def wrong(self, path: str, value: object, rule: str, remedy: str = "") -> None:
-        """Notes a problem."""
+    def wrong(self, path: str, value: object, rule: str, remedy: str = "", *, given: tuple[str, ...] = ()) -> None:
+        """Notes a problem; `given` are other places without whose values it would be none."""
         self.problems.append(Problem(path, shorten(value), rule, remedy))
+        self.grounds.append((path, *given))
 
     def odd(self, path: str, value: object, rule: str, remedy: str = "") -> None:
         """Notes a warning."""

@@ -156,20 +156,24 @@ def _read(
     record = reading.record
     assert isinstance(record, owner)
     findings = check(record)
-    problems = _without_echoes(reading, findings.problems)
+    problems = _without_echoes(reading, findings)
     if problems:
         raise ConfigError(source, problems)
     return record, (*reading.warnings, *findings.warnings)
 
 
-def _without_echoes(reading: Reading, checked: list[Problem]) -> list[Problem]:
-    """Leaves out what the checks say about places where a neutral value stands for one that could not be read."""
+def _without_echoes(reading: Reading, found: Findings) -> list[Problem]:
+    """Leaves out what the checks saw by places where a neutral value stands for one that could not be read."""
     broken = [problem.path for problem in reading.problems]
     if not broken:
-        return checked
+        return found.problems
     return [
         *reading.problems,
-        *[problem for problem in checked if not any(_touch(problem.path, path) for path in broken)],
+        *[
+            problem
+            for problem, grounds in zip(found.problems, found.grounds, strict=True)
+            if not any(_touch(ground, path) for ground in grounds for path in broken)
+        ],
     ]
 
 

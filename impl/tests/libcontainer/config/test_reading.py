@@ -28,6 +28,8 @@ LEAST: dict[str, Any] = {
     "process": {"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}},
 }
 
+FILTER = {"defaultAction": "SCMP_ACT_ALLOW"}
+
 
 def changed(path: str, value: object) -> dict[str, Any]:
     """The least configuration with one member set: `process.cwd`; the objects on the way are made."""
@@ -174,6 +176,45 @@ def test_a_mistake_has_no_echo() -> None:
         "$.linux.namespaces[0].type",
         "$.linux.namespaces[1].type",
     ]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "wrong"),
+    [
+        ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 5, "hard": "many"}], "[0].hard"),
+        ("process.scheduler", {"policy": 1, "nice": 3, "priority": 4, "runtime": 5}, ".policy"),
+        ("linux.resources.memory", {"limit": "many", "swap": 5}, ".limit"),
+        ("linux", {"namespaces": [{"type": 1}], "maskedPaths": ["/m"]}, ".namespaces[0].type"),
+        ("linux", {"namespaces": [{"type": 1}], "sysctl": {"net.a": "1"}}, ".namespaces[0].type"),
+        ("linux", {"namespaces": [{"type": 1}], "timeOffsets": {"boottime": {"secs": 1}}}, ".namespaces[0].type"),
+        ("linux", {"namespaces": [{"type": 1}], "netDevices": {"eth1": {}}}, ".namespaces[0].type"),
+        ("linux", {"namespaces": 1, "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}, ".namespaces"),
+        ("linux.devices", [{"path": "/d", "type": 1}], "[0].type"),
+        ("linux.memoryPolicy", {"mode": 1, "nodes": "", "flags": []}, ".mode"),
+        ("linux.seccomp", {"defaultAction": 1, "defaultErrnoRet": 1}, ".defaultAction"),
+        ("linux.seccomp", {**FILTER, "listenerPath": 1, "listenerMetadata": "m"}, ".listenerPath"),
+        ("mounts", [{"destination": "/m", "type": 1, "source": "m", "options": ["tmpcopyup"]}], "[0].type"),
+        ("mounts", [{"destination": "/m", "source": "m", "options": 1}], "[0].options"),
+    ],
+)
+def test_a_mistake_has_no_echo_elsewhere(member: str, value: object, wrong: str) -> None:
+    """Nor do they say about another place what only the value that could not be read would make wrong there."""
+    assert [problem.path for problem in refused(changed(member, value))] == [f"$.{member}{wrong}"]
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "expected"), [("containerID", "[0].containerID"), ("size", "[0].size"), ("", "[1]")]
+)
+def test_ranges_that_could_not_be_read_overlap_nothing(unreadable: str, expected: str) -> None:
+    """An overlap is told of two ranges that are known."""
+    first: dict[str, object] = {"containerID": 0, "hostID": 10, "size": 5}
+    second = {"containerID": 2, "hostID": 20, "size": 5}
+    if unreadable:
+        first[unreadable] = "many"
+    namespaces = [{"type": "user"}]
+    value = changed("linux", {"namespaces": namespaces, "uidMappings": [first, second], "gidMappings": [second]})
+    value["process"]["user"] = {"uid": 2, "gid": 2}
+    assert [problem.path for problem in refused(value)] == [f"$.linux.uidMappings{expected}"]
 
 
 def test_a_million_mistakes_are_not_a_million_sentences() -> None:
