@@ -14,6 +14,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -126,92 +127,91 @@ def pack(files: Iterable[Path]) -> bytes:
         OSError: a file can't be read.
     """
     buffer = io.BytesIO()
-    sizes: dict[Path, int] = {}
-    total = 0
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for path in files:
-            try:
-                status = path.lstat()
-            except FileNotFoundError:
-                continue  # git lists what is tracked, also when it was deleted
-            if stat.S_ISLNK(status.st_mode):
-                archive.addfile(_member(path, status, tarfile.SYMTYPE, os.readlink(path)))
-            elif stat.S_ISREG(status.st_mode):
-                sizes[path] = status.st_size
-                if (total := total + status.st_size) > TOTAL_LIMIT:
-                    _refuse(sizes)
-                data = path.read_bytes()
-                member = _member(path, status, tarfile.REGTYPE)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+        for file in read_files(files):
+            member = tarfile.TarInfo(str(file.path).lstrip("/"))
+            member.mode, member.mtime = stat.S_IMODE(file.mode), file.changed
+            if stat.S_ISLNK(file.mode):
+                member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(file.content)
+                archive.addfile(member)
+            else:
+                member.size = len(file.content)
+                archive.addfile(member, io.BytesIO(file.content))
     return buffer.getvalue()
 
 
-def _member(path: Path, status: os.stat_result, kind: bytes, target: str = "") -> tarfile.TarInfo:
-    member = tarfile.TarInfo(str(path).lstrip("/"))
-    member.type = kind
-    member.linkname = target
-    member.mode = stat.S_IMODE(status.st_mode)
-    member.mtime = int(status.st_mtime)
-    return member
+@dataclass(frozen=True, slots=True)
+class ProjectFile:
+    """A file as it was read once: what is packed and what the digest is of are the same, whatever is saved meanwhile.
+
+    Args:
+        path: Where it lies, absolute.
+        mode: Its `st_mode`: a regular file, or a symbolic link.
+        changed: When it was changed, in whole seconds.
+        content: Its bytes; of a link where it leads.
+    """
+
+    path: Path
+    mode: int
+    changed: int
+    content: bytes
 
 
-def pack_project(files: Iterable[Path], bytecode: Bytecode, tests: Collection[Path]) -> bytes:
-    """A bundle of these files and of the bytecode that is known for them, to be unpacked at `/`.
-
-    Files that vanished, and what is neither a regular file nor a symbolic link, are left out; so is the bytecode of
-    test files other than `tests`: nothing will import them, and it is most of what there is.
+def read_files(paths: Iterable[Path]) -> list[ProjectFile]:
+    """Read files. What vanished, and what is neither a regular file nor a symbolic link, is left out.
 
     Raises:
-        ProvisionError: more than `TOTAL_LIMIT` bytes without the bytecode.
+        ProvisionError: more than `TOTAL_LIMIT` bytes.
         OSError: a file can't be read.
     """
-    members = [MAGIC]
+    found: list[ProjectFile] = []
     sizes: dict[Path, int] = {}
     total = 0
-    for path in files:
+    for path in paths:
         try:
             status = path.lstat()
         except FileNotFoundError:
             continue  # git lists what is tracked, also when it was deleted
-        name, changed = os.fsencode(path).lstrip(b"/"), int(status.st_mtime)
         if stat.S_ISLNK(status.st_mode):
-            members.append(pack_member(name, os.fsencode(os.readlink(path)), 0o777, changed, LINK))
+            content = os.fsencode(os.readlink(path))
         elif stat.S_ISREG(status.st_mode):
             sizes[path] = status.st_size
             if (total := total + status.st_size) > TOTAL_LIMIT:
                 _refuse(sizes)
             content = path.read_bytes()
-            members.append(pack_member(name, content, stat.S_IMODE(status.st_mode), changed, FILE))
-            if path.suffix == ".py" and (path in tests or not _TEST_NAME.fullmatch(path.name)):
-                folder = name.rpartition(b"/")[0]
-                for made, code in bytecode.find(path, content, changed):
-                    members.append(pack_member(folder + b"/" + os.fsencode(made), code, 0o644, changed))
+        else:
+            continue
+        found.append(ProjectFile(path, status.st_mode, int(status.st_mtime), content))
+    return found
+
+
+def pack_project(files: Iterable[ProjectFile], bytecode: Bytecode, tests: Collection[Path]) -> bytes:
+    """A bundle of these files and of the bytecode that is known for them, to be unpacked at `/`.
+
+    The bytecode of test files other than `tests` is left out: nothing will import them, and it is most there is.
+    """
+    members = [MAGIC]
+    for file in files:
+        name = os.fsencode(file.path).lstrip(b"/")
+        if stat.S_ISLNK(file.mode):
+            members.append(pack_member(name, file.content, 0o777, file.changed, LINK))
+            continue
+        members.append(pack_member(name, file.content, stat.S_IMODE(file.mode), file.changed, FILE))
+        if file.path.suffix == ".py" and (file.path in tests or not _TEST_NAME.fullmatch(file.path.name)):
+            folder = name.rpartition(b"/")[0]
+            for made, code in bytecode.find(file.path, file.content, file.changed):
+                members.append(pack_member(folder + b"/" + os.fsencode(made), code, 0o644, file.changed))
     return b"".join(members)
 
 
-def digest_files(files: Iterable[Path]) -> str:
-    """One digest of what `pack_project` packs of these files, 64 hexadecimal digits: names, modes, times, contents.
-
-    Raises:
-        OSError: a file can't be read.
-    """
+def digest_files(files: Iterable[ProjectFile]) -> str:
+    """One digest of names, modes, times and contents, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for path in files:
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue
-        if stat.S_ISLNK(status.st_mode):
-            content = os.fsencode(os.readlink(path))
-        elif stat.S_ISREG(status.st_mode):
-            content = path.read_bytes()
-        else:
-            continue
-        name = os.fsencode(path)
-        digest.update(f"{len(name)} {status.st_mode} {int(status.st_mtime)} {len(content)} ".encode("ascii"))
+    for file in files:
+        name = os.fsencode(file.path)
+        digest.update(f"{len(name)} {file.mode} {file.changed} {len(file.content)} ".encode("ascii"))
         digest.update(name)
-        digest.update(content)
+        digest.update(file.content)
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -18,7 +19,7 @@ from kernelproof.vm.errors import VmError
 from kernelproof.vm.forward import package_folder, plan_environment, plan_session, read_settings
 from kernelproof.vm.process import Usage
 from kernelproof.vm.provision_types import Progress
-from kernelproof.vm.push import digest_files, list_chain, list_package_files, pack_project, plan_files
+from kernelproof.vm.push import digest_files, list_chain, list_package_files, pack_project, plan_files, read_files
 from kernelproof.vm.replay import Checker, read_warnings
 from kernelproof.vm.selection import ASSIGNMENT, MachineKey
 from kernelproof.vm.variation import Variation
@@ -210,8 +211,7 @@ def open_session(
         VmError: no machine, or no session in it; says what to do.
         OSError: a file of the project can't be read.
     """
-
-    files = project_files(config, plan.files)
+    read = cache(partial(read_files, project_files(config, plan.files)))  # by who is first, of the two below
 
     def plan_message(facts: Mapping[str, object]) -> Mapping[str, object]:
         release, kind_of_time = (str(fact(facts, *names)) for names in (("kernel", "release"), ("machine", "time")))
@@ -223,7 +223,7 @@ def open_session(
         if fact(facts, "machine", "time") != NO_MACHINE:
             conftests = (path for path in list_chain(plan.files, config.rootpath) if path.name == "conftest.py")
             compile_ahead(config, bytecode, [*plan.files, *conftests], find_tools(Cache(), facts.get("guest")))
-        machine.push_archive(pack_project(files, bytecode, plan.files), "/")
+        machine.push_archive(pack_project(read(), bytecode, plan.files), "/")
         answer = machine.request(plan_message(facts), timeout=COLLECT_SECONDS)
         if answer.get("kind") != "collected":
             _refuse_session(answer)
@@ -232,7 +232,7 @@ def open_session(
         return answer
 
     def made_of(facts: Mapping[str, object]) -> Mapping[str, object]:
-        return {"files": digest_files(files), "message": plan_message(facts)}
+        return {"files": digest_files(read()), "message": plan_message(facts)}
 
     machines, facts, answer = provider.open(
         plan.key, prepare, made_of=made_of, project=config.rootpath, progress=progress

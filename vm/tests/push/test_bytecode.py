@@ -14,7 +14,7 @@ from kernelproof.vm.bytecode import MOST_BYTES, Bytecode
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.errors import ChannelError
 from kernelproof.vm.guest.bundle import read_members
-from kernelproof.vm.push import pack_project
+from kernelproof.vm.push import pack_project, read_files
 
 TIMED, HASHED, UNCHECKED = (number.to_bytes(4, "little") for number in (0, 3, 1))
 CODE = b"marshalled"
@@ -61,13 +61,13 @@ def project(cache: Cache, source: Path, guest: object = GUEST) -> Bytecode:
 
 def learn(cache: Cache, source: Path, *answers: Mapping[str, object], guest: object = GUEST) -> None:
     bytecode = project(cache, source, guest)
-    pack_project([source], bytecode, [source])
+    pack_project(read_files([source]), bytecode, [source])
     bytecode.learn(Guest(*answers))
 
 
 def pushed(cache: Cache, source: Path, guest: object = GUEST, *, chosen: bool = True) -> dict[str, bytes]:
     tests = [source] if chosen else []
-    members = read_members(pack_project([source], project(cache, source, guest), tests))
+    members = read_members(pack_project(read_files([source]), project(cache, source, guest), tests))
     folder = f"{source.parent}/__pycache__/".lstrip("/")
     return {
         os.fsdecode(path).removeprefix(folder): data for path, data in members if os.fsdecode(path).startswith(folder)
