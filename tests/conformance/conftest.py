@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+
+from kernelproof.conformance.report import files
 
 # What is loaded before a run in this process stays loaded after it: several times faster.
 for _name in ("in_guest", "needs", "run_results", "seen", "suite"):
@@ -79,3 +83,15 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     monkeypatch.setenv("FAKE_KMSG", str(project.kmsg))
     monkeypatch.setenv("FAKE_TAINTED", str(project.path / "tainted"))
     return project
+
+
+@pytest.fixture(scope="session")
+def check() -> Callable[[dict[str, Any]], None]:
+    """Whether data are a results file, by the published schema."""
+    schema = json.loads(Path(files.__file__).with_name("results.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def look(data: dict[str, Any]) -> None:
+        assert [error.message for error in validator.iter_errors(data)] == []
+
+    return look

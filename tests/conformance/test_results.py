@@ -1,57 +1,25 @@
-"""The results file: its content by value and by its published schema, when it is written, and what replaces what."""
+"""The results file of a run: its content by its published schema, when it is written, and what replaces what."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import pytest
 
-from kernelproof.conformance.report import files
-from kernelproof.conformance.report.files import results_path, write_results
-from kernelproof.conformance.report.outcomes import Outcome, worst
-from kernelproof.conformance.report.records import Project as Suite
-from kernelproof.conformance.report.records import Results, Row, behaviour_outcomes
-from kernelproof.conformance.report.summary import format_table
 from kernelproof.conformance.run_results import RunResults
 from kernelproof.conformance.suite import plain_node
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Project
 
-SCHEMA = Path(files.__file__).with_name("results.schema.json")
+    Check = Callable[[dict[str, Any]], None]
+
 TWO = "@behaviour('a.b.c')\ndef test_it(): pass\n@behaviour('a.b.d')\ndef test_other(): pass\n"
-
-
-def check(data: dict[str, Any]) -> None:
-    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
-    assert [error.message for error in validator.iter_errors(data)] == []
-
-
-def row(outcome: Outcome = Outcome.PASS, **changes: Any) -> Row:
-    reason = None if outcome is Outcome.PASS else "so"
-    seen = 1 if outcome is Outcome.DEVIATION else None
-    whole = Row("a.b.c", "t.py::t", "plain", "impl", outcome, "0" * 32, 0.1234567891, 0.0, reason, seen, None)
-    return whole._replace(**changes)
-
-
-def results(*rows: Row, **changes: Any) -> Results:
-    whole = Results(
-        project=Suite("1.0", "f" * 40, False),
-        catalogue_digest="d" * 64,
-        kernel=dict.fromkeys(("name", "series", "release", "package", "build", "config_digest")) | {"name": "6.12"},
-        guest=dict.fromkeys(("root_digest", "python", "observers")),
-        machine=dict.fromkeys(("qemu", "accelerator", "time", "cpus")),
-        selection=(),
-        complete=True,
-        rows=rows,
-    )
-    return whole._replace(**changes)
 
 
 def two(project: Project) -> None:
@@ -60,7 +28,7 @@ def two(project: Project) -> None:
     project.tests(TWO)
 
 
-def test_whole_run(project: Project) -> None:
+def test_whole_run(project: Project, check: Check) -> None:
     """A whole run writes the kernel's file: header and rows by value, and as the schema says."""
     two(project)
     project.run("conformance").assert_outcomes(passed=2)
@@ -95,7 +63,7 @@ def test_whole_run(project: Project) -> None:
         (("-p", "left_out"), ["deselected by a plugin"]),
     ],
 )
-def test_selected_run(project: Project, arguments: tuple[str, ...], selection: list[str]) -> None:
+def test_selected_run(project: Project, arguments: tuple[str, ...], selection: list[str], check: Check) -> None:
     """A selected run says what narrowed it and leaves the kernel's file alone."""
     two(project)
     (project.path / "left_out.py").write_text(
@@ -150,7 +118,7 @@ def test_outside_kernels_is_no_selection(project: Project) -> None:
     assert project.row("5.10.json")["behaviour"] == "a.b.c"
 
 
-def test_user_land_has_a_file_of_its_own(project: Project) -> None:
+def test_user_land_has_a_file_of_its_own(project: Project, check: Check) -> None:
     """Statements on packages go into `userland.json`, whole as the run is, and say on which kernel they were tried."""
     project.entry("a.b.c", 'of = "userland"')
     project.entry("a.b.d")
@@ -189,7 +157,7 @@ def test_node_of_a_run_on_several_kernels(nodeid: str, plain: str) -> None:
     assert plain_node(nodeid, "6.12") == plain
 
 
-def test_own_image(project: Project) -> None:
+def test_own_image(project: Project, check: Check) -> None:
     """An own image has a file of its own, and its release decides about `kernels`."""
     project.entry("a.b.c", 'kernels = "<6.12"')
     project.entry("a.b.d", 'kernels = ">=6.13"')
@@ -201,7 +169,7 @@ def test_own_image(project: Project) -> None:
     assert [row["behaviour"] for row in data["results"]] == ["a.b.d"]
 
 
-def test_stopped_run(project: Project) -> None:
+def test_stopped_run(project: Project, check: Check) -> None:
     """A run that -x stops is not complete and does not replace the kernel's file."""
     two(project)
     project.tests(TWO.replace("def test_it(): pass", "def test_it(): assert 0"))
@@ -212,7 +180,7 @@ def test_stopped_run(project: Project) -> None:
     assert not (project.path / "results/6.12.json").exists()
 
 
-def test_interrupted_run(project: Project) -> None:
+def test_interrupted_run(project: Project, check: Check) -> None:
     """After Ctrl-C the rows that there are are written, and said to be a part."""
     two(project)
     project.tests(TWO)
@@ -226,7 +194,7 @@ def test_interrupted_run(project: Project) -> None:
     assert (data["complete"], [row["behaviour"] for row in data["results"]]) == (False, ["a.b.c"])
 
 
-def test_interrupted_run_with_workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_with_workers(project: Project, monkeypatch: pytest.MonkeyPatch, check: Check) -> None:
     """Ctrl-C with workers, who tell nothing any more, leaves a part with the whole header."""
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this test may itself run in a worker
     two(project)
@@ -291,7 +259,7 @@ def test_suite_under_git(project: Project) -> None:
     assert project.results()["project"] == header | {"dirty": True}
 
 
-def test_lying_guest(project: Project) -> None:
+def test_lying_guest(project: Project, check: Check) -> None:
     """What a guest says beyond its rights is not believed: no deviation that is not listed, no other behaviour."""
     project.entry("a.b.c")
     lie = {"outcome": "deviation", "behaviour": "a.b.d", "subject": "runc", "reason": "x" * 10**6, "log": 7, "seen": 1}
@@ -333,85 +301,6 @@ def test_table(project: Project) -> None:
             "2 statements: 0 planned, 0 deviations listed, 0 narrowed to some kernels",
         ]
     )
-
-
-def test_worst_of_items() -> None:
-    """A behaviour is as its worst item of the project's own subjects; peers do not count."""
-    rows = (row(), row(Outcome.FAIL), row(Outcome.DEVIATION), row(Outcome.BROKEN, subject="runc"))
-    assert behaviour_outcomes(rows) == {"a.b.c": Outcome.FAIL}
-    assert behaviour_outcomes((row(Outcome.FAIL, subject="runc"),)) == {}
-    order = [Outcome.BROKEN, Outcome.FAIL, Outcome.DEVIATION, Outcome.PASS, Outcome.NOT_APPLICABLE]
-    for place, outcome in enumerate(order):
-        assert worst(order[place:]) is outcome
-
-
-def test_table_of_peers() -> None:
-    """Peers stand below the table; a table of nothing but peers has no lines of its own."""
-    rows = (row(Outcome.FAIL, subject="runc"), row(subject="runc"), row(subject="crun"))
-    assert format_table(rows, {"a.b.c": "demo"}) == ["beside it, crun: 1 pass", "beside it, runc: 1 pass, 1 fail"]
-
-
-def test_rows_are_sorted_and_rounded() -> None:
-    """The file does not depend on who ran first, and seconds have six digits."""
-    first, second = row(behaviour="a.b.a"), row(behaviour="a.b.b")
-    assert results(second, first).as_json() == results(first, second).as_json()
-    assert results(first).as_json()["results"][0]["wall_seconds"] == 0.123457
-
-
-@pytest.mark.parametrize("outcome", Outcome)
-def test_schema_takes_every_outcome(outcome: Outcome) -> None:
-    """A row of each outcome is valid."""
-    check(results(row(outcome)).as_json())
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"outcome": "passed"},
-        {"reason": "so"},
-        {"outcome": "fail", "reason": None},
-        {"outcome": "deviation", "reason": "so", "seen": None},
-        {"clone": "xyz"},
-        {"wall_seconds": -1},
-        {"behaviour": "a.b"},
-        {"subject": ""},
-        {"extra": 1},
-    ],
-)
-def test_schema_refuses(changes: dict[str, Any]) -> None:
-    """A row that contradicts itself or has other keys is not valid."""
-    data = results(row()).as_json()
-    data["results"][0] |= changes
-    with pytest.raises(AssertionError):
-        check(data)
-
-
-@pytest.mark.parametrize("name", ["", "..", "../6.12", "a/b", ".hidden", "x\n", "image-" + "y" * 200])
-def test_kernel_name_that_is_no_file_name(tmp_path: Path, name: str) -> None:
-    """A kernel's name comes from a guest; one that would leave the folder is refused."""
-    with pytest.raises(ValueError, match="name of a kernel"):
-        results_path(tmp_path, name, whole=True)
-
-
-def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disc is full the old file stays as it was, and no other file is left."""
-    path = write_results(tmp_path, results(row()))
-    before = path.read_text()
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_results(tmp_path, results(row(Outcome.FAIL)))
-    assert path.read_text() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_schema_travels() -> None:
-    """The schema lies in the package, where a wheel takes it along, and is itself a schema."""
-    jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
-    assert SCHEMA.parent.name == "report"
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["virtual-first", "real-first"])
