@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kernelproof.conformance.cgroups.conftest import Make
     from kernelproof.conformance.seen import Seen
 
+PROACTIVE = {"pgscan_proactive", "pgsteal_proactive", "pgdemote_proactive"}
+
 
 @behaviour("cgroup-v2.memory.high-nonblock")
 def test_a_high_that_waits_for_nobody(unified: Path, make: Make, seen: Seen) -> None:
@@ -37,11 +39,11 @@ def test_a_high_that_waits_for_nobody(unified: Path, make: Make, seen: Seen) -> 
 @pytest.mark.parametrize(
     ("file", "keys"),
     [
-        pytest.param(file, keys, id=name, marks=behaviour(f"cgroup-v2.memory.{name}"))
-        for name, file, keys in (
-            ("stat-swap-counts", "memory.stat", {"pswpin", "pswpout"}),
-            ("stat-proactive", "memory.stat", {"pgscan_proactive", "pgsteal_proactive", "pgdemote_proactive"}),
-            ("events-sock-throttled", "memory.events", {"sock_throttled"}),
+        pytest.param(file, keys, id=statement.rpartition(".")[2], marks=behaviour(statement))
+        for statement, file, keys in (
+            ("cgroup-v2.memory.stat-swap-counts", "memory.stat", {"pswpin", "pswpout"}),
+            ("cgroup-v2.memory.stat-proactive", "memory.stat", PROACTIVE),
+            ("cgroup-v2.memory.events-sock-throttled", "memory.events", {"sock_throttled"}),
         )
     ],
 )
@@ -66,8 +68,8 @@ def test_cgroups_of_a_controller(unified: Path, make: Make, seen: Seen) -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        pytest.param(f"rdma.{name}", id=name, marks=behaviour(f"cgroup-v2.rdma.{name}-below-root"))
-        for name in ("peak", "events")
+        pytest.param("rdma.peak", id="peak", marks=behaviour("cgroup-v2.rdma.peak-below-root")),
+        pytest.param("rdma.events", id="events", marks=behaviour("cgroup-v2.rdma.events-below-root")),
     ],
 )
 def test_files_of_rdma(unified: Path, make: Make, file: str, seen: Seen) -> None:

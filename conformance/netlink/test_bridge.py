@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from kernelproof.impl.netlink import Rtnl
 
 
-def default(name: str, file: str, value: int) -> object:
+def default(statement: str, file: str, value: int) -> object:
     """A file of a new bridge, with what it reads."""
-    return pytest.param(file, value, id=name, marks=behaviour(f"bridge.default.{name}", subject="impl"))
+    return pytest.param(file, value, id=statement.rpartition(".")[2], marks=behaviour(statement, subject="impl"))
 
 
 @pytest.mark.parametrize(
     ("file", "value"),
     [
-        default("forward-delay", "forward_delay", 1500),
-        default("hello-time", "hello_time", 200),
-        default("max-age", "max_age", 2000),
-        default("ageing-time", "ageing_time", 30000),
-        default("stp-off", "stp_state", 0),
-        default("vlan-filtering-off", "vlan_filtering", 0),
-        default("priority", "priority", 32768),
-        default("mcast-snooping", "multicast_snooping", 1),
-        default("mcast-querier-off", "multicast_querier", 0),
-        default("hash-max", "hash_max", 4096),
+        default("bridge.default.forward-delay", "forward_delay", 1500),
+        default("bridge.default.hello-time", "hello_time", 200),
+        default("bridge.default.max-age", "max_age", 2000),
+        default("bridge.default.ageing-time", "ageing_time", 30000),
+        default("bridge.default.stp-off", "stp_state", 0),
+        default("bridge.default.vlan-filtering-off", "vlan_filtering", 0),
+        default("bridge.default.priority", "priority", 32768),
+        default("bridge.default.mcast-snooping", "multicast_snooping", 1),
+        default("bridge.default.mcast-querier-off", "multicast_querier", 0),
+        default("bridge.default.hash-max", "hash_max", 4096),
     ],
 )
 def test_new_bridge_has(net: Rtnl, seen: Seen, file: str, value: int) -> None:

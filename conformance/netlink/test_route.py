@@ -56,19 +56,18 @@ def ip(text: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
-def refusing(type: RouteType, errno: str) -> object:
+def refusing(statement: str, type: RouteType, errno: str) -> object:
     """A type of route, and what connect(2) ends with."""
-    name = type.name.lower()
-    return pytest.param(type, errno, id=name, marks=behaviour(f"route.type.{name}", subject="impl"))
+    return pytest.param(type, errno, id=statement.rpartition(".")[2], marks=behaviour(statement, subject="impl"))
 
 
 @pytest.mark.parametrize(
     ("type", "errno"),
     [
-        refusing(RouteType.BLACKHOLE, "EINVAL"),
-        refusing(RouteType.UNREACHABLE, "EHOSTUNREACH"),
-        refusing(RouteType.PROHIBIT, "EACCES"),
-        refusing(RouteType.THROW, "ENETUNREACH"),
+        refusing("route.type.blackhole", RouteType.BLACKHOLE, "EINVAL"),
+        refusing("route.type.unreachable", RouteType.UNREACHABLE, "EHOSTUNREACH"),
+        refusing("route.type.prohibit", RouteType.PROHIBIT, "EACCES"),
+        refusing("route.type.throw", RouteType.THROW, "ENETUNREACH"),
     ],
 )
 def test_route_refuses(net: Rtnl, seen: Seen, type: RouteType, errno: str) -> None:

@@ -74,14 +74,17 @@ def test_lower_number_decides(net: Rtnl) -> None:
     assert source_of("10.8.0.1") == SECOND
 
 
-def refusing(name: str, action: int, errno: str) -> object:
+def refusing(statement: str, action: int, errno: str) -> object:
     """An action of a rule, and what connect(2) ends with."""
-    return pytest.param(action, errno, id=name, marks=behaviour(f"rule.type.{name}", subject="impl"))
+    return pytest.param(action, errno, id=statement.rpartition(".")[2], marks=behaviour(statement, subject="impl"))
 
 
 @pytest.mark.parametrize(
     ("action", "errno"),
-    [refusing("unreachable", rules.UNREACHABLE, "ENETUNREACH"), refusing("prohibit", rules.PROHIBIT, "EACCES")],
+    [
+        refusing("rule.type.unreachable", rules.UNREACHABLE, "ENETUNREACH"),
+        refusing("rule.type.prohibit", rules.PROHIBIT, "EACCES"),
+    ],
 )
 def test_rule_refuses(net: Rtnl, seen: Seen, action: int, errno: str) -> None:
     """connect(2) to a destination that such a rule matches is refused, and so is a lookup; another goes through."""

@@ -60,32 +60,32 @@ def write(path: str, text: str) -> None:
     perform(WriteFile(str(SYSCTL / path), text))
 
 
-def default(name: str, path: str, value: str) -> object:
+def default(statement: str, path: str, value: str) -> object:
     """A switch of a new namespace and its value."""
-    return pytest.param(path, value, id=name, marks=behaviour(f"sysctl.{name}"))
+    return pytest.param(path, value, id=statement.removeprefix("sysctl."), marks=behaviour(statement))
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        default("tcp.shrink-window-off", "ipv4/tcp_shrink_window", "0"),
-        default("tcp.rto-min-default", "ipv4/tcp_rto_min_us", "200000"),
-        default("tcp.rto-max-default", "ipv4/tcp_rto_max_ms", "120000"),
-        default("tcp.tw-reuse-delay-default", "ipv4/tcp_tw_reuse_delay", "1000"),
-        default("tcp.syn-linear-timeouts-default", "ipv4/tcp_syn_linear_timeouts", "4"),
-        default("tcp.comp-sack-rtt-percent-default", "ipv4/tcp_comp_sack_rtt_percent", "33"),
-        default("tcp.comp-sack-slack-default", "ipv4/tcp_comp_sack_slack_ns", "10000"),
-        default("tcp.comp-sack-slack-default-before", "ipv4/tcp_comp_sack_slack_ns", "100000"),
-        default("tcp.limit-output-default", "ipv4/tcp_limit_output_bytes", "4194304"),
-        default("tcp.limit-output-default-before", "ipv4/tcp_limit_output_bytes", "1048576"),
-        default("ip.port-step-width-off", "ipv4/ip_local_port_step_width", "0"),
-        default("icmp.messages-default", "ipv4/icmp_msgs_per_sec", "10000"),
-        default("icmp.messages-default-before", "ipv4/icmp_msgs_per_sec", "1000"),
-        default("icmp.ipv6-ratelimit-default", "ipv6/icmp/ratelimit", "100"),
-        default("icmp.ipv6-ratelimit-default-before", "ipv6/icmp/ratelimit", "1000"),
-        default("link.arp-evict-nocarrier-on", "ipv4/conf/lo/arp_evict_nocarrier", "1"),
-        default("link.ndisc-evict-nocarrier-on", "ipv6/conf/lo/ndisc_evict_nocarrier", "1"),
-        default("link.default-route-metric", "ipv6/conf/lo/ra_defrtr_metric", "1024"),
+        default("sysctl.tcp.shrink-window-off", "ipv4/tcp_shrink_window", "0"),
+        default("sysctl.tcp.rto-min-default", "ipv4/tcp_rto_min_us", "200000"),
+        default("sysctl.tcp.rto-max-default", "ipv4/tcp_rto_max_ms", "120000"),
+        default("sysctl.tcp.tw-reuse-delay-default", "ipv4/tcp_tw_reuse_delay", "1000"),
+        default("sysctl.tcp.syn-linear-timeouts-default", "ipv4/tcp_syn_linear_timeouts", "4"),
+        default("sysctl.tcp.comp-sack-rtt-percent-default", "ipv4/tcp_comp_sack_rtt_percent", "33"),
+        default("sysctl.tcp.comp-sack-slack-default", "ipv4/tcp_comp_sack_slack_ns", "10000"),
+        default("sysctl.tcp.comp-sack-slack-default-before", "ipv4/tcp_comp_sack_slack_ns", "100000"),
+        default("sysctl.tcp.limit-output-default", "ipv4/tcp_limit_output_bytes", "4194304"),
+        default("sysctl.tcp.limit-output-default-before", "ipv4/tcp_limit_output_bytes", "1048576"),
+        default("sysctl.ip.port-step-width-off", "ipv4/ip_local_port_step_width", "0"),
+        default("sysctl.icmp.messages-default", "ipv4/icmp_msgs_per_sec", "10000"),
+        default("sysctl.icmp.messages-default-before", "ipv4/icmp_msgs_per_sec", "1000"),
+        default("sysctl.icmp.ipv6-ratelimit-default", "ipv6/icmp/ratelimit", "100"),
+        default("sysctl.icmp.ipv6-ratelimit-default-before", "ipv6/icmp/ratelimit", "1000"),
+        default("sysctl.link.arp-evict-nocarrier-on", "ipv4/conf/lo/arp_evict_nocarrier", "1"),
+        default("sysctl.link.ndisc-evict-nocarrier-on", "ipv6/conf/lo/ndisc_evict_nocarrier", "1"),
+        default("sysctl.link.default-route-metric", "ipv6/conf/lo/ra_defrtr_metric", "1024"),
     ],
 )
 def test_default(inside: Inside, path: str, value: str, seen: Seen) -> None:
@@ -93,17 +93,18 @@ def test_default(inside: Inside, path: str, value: str, seen: Seen) -> None:
     assert seen(inside(lambda: (SYSCTL / path).read_text().strip())) == value
 
 
-def bounds(name: str, path: str, taken: str, refused: str) -> object:
+def bounds(statement: str, path: str, taken: str, refused: str) -> object:
     """A switch with values that it takes and values that it refuses."""
-    return pytest.param(path, taken.split(), refused.split(), id=name, marks=behaviour(f"sysctl.{name}"))
+    id = statement.removeprefix("sysctl.")
+    return pytest.param(path, taken.split(), refused.split(), id=id, marks=behaviour(statement))
 
 
 @pytest.mark.parametrize(
     ("path", "taken", "refused"),
     [
-        bounds("tcp.rto-max-range", "ipv4/tcp_rto_max_ms", "1000 120000", "999 120001"),
-        bounds("tcp.comp-sack-rtt-percent-range", "ipv4/tcp_comp_sack_rtt_percent", "1 1000", "0 1001"),
-        bounds("tcp.ecn-accurate", "ipv4/tcp_ecn", "3 4 5", "6"),
+        bounds("sysctl.tcp.rto-max-range", "ipv4/tcp_rto_max_ms", "1000 120000", "999 120001"),
+        bounds("sysctl.tcp.comp-sack-rtt-percent-range", "ipv4/tcp_comp_sack_rtt_percent", "1 1000", "0 1001"),
+        bounds("sysctl.tcp.ecn-accurate", "ipv4/tcp_ecn", "3 4 5", "6"),
     ],
 )
 def test_range(inside: Inside, path: str, taken: list[str], refused: list[str], seen: Seen) -> None:

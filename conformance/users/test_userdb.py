@@ -129,15 +129,15 @@ def test_settings_for_one_machine(add_record: AddRecord, run: RunCommand, seen: 
 @pytest.mark.parametrize(
     ("name", "uid", "is_good"),
     [
-        pytest.param(name, uid, good, marks=behaviour(f"user.names.{topic}"), id=label)
-        for topic, name, uid, good, label in (
-            ("sysusers-strict", "Ada_L-1", "4001", True, "good"),
-            ("sysusers-strict", "u" * 31, "4001", True, "31"),
-            ("sysusers-strict", "u" * 32, "4001", False, "32"),
-            ("sysusers-strict", "1ada", "4001", False, "digit"),
-            ("sysusers-strict", "a.b", "4001", False, "dot"),
-            ("sysusers-placeholders", "ada", "65535", False, "65535"),
-            ("sysusers-placeholders", "ada", "4294967295", False, "4294967295"),
+        pytest.param(name, uid, good, marks=behaviour(statement), id=label)
+        for statement, name, uid, good, label in (
+            ("user.names.sysusers-strict", "Ada_L-1", "4001", True, "good"),
+            ("user.names.sysusers-strict", "u" * 31, "4001", True, "31"),
+            ("user.names.sysusers-strict", "u" * 32, "4001", False, "32"),
+            ("user.names.sysusers-strict", "1ada", "4001", False, "digit"),
+            ("user.names.sysusers-strict", "a.b", "4001", False, "dot"),
+            ("user.names.sysusers-placeholders", "ada", "65535", False, "65535"),
+            ("user.names.sysusers-placeholders", "ada", "4294967295", False, "4294967295"),
         )
     ],
 )
