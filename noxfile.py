@@ -24,8 +24,6 @@ MACHINE = "machine or makes_machines"  # those that run in one, and those of the
 UNIT = f"not ({MACHINE})"
 # Two workers that begin at different places seldom wait for the same template, and none is idle at the end.
 WORKERS = ("-n", "auto", "--dist", "worksteal")
-# A tenth of the time somebody waits for a clock, a lock or a disc: one more than there are processors.
-MACHINE_WORKERS = ("-n", str(len(os.sched_getaffinity(0)) + 1), "--dist", "worksteal")
 CHECKED = (DEFAULT_KERNEL, "oldest", "newest")  # the kernels of `tests`
 SLOWEST = ("--durations", "25", "--durations-min", "2")  # a suite that gets slow is a defect: said at each end
 
@@ -108,7 +106,9 @@ def tests(session: nox.Session) -> None:
     if smoke:
         run_behaviours(session, "-k", "mydocker0")
         return
-    machine = ("-m", MACHINE, *MACHINE_WORKERS, *SLOWEST, "--kernel", DEFAULT_KERNEL)
+    # A tenth of the time somebody waits for a clock, a lock or a disc: one more than there are processors.
+    workers = ("-n", str(len(os.sched_getaffinity(0)) + 1), "--dist", "worksteal")
+    machine = ("-m", MACHINE, *workers, *SLOWEST, "--kernel", DEFAULT_KERNEL)
     run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, *machine)
     # Other runtimes beside ours tell something about them, not about this repository.
     run_behaviours(session, "--no-peers", *WORKERS, *SLOWEST)
