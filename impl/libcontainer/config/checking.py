@@ -10,7 +10,7 @@ Source: OCI runtime specification 1.3; where it leaves a choice, what runc 1.5 r
 from __future__ import annotations
 
 from kernelproof.impl.libcontainer.config import names
-from kernelproof.impl.libcontainer.config.checking_linux import check_linux, check_mount_mappings
+from kernelproof.impl.libcontainer.config.checking_linux import NAMESPACES, check_linux, check_mount_mappings
 from kernelproof.impl.libcontainer.config.checking_resources import check_cpu_list, check_resources
 from kernelproof.impl.libcontainer.config.findings import Findings
 
@@ -98,7 +98,7 @@ def _names_of_host(config: Config, found: Findings) -> None:
         if not private:
             remedy = 'Add {"type": "uts"} to linux.namespaces'
             rule = "it would be set for the host: there is no UTS namespace"
-            found.wrong(f"$.{key}", value, rule, remedy, given=("$.linux.namespaces",))
+            found.wrong(f"$.{key}", value, rule, remedy, given=NAMESPACES)
         if len(value.encode()) > HOSTNAME_BYTES:
             found.wrong(f"$.{key}", value, f"the kernel takes at most {HOSTNAME_BYTES} bytes")
 
