@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -25,13 +25,16 @@ UNIT = f"not ({MACHINE})"
 # Two workers that begin at different places seldom wait for the same template, and none is idle at the end.
 WORKERS = ("-n", "auto", "--dist", "worksteal")
 CHECKED = (DEFAULT_KERNEL, "oldest", "newest")  # the kernels of `tests`
+# Hundreds of processes import the same files, whatever the shell says of bytecode: a worker collects in a third of the
+# time that it takes when each compiles them and rewrites their assertions.
+KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}
 SLOWEST = ("--durations", "25", "--durations-min", "2")  # a suite that gets slow is a defect: said at each end
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
     """Run a program of `.venv`; after Ctrl-C it has a minute to end its machines."""
     command = f".venv/bin/{program}"
-    session.run(command, *arguments, external=True, interrupt_timeout=60, terminate_timeout=10)
+    session.run(command, *arguments, env=KEEP_BYTECODE, external=True, interrupt_timeout=60, terminate_timeout=10)
 
 
 def set_up(session: nox.Session) -> None:
@@ -56,24 +59,32 @@ def run_types(session: nox.Session) -> None:
 
 
 @contextmanager
-def fetching(session: nox.Session, *kernels: str) -> Iterator[None]:
-    """Meanwhile all parts of all kinds of machines are fetched, which waits for the network most of the time.
+def meanwhile(session: nox.Session, *words: str) -> Iterator[None]:
+    """Meanwhile `kernelproof setup` makes machines of all kinds ready, by the processor that is idle now and then.
 
     What could not be had is no failure here: the first test that wants it says so.
     """
     profiles = tomllib.loads(Path("vm/profiles.toml").read_text("utf-8"))
-    words = [word for profile in profiles for word in ("--profile", profile)]
-    command = [".venv/bin/kernelproof", "setup", "--fetch-only", *kernels, *words]
+    command = [".venv/bin/kernelproof", "setup", *words]
+    for profile in profiles:
+        command += ["--profile", profile]
     with tempfile.TemporaryFile() as said:
-        fetcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        maker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
         try:
             yield
-            fetcher.wait()
+            maker.wait()
         finally:
-            fetcher.terminate()
-            fetcher.wait()
+            maker.terminate()
+            maker.wait()
             said.seek(0)
-            session.log("meanwhile, %s:\n%s", " ".join(command[:5]), said.read().decode("utf-8", "replace"))
+            session.log("meanwhile, %s …:\n%s", " ".join(command[:6]), said.read().decode("utf-8", "replace"))
+
+
+def run_early(session: nox.Session) -> None:
+    """What needs no machine."""
+    run_lint(session)
+    run_types(session)
+    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS, *SLOWEST)
 
 
 def run_behaviours(session: nox.Session, *arguments: str) -> None:
@@ -99,17 +110,18 @@ def tests(session: nox.Session) -> None:
     if session.posargs and not smoke:
         session.error(f"tests takes --smoke or nothing, not {' '.join(session.posargs)}: name the session you mean")
     set_up(session)
-    with nullcontext() if smoke else fetching(session, *CHECKED):
-        run_lint(session)
-        run_types(session)
-        run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, "-m", UNIT, *WORKERS, *SLOWEST)
     if smoke:
+        run_early(session)
         run_behaviours(session, "-k", "mydocker0")
         return
-    # A tenth of the time somebody waits for a clock, a lock or a disc: one more than there are processors.
-    workers = ("-n", str(len(os.sched_getaffinity(0)) + 1), "--dist", "worksteal")
-    machine = ("-m", MACHINE, *workers, *SLOWEST, "--kernel", DEFAULT_KERNEL)
-    run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, *machine)
+    # Half of the processors are idle while types are looked at, and all but one while the first machine boots.
+    with meanwhile(session, DEFAULT_KERNEL):
+        with meanwhile(session, "--fetch-only", *CHECKED):
+            run_early(session)
+        # A tenth of the time somebody waits for a clock, a lock or a disc: one more than there are processors.
+        workers = ("-n", str(len(os.sched_getaffinity(0)) + 1), "--dist", "worksteal")
+        machine = ("-m", MACHINE, *workers, *SLOWEST, "--kernel", DEFAULT_KERNEL)
+        run(session, "python", "-m", "pytest", *UNIT_AND_MACHINE, *machine)
     # Other runtimes beside ours tell something about them, not about this repository.
     run_behaviours(session, "--no-peers", *WORKERS, *SLOWEST)
     run_behaviours(session, "--quick", "--no-peers", "--kernel", "oldest,newest", *WORKERS)
