@@ -40,6 +40,8 @@ def sleeper() -> Sleeper:
                 os._exit(127)
         os.close(held)
         assert os.read(done, 1) == b"", "the program was not run"
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # its end closes the pipe as well
+        assert ended is None, f"it ended before it ran the program: {ended}"
         os.close(done)
         return pid
 

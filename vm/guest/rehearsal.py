@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from kernelproof.vm.guest.frames import encode_message
@@ -105,7 +105,7 @@ def _wait_for(child: int) -> None:
 def _act(on_wake: Callable[[Mapping[str, object]], None]) -> None:
     unshare(NEW_NAMESPACES)
     mount("none", "/", None, RECURSIVE | PRIVATE)
-    mount("none", tempfile.gettempdir(), "tmpfs")  # so that nothing is left, however this ends
+    _cover(tempfile.gettempdir(), [*sys.path, os.getcwd()])
     with tempfile.TemporaryDirectory(prefix="kernelproof-rehearsal-") as folder:
         _run_session(folder, on_wake)
         with suppress(OSError):
@@ -116,6 +116,21 @@ def _act(on_wake: Callable[[Mapping[str, object]], None]) -> None:
     for command in _COMMANDS:
         with suppress(OSError):
             subprocess.run(command, check=False, capture_output=True)
+
+
+def _cover(folder: str, needed: Iterable[str]) -> None:
+    # A file system over a folder, so that nothing is left in it, however this ends. What is needed stays where it is:
+    # a project below it is imported from by the programs that its plugins start.
+    kept: dict[str, int] = {}
+    for path in sorted(map(os.path.realpath, needed)):
+        is_below = path.startswith(f"{folder}/") and not any(path.startswith(f"{above}/") for above in kept)
+        if is_below and path not in kept and os.path.isdir(path):
+            kept[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    mount("none", folder, "tmpfs")
+    for path, descriptor in kept.items():
+        os.makedirs(path)
+        mount(f"/proc/self/fd/{descriptor}", path, None, BIND)
+        os.close(descriptor)
 
 
 def _mount_something(folder: str) -> None:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from kernelproof.impl.libcontainer.operations import StartError
+from kernelproof.impl.libcontainer.process import sealing
 from kernelproof.impl.libcontainer.process.channel import Message, open_channel
-from kernelproof.impl.libcontainer.process.sealing import copy_sealed
 from kernelproof.impl.libcontainer.process.walking import UNKNOWN_END, describe_end, error_of
 from kernelproof.impl.libcontainer.state import (
     ContainerError,
@@ -124,14 +124,14 @@ class Helpers:
 
     Args:
         keep: how many at most are kept when nobody needs them.
-        sealed: whether they run from a copy of the interpreter that no container can overwrite; it is made once.
+        sealed: whether they run from a copy of the interpreter that no container can overwrite.
     """
 
     __slots__ = ("_idle", "_interpreter", "_is_closed", "_keep", "_lock")
 
     def __init__(self, keep: int = 2, *, sealed: bool = True) -> None:
         self._keep = keep
-        self._interpreter = copy_sealed() if sealed else None
+        self._interpreter = sealing.interpreter.take() if sealed else None
         self._idle: list[Helper] = []
         self._lock = threading.Lock()
         self._is_closed = False
@@ -198,7 +198,7 @@ class Helpers:
         for helper in idle:
             helper.close()
         if interpreter is not None:
-            os.close(interpreter)
+            sealing.interpreter.give_back()
 
 
 def _error_of(answer: Message, how: str) -> Exception:

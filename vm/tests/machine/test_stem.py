@@ -196,17 +196,24 @@ def test_rehearsal_that_hangs(pytester: pytest.Pytester, from_the_first: list[St
 
 
 def test_plugins_rehearse(pytester: pytest.Pytester, from_the_first: list[Stem]) -> None:
-    """A project's hook runs once, in namespaces of the rehearsal's, before the machines; its error is dropped."""
+    """A project's hook runs once, in namespaces of the rehearsal's, before the machines; its error is dropped.
+
+    The project is there, though it is below the folder for temporary files, which is the rehearsal's own.
+    """
     pytester.makeconftest(
-        "import os\n"
+        "import os, subprocess, sys\n"
         "def pytest_kernelproof_rehearse(session):\n"
         "    with open('/run/rehearsed', 'a') as file: file.write(f'{len(session.items)} ')\n"
         "    with open('/tmp/rehearsed', 'w') as file: print(os.readlink('/proc/self/ns/net'), file=file)\n"
+        "    imported = [sys.executable, '-c', 'import test_plugins_rehearse']\n"
+        "    if subprocess.run(imported, env={'PYTHONPATH': os.path.dirname(__file__)}).returncode: return\n"
+        "    with open('/run/rehearsed', 'a') as file: file.write('there ')\n"
         "    raise OSError('dropped')\n"
     )
     pytester.makepyfile(
         "import os, pytest\n@pytest.mark.machine\n@pytest.mark.parametrize('n', range(2))\n"
-        "def test_it(n): assert (open('/run/rehearsed').read(), os.path.exists('/tmp/rehearsed')) == ('2 ', False)"
+        "def test_it(n):\n"
+        "    assert (open('/run/rehearsed').read(), os.path.exists('/tmp/rehearsed')) == ('2 there ', False)"
     )
     pytester.runpytest(*OPTIONS).assert_outcomes(passed=2)
     assert len(from_the_first) == 1

@@ -13,7 +13,7 @@ from kernelproof.impl.libcontainer.nsinit.texts import wrap
 from kernelproof.impl.libcontainer.nsinit.values import near_signals
 from kernelproof.impl.libcontainer.nsinit.verbs.bundles import host_socket
 from kernelproof.impl.libcontainer.nsinit.verbs.processes import read_row
-from kernelproof.impl.libcontainer.process.sealing import copy_sealed
+from kernelproof.impl.libcontainer.process.sealing import Shared, copy_sealed
 
 
 def test_lines_are_as_wide_as_they_may_be() -> None:
@@ -93,3 +93,34 @@ def test_sealed_copy_is_all_that_stays_open(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         os.pwrite(copy, b"y", 0)
     os.close(copy)
+
+
+def test_one_copy_in_a_program() -> None:
+    """All users at a time have the same one, which is closed after the last and made anew for the next."""
+    before = set(os.listdir("/proc/self/fd"))
+    shared = Shared()
+    first, second = shared.take(), shared.take()
+    assert first == second
+    assert not os.get_inheritable(first)
+    shared.give_back()
+    made = os.fstat(first).st_ino
+    shared.give_back()
+    assert set(os.listdir("/proc/self/fd")) == before
+    again = shared.take()
+    assert os.fstat(again).st_ino != made
+    shared.give_back()
+
+
+def test_the_copy_of_a_child() -> None:
+    """A child of fork has its parent's, though a thread that it has not was about to take one."""
+    shared = Shared()
+    shared.take()
+    shared._lock.acquire()
+    child = os.fork()
+    if not child:
+        shared.renew()
+        same = shared.take() == shared.take()
+        os._exit(0 if same else 1)
+    shared._lock.release()
+    shared.give_back()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -24,6 +24,7 @@ from kernelproof.impl.libcontainer import (
     lifecycle,
 )
 from kernelproof.impl.libcontainer.config.records import Root
+from kernelproof.impl.tests.libcontainer.machine.core.conftest import rehearse
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
 
@@ -34,6 +35,11 @@ def runtime(bundle: Any, cgroup2: Path) -> Iterator[Runtime]:
     with Runtime(bundle.states) as made:
         made.warm()
         yield made
+
+
+def test_rehearsal() -> None:
+    """What is done before machines are forked works, without cgroups; nobody would be told of its error."""
+    rehearse()
 
 
 def test_life_in_a_program(bundle: Any, runtime: Runtime) -> None:
