@@ -146,20 +146,41 @@ def copy_distribution(distribution: importlib.metadata.Distribution) -> Iterable
         ProvisionError: it has no list of files, a file of it is gone, or it has compiled code.
     """
     name = distribution.metadata["Name"]
-    record = distribution.read_text("RECORD")
-    if record is None:
+    kept = _list_kept(distribution)
+    if kept is None:
         raise ProvisionError("copy Python package", name, "no list of its files", f"install {name} with pip")
-    for line in csv.reader(record.splitlines()):  # Distribution.files passes over what is gone
-        path = PurePosixPath(line[0])
-        if path.is_absolute() or ".." in path.parts or path.suffix == ".pyc":
-            continue
+    for path, _ in kept:
         if path.suffix in (".so", ".pyd"):
             raise ProvisionError("copy Python package", name, f"{path} is compiled", "name it in guest-requirements")
         try:
             data = Path(str(distribution.locate_file(path))).read_bytes()
         except OSError as error:
             raise ProvisionError("copy Python package", name, str(error), f"install {name} anew") from error
+        if path.name == "RECORD":
+            data = "".join(f"{line}\n" for _, line in kept).encode()
         yield make_file(f"{PLACE}/{path.as_posix()}", data)
+
+
+def _list_kept(distribution: importlib.metadata.Distribution) -> list[tuple[PurePosixPath, str]] | None:
+    """What the guest has of a distribution, each with its line of RECORD; None if it has no RECORD.
+
+    Not its scripts, whose digests tell where the environment lies: of that no template is to depend.
+    """
+    record = distribution.read_text("RECORD")
+    if record is None:
+        return None
+    lines = filter(None, record.splitlines())  # Distribution.files passes over what is gone
+    named = [(PurePosixPath(next(csv.reader([line]))[0]), line) for line in lines]
+    return [
+        (path, line)
+        for path, line in named
+        if not path.is_absolute() and ".." not in path.parts and path.suffix != ".pyc"
+    ]
+
+
+def digest_kept(distribution: importlib.metadata.Distribution) -> str:
+    """The SHA-256 of what RECORD says of the files that the guest has."""
+    return sha256("\n".join(line for _, line in _list_kept(distribution) or ()).encode()).hexdigest()
 
 
 def provide_site(context: Provisioning, tools: Tools, project: Path | None, python: str) -> Site:
@@ -178,7 +199,7 @@ def provide_site(context: Provisioning, tools: Tools, project: Path | None, pyth
     distributions = find_distributions(FROM_HOST, python)
     record = {
         "copied": [f"{item.metadata['Name']}=={item.version}" for item in distributions],
-        "records": [sha256((item.read_text("RECORD") or "").encode()).hexdigest() for item in distributions],
+        "records": [digest_kept(item) for item in distributions],
         "lock": lock.text,
         "recipe": RECIPE,
         "tools": tools.digest,

@@ -17,6 +17,7 @@ from kernelproof.vm.provision_site import (
     PLACE,
     GuestTable,
     copy_distribution,
+    digest_kept,
     find_distributions,
     plan_pip_install,
     read_lock,
@@ -129,6 +130,25 @@ def test_files_are_copied_without_scripts_and_bytecode(tmp_path: Path) -> None:
         f"{PLACE}/thing/__init__.py": b"x",
         f"{PLACE}/thing/data.txt": b"d",
     }
+
+
+def test_place_of_the_environment_changes_nothing(tmp_path: Path) -> None:
+    """A script's digest is that of the environment's path: neither it nor any template depends on where that lies."""
+    copies, digests = [], []
+    for place, digest in (("one", "sha256=a"), ("two", "sha256=b")):
+        site = tmp_path / place
+        site.mkdir()
+        distribution = make_distribution(site, {"thing/__init__.py": b"x"})
+        record = f"../../bin/thing,{digest},9\nthing/__init__.py,sha256=c,1\nthing-1.dist-info/RECORD,,\n"
+        (site / "thing-1.dist-info/RECORD").write_text(record)
+        copies.append({member.path: member.data for member in copy_distribution(distribution)})
+        digests.append(digest_kept(distribution))
+    assert copies[0] == copies[1]
+    assert copies[0][f"{PLACE}/thing-1.dist-info/RECORD"].splitlines() == [
+        b"thing/__init__.py,sha256=c,1",
+        b"thing-1.dist-info/RECORD,,",
+    ]
+    assert digests[0] == digests[1]
 
 
 def test_compiled_code_is_refused(tmp_path: Path) -> None:
