@@ -156,7 +156,7 @@ def copy_distribution(distribution: importlib.metadata.Distribution) -> Iterable
             data = Path(str(distribution.locate_file(path))).read_bytes()
         except OSError as error:
             raise ProvisionError("copy Python package", name, str(error), f"install {name} anew") from error
-        if path.name == "RECORD":
+        if path.name == "RECORD" and path.parent.suffix == ".dist-info":
             data = "".join(f"{line}\n" for _, line in kept).encode()
         yield make_file(f"{PLACE}/{path.as_posix()}", data)
 

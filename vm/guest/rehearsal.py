@@ -121,10 +121,11 @@ def _act(on_wake: Callable[[Mapping[str, object]], None]) -> None:
 def _cover(folder: str, needed: Iterable[str]) -> None:
     # A file system over a folder, so that nothing is left in it, however this ends. What is needed stays where it is:
     # a project below it is imported from by the programs that its plugins start.
+    folder = os.path.realpath(folder)
     kept: dict[str, int] = {}
-    for path in sorted(map(os.path.realpath, needed)):
+    for path in sorted(set(map(os.path.realpath, needed))):
         is_below = path.startswith(f"{folder}/") and not any(path.startswith(f"{above}/") for above in kept)
-        if is_below and path not in kept and os.path.isdir(path):
+        if is_below and os.path.isdir(path):
             kept[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
     mount("none", folder, "tmpfs")
     for path, descriptor in kept.items():

@@ -138,16 +138,17 @@ def test_place_of_the_environment_changes_nothing(tmp_path: Path) -> None:
     for place, digest in (("one", "sha256=a"), ("two", "sha256=b")):
         site = tmp_path / place
         site.mkdir()
-        distribution = make_distribution(site, {"thing/__init__.py": b"x"})
-        record = f"../../bin/thing,{digest},9\nthing/__init__.py,sha256=c,1\nthing-1.dist-info/RECORD,,\n"
+        distribution = make_distribution(site, {"thing/__init__.py": b"x", "thing/RECORD": b"its own"})
+        record = f"../../bin/thing,{digest},9\nthing/RECORD,sha256=c,7\nthing-1.dist-info/RECORD,,\n"
         (site / "thing-1.dist-info/RECORD").write_text(record)
         copies.append({member.path: member.data for member in copy_distribution(distribution)})
         digests.append(digest_kept(distribution))
     assert copies[0] == copies[1]
     assert copies[0][f"{PLACE}/thing-1.dist-info/RECORD"].splitlines() == [
-        b"thing/__init__.py,sha256=c,1",
+        b"thing/RECORD,sha256=c,7",
         b"thing-1.dist-info/RECORD,,",
     ]
+    assert copies[0][f"{PLACE}/thing/RECORD"] == b"its own"
     assert digests[0] == digests[1]
 
 

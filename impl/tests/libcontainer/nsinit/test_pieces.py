@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from kernelproof.impl.libcontainer.nsinit.texts import wrap
 from kernelproof.impl.libcontainer.nsinit.values import near_signals
 from kernelproof.impl.libcontainer.nsinit.verbs.bundles import host_socket
 from kernelproof.impl.libcontainer.nsinit.verbs.processes import read_row
-from kernelproof.impl.libcontainer.process.sealing import Shared, copy_sealed
+from kernelproof.impl.libcontainer.process.sealing import Shared, copy_sealed, interpreter
 
 
 def test_lines_are_as_wide_as_they_may_be() -> None:
@@ -113,14 +114,11 @@ def test_one_copy_in_a_program() -> None:
 
 def test_the_copy_of_a_child() -> None:
     """A child of fork has its parent's, though a thread that it has not was about to take one."""
-    shared = Shared()
-    shared.take()
-    shared._lock.acquire()
-    child = os.fork()
-    if not child:
-        shared.renew()
-        same = shared.take() == shared.take()
-        os._exit(0 if same else 1)
-    shared._lock.release()
-    shared.give_back()
+    copy = interpreter.take()
+    with interpreter._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # ends it if it waits for the lock
+            os._exit(0 if interpreter.take() == copy else 1)
+    interpreter.give_back()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -39,15 +39,15 @@ def pytest_kernelproof_rehearse(session: pytest.Session) -> None:
         rehearse()
 
 
-def rehearse() -> None:
-    """Make a container, enter it, end it."""
+def rehearse() -> int | None:
+    """Make a container, enter it, end it; the exit status of what entered it."""
     with tempfile.TemporaryDirectory() as name:
         bundle = fill(Bundle(Path(name)))
         config = bundle.config("sh", "-c", "id; exec sleep 1000")
         with Runtime(bundle.states) as runtime, runtime.create("box", config, bundle=bundle.path) as container:
             container.start()
             with container.exec(["true"]) as process:
-                process.wait(10)
+                return process.wait(10)
 
 
 class Bundle:

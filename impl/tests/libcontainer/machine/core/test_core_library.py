@@ -39,7 +39,20 @@ def runtime(bundle: Any, cgroup2: Path) -> Iterator[Runtime]:
 
 def test_rehearsal() -> None:
     """What is done before machines are forked works, without cgroups; nobody would be told of its error."""
-    rehearse()
+    assert rehearse() == 0
+
+
+def test_one_interpreter(bundle: Any) -> None:
+    """Helpers of all runtimes run from one copy, here the one that the machine's template has."""
+    names = [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+    [held] = [name for name in names if os.readlink(f"/proc/self/fd/{name}").startswith("/memfd:interpreter")]
+    exes = []
+    with Runtime(bundle.states) as one, Runtime(bundle.states) as other:
+        for runtime in (one, other):
+            runtime.warm()
+            helper = Path("/proc/thread-self/children").read_text().split()[-1]
+            exes.append(os.stat(f"/proc/{helper}/exe").st_ino)
+    assert exes == [os.fstat(int(held)).st_ino] * 2
 
 
 def test_life_in_a_program(bundle: Any, runtime: Runtime) -> None:
