@@ -153,10 +153,11 @@ class _Attendance:
 
     def _finish(self) -> int:
         """The program has ended: send what it left in its streams, and nothing that others still write."""
-        while not all([self._streams.drain(number) for number in (STDOUT, STDERR)]):
+        while True:
+            # What came with the program's end first: the credit that is waited for may be in it, and no more comes.
             while not self._left and (frame := self._port.take()) is not None:
                 self._take(*frame)
-            if self._left:
+            if self._left or all([self._streams.drain(number) for number in (STDOUT, STDERR)]):
                 break
             self._port.read()  # no credit: it can only come from the host
         return self._reap()

@@ -25,10 +25,11 @@ FACTS: Mapping[str, Any] = {
 
 
 class LocalMachine:
-    """As much of `Machine` as attends to programs."""
+    """As much of `Machine` as attends to programs; `pid` is its agent's."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, pid: int) -> None:
         self.channel = channel
+        self.pid = pid
         self.facts = FACTS
 
     @contextmanager
@@ -74,7 +75,7 @@ def open_machine() -> Iterator[LocalMachine]:
         with process:
             try:
                 assert decode_message(channel.receive(time.monotonic() + SECONDS)[1])["kind"] == "hello"
-                yield LocalMachine(channel)
+                yield LocalMachine(channel, process.pid)
             finally:
                 channel.close()
                 os.close(pidfd)

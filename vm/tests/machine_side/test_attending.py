@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ from kernelproof.vm.errors import ChannelError, GuestError
 from kernelproof.vm.guest.frames import BYTES, encode_frame, encode_message
 from kernelproof.vm.guest.streams import STDERR, STDIN, STDOUT, WINDOW
 from kernelproof.vm.machine import Machine
-from kernelproof.vm.tests.machine_side.local_machine import LocalMachine, open_machine
+from kernelproof.vm.tests.machine_side.local_machine import SECONDS, LocalMachine, open_machine
 
 
 @pytest.fixture
@@ -47,11 +48,14 @@ class Heard:
         if terminal is None:
             self.attending.streams.read_from(STDIN, self._given)
 
-    def run(self, machine: Machine, timeout: float = 60.0) -> int:
+    def run(self, machine: Machine, timeout: float | None = None) -> int:
         try:
-            return self.attending.run(machine, timeout)
+            returncode = self.attending.run(machine, SECONDS if timeout is None else timeout)
         finally:
             os.close(self._given)
+        # What had ended already when its time was up keeps its own status.
+        assert self.attending.timed_out is (timeout is not None)
+        return returncode
 
 
 def test_streams_are_kept_apart(machine: Machine) -> None:
@@ -141,7 +145,6 @@ def test_time_is_up(machine: Machine) -> None:
     """A program that takes too long is killed, and that is told."""
     heard = Heard("sleep", "60")
     assert heard.run(machine, 0.2) == -signal.SIGKILL
-    assert heard.attending.timed_out
 
 
 def test_terminal(machine: Machine) -> None:
@@ -207,6 +210,34 @@ def test_output_goes_to_descriptors(machine: Machine, tmp_path: Path) -> None:
         heard.attending.streams.write_to(STDOUT, out.fileno())
         assert heard.run(machine) == 0
     assert (tmp_path / "out").read_bytes() == bytes(1_000_000)
+
+
+def test_credit_that_comes_with_the_end(local: LocalMachine) -> None:
+    """A program's last bytes are sent where the credit for them comes in the moment of its end, and nothing after."""
+    rest = 40_000  # less than a pipe holds: the program writes them and ends without anyone reading
+    program = f"echo $$ >&2; head -c {WINDOW + rest} /dev/zero; echo written >&2; exec sleep 60"
+    streams = {STDOUT: bytearray(), STDERR: bytearray()}
+
+    def hear(stream: int, is_enough: Callable[[bytearray], bool]) -> None:
+        while not is_enough(streams[stream]):
+            kind, payload = local.channel.receive(time.monotonic() + SECONDS)
+            assert kind == BYTES, "no more of the streams comes"
+            streams[int.from_bytes(payload[:4], "big")] += payload[4:]
+
+    with local.attending(Attending(Program([("sh", "-c", program)])).message()) as channel:
+        hear(STDOUT, lambda heard: len(heard) == WINDOW)
+        hear(STDERR, lambda heard: heard.endswith(b"written\n"))
+        pid = int(streams[STDERR].split()[0])
+        os.kill(local.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, local.pid, os.WSTOPPED | os.WNOWAIT)
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+        channel.send(encode_message({"kind": "credit", "stream": STDOUT, "bytes": rest}), time.monotonic() + SECONDS)
+        os.kill(local.pid, signal.SIGCONT)
+        hear(STDOUT, lambda heard: len(heard) == WINDOW + rest)
+    assert streams[STDOUT] == bytes(WINDOW + rest)
 
 
 # --- a guest that lies
