@@ -23,9 +23,10 @@ from kernelproof.vm.memory import HOST_SHARE_MIB, MIB, check_memory, copy_sparse
 from kernelproof.vm.messages import Plain
 from kernelproof.vm.process import Spawner
 from kernelproof.vm.provision_types import Progress
-from kernelproof.vm.qemu import MachineSpec, Role, template_record
+from kernelproof.vm.qemu import BOOT_SHIFT, SYMBOLIC, MachineSpec, Role, template_record
 from kernelproof.vm.running import BootFiles, Program, Running
 from kernelproof.vm.snapshot import Snapshot
+from kernelproof.vm.virtual_clock import keep_clock
 
 KIND = "template"
 BOOT_SECONDS = 240.0  # 20 s of CPU on the host that was measured
@@ -116,8 +117,11 @@ def _build(ingredients: Ingredients, record: Mapping[str, object], work: Path, s
     check_memory(size + HOST_SHARE_MIB * MIB, read_available())
     memory = create_memory("base", size)
     try:
-        with (work / "state").open("wb") as state:
+        place = work / "state"
+        with place.open("wb") as state:
             hello, contents = _boot(ingredients, memory, state.fileno(), spawner)
+        if ingredients.spec.time == "virtual":
+            _keep_clock(place, ingredients.label)
         try:
             save_contents(contents, work)
         finally:
@@ -130,6 +134,14 @@ def _build(ingredients: Ingredients, record: Mapping[str, object], work: Path, s
         os.close(memory)
     text = json.dumps({"label": ingredients.label, "hello": hello, "record": record}, indent=1)
     (work / "record.json").write_text(text + "\n", "utf-8")
+
+
+def _keep_clock(state: Path, label: str) -> None:
+    try:
+        state.write_bytes(keep_clock(state.read_bytes(), BOOT_SHIFT, SYMBOLIC.shift))
+    except ValueError as error:
+        remedy = "install the QEMU of a Debian release: this one saves its clock in another way"
+        raise ProvisionError("save machine", label, str(error), remedy) from error
 
 
 def _boot(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,16 @@ def test_isolation(prepared: SessionTemplate) -> None:
     with prepared.clone() as after:
         assert look(after) == before
     assert before.endswith("prepared\n")
+
+
+def test_clock_goes_on(template: Template) -> None:
+    """A clone's clock shows little more than when its template said its last, though that counted another pace."""
+    with template.clone() as machine:
+        line = machine.run(["sh", "-c", "dmesg | tail -n 1"]).stdout
+        uptime = float(machine.run(["cat", "/proc/uptime"]).stdout.split()[0])
+    said = re.match(r"\[ *(\d+\.\d+)\]", line)
+    assert said is not None, line
+    assert float(said[1]) < uptime < float(said[1]) + 60
 
 
 def test_entropy(prepared: SessionTemplate) -> None:
