@@ -110,24 +110,22 @@ COMMANDS: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_command_prints_what_ip_prints(
-    name: str, check_shown: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_prints_what_ip_prints(check_shown: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     """One of everything: the command's JSON is that of `ip -j -d`, but for the keys that are listed with a reason."""
     made = scene()
     made.make_all()
     made.settle()
-    capsys.readouterr()
-    assert main([*COMMANDS[name], "--json"]) == 0
-    ours = json.loads(capsys.readouterr().out)
-    done = subprocess.run(made.PRINTED[name], check=True, capture_output=True)
-    other = json.loads(done.stdout or "[]")
-    assert len(ours) >= 1
-    if name == "addr":
-        check_shown("link", ours, other)
-        ours, other = ([each for row in rows for each in row["addr_info"]] for rows in (ours, other))
-    check_shown(name.removesuffix("6"), ours, other)
+    for name, words in COMMANDS.items():
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0, name
+        ours = json.loads(capsys.readouterr().out)
+        done = subprocess.run(made.PRINTED[name], check=True, capture_output=True)
+        other = json.loads(done.stdout or "[]")
+        assert len(ours) >= 1, name
+        if name == "addr":
+            check_shown("link", ours, other)
+            ours, other = ([each for row in rows for each in row["addr_info"]] for rows in (ours, other))
+        check_shown(name.removesuffix("6"), ours, other)
 
 
 def test_command_makes_and_removes_namespaces(capsys: pytest.CaptureFixture[str]) -> None:
