@@ -22,7 +22,7 @@ _WORDS = {
     "huge-pages": (MACHINE, "disk"),
     "power-cut": (MACHINE, "disk"),
     "xattr-filesystem": (MACHINE, None),
-    "initial-ramfs": (MACHINE, "initial-ramfs"),
+    "initial-ramfs": (MACHINE, "bare"),
     "libsystemd": (MACHINE, "systemd"),
     "nss-systemd": (MACHINE, "systemd"),
     "pam_nologin": (MACHINE, None),
@@ -61,10 +61,9 @@ _FAMILIES = {
 # What a profile is needed for although the word's family says nothing.
 _PROFILES = {
     **dict.fromkeys(("command:podman", "command:runc", "command:crun", "command:busybox"), "runtimes"),
+    **dict.fromkeys(("command:newuidmap", "command:newgidmap", "command:nologin"), "runtimes"),
     **dict.fromkeys(("command:userdbctl", "command:homectl"), "systemd"),
-    **dict.fromkeys(("command:newuidmap", "command:newgidmap", "command:nologin"), "accounts"),
-    "boot:cgroup_no_v1=named": "no-v1-named",
-    "boot-without-lsm:landlock": "no-landlock",
+    **dict.fromkeys(("boot:cgroup_no_v1=named", "boot-without-lsm:landlock"), "bare"),
 }
 
 _REAL_TIME_PROFILES = frozenset({"systemd"})

@@ -48,7 +48,7 @@ def said_by_newgrp(password: str) -> str:
     return said.decode()
 
 
-@pytest.mark.machine(profile="accounts")
+@pytest.mark.machine(profile="runtimes")
 @behaviour("user.group.gshadow-supersedes")
 @pytest.mark.parametrize(
     ("password", "is_taken"),

@@ -102,7 +102,7 @@ def writer() -> Writer:
 
 
 @behaviour("user.subid.three-fields")
-@pytest.mark.machine(profile="accounts")
+@pytest.mark.machine(profile="runtimes")
 @pytest.mark.usefixtures("ada")
 @pytest.mark.parametrize("start", [100000, 300000], ids=["by-name", "by-uid"])
 def test_owner_by_name_and_by_uid(namespace: int, start: int, seen: Seen) -> None:
@@ -117,7 +117,7 @@ def test_owner_by_name_and_by_uid(namespace: int, start: int, seen: Seen) -> Non
 
 
 @behaviour("user.subid.several-ranges")
-@pytest.mark.machine(profile="accounts")
+@pytest.mark.machine(profile="runtimes")
 @pytest.mark.usefixtures("ada")
 def test_all_lines_of_an_owner_count(namespace: int, seen: Seen) -> None:
     """All lines of an owner together are what it may map."""
@@ -131,7 +131,7 @@ def test_all_lines_of_an_owner_count(namespace: int, seen: Seen) -> None:
 
 
 @behaviour("user.subid.nsswitch-single-source")
-@pytest.mark.machine(profile="accounts")
+@pytest.mark.machine(profile="runtimes")
 @pytest.mark.usefixtures("ada")
 @pytest.mark.parametrize("line", ["", "subid: files\n", "subid: nosuchsource\n"], ids=["missing", "files", "unknown"])
 def test_source_of_subordinate_ids(add_lines: AddLines, namespace: int, line: str, seen: Seen) -> None:

@@ -187,7 +187,7 @@ def test_requirement(text: str, kind: str, alternatives: tuple[tuple[str, ...], 
         (["command:runc", "CAP_SYS_ADMIN"], "runtimes", "virtual"),
         (["libsystemd", "pidfs"], "systemd", "real"),
         (["command:systemd-sysusers"], "systemd", "real"),
-        (["boot:cgroup_no_v1=named"], "no-v1-named", "virtual"),
+        (["boot:cgroup_no_v1=named"], "bare", "virtual"),
     ],
 )
 def test_profile(words: list[str], profile: str, time: str) -> None:

@@ -80,7 +80,7 @@ def test_systemd_has_real_time() -> None:
     assert '"time": "real"' in os.environ["KERNELPROOF_GUEST"]
 
 
-@machine(profile="no-landlock")
+@machine(profile="bare")
 def test_no_landlock() -> None:
     """Landlock is not there to be asked."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -88,14 +88,14 @@ def test_no_landlock() -> None:
     assert ctypes.get_errno() == errno.EOPNOTSUPP
 
 
-@machine(profile="no-v1-named")
+@machine(profile="bare")
 def test_no_v1_named() -> None:
     """A named hierarchy of version 1 can't be mounted."""
     done = subprocess.run(["mount", "-t", "cgroup", "-o", "none,name=x", "x", "/mnt"], check=False, capture_output=True)
     assert done.returncode != 0
 
 
-@machine(profile="initial-ramfs")
+@machine(profile="bare")
 def test_initial_ramfs() -> None:
     """The root is the mount that the kernel made: its own parent."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]

@@ -175,7 +175,7 @@ def test_user_alone_maps_itself() -> None:
         assert Path(f"/proc/{pid}/setgroups").read_text() == "deny\n"
 
 
-@pytest.mark.machine(profile="accounts")
+@pytest.mark.machine(profile="runtimes")
 def test_helpers_with_real_ranges() -> None:
     """A user's rootless map, its own id and all its subordinate ones, is given by newuidmap and newgidmap."""
     for path, line in (

@@ -16,7 +16,7 @@ from kernelproof.impl.libcontainer.config.records import Config, IdMapping, Moun
 from kernelproof.impl.libcontainer.config.records import User as Account
 from kernelproof.impl.tests.libcontainer.machine.nsinit.command import CODE
 
-pytestmark = pytest.mark.machine(profile="accounts")
+pytestmark = pytest.mark.machine(profile="runtimes")
 
 UID, GID = 1000, 1001
 FIRST, SIZE = 200_000, 5000

@@ -153,7 +153,7 @@ def test_nothing_is_imported_on_the_other_side(container: Any) -> None:
     assert seen == before
 
 
-@pytest.mark.machine(profile="initial-ramfs")
+@pytest.mark.machine(profile="bare")
 def test_root_of_an_initial_ramfs_is_moved(container: Any) -> None:
     """Where the host's root is the initial ramfs, which can't be pivoted, the container's is moved over it."""
     seen: Any = container.run(container.config([PROC]), lambda: [sorted(os.listdir("/")), read_mountinfo()])
