@@ -120,8 +120,6 @@ def _build(ingredients: Ingredients, record: Mapping[str, object], work: Path, s
         place = work / "state"
         with place.open("wb") as state:
             hello, contents = _boot(ingredients, memory, state.fileno(), spawner)
-        if ingredients.spec.time == "virtual":
-            _keep_clock(place, ingredients.label)
         try:
             save_contents(contents, work)
         finally:
@@ -132,6 +130,8 @@ def _build(ingredients: Ingredients, record: Mapping[str, object], work: Path, s
             os.fsync(target.fileno())
     finally:
         os.close(memory)
+    if ingredients.spec.time == "virtual":
+        _keep_clock(place, ingredients.label)
     text = json.dumps({"label": ingredients.label, "hello": hello, "record": record}, indent=1)
     (work / "record.json").write_text(text + "\n", "utf-8")
 
