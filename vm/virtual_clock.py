@@ -3,7 +3,7 @@
 QEMU saves how many instructions ran and what is to be added, not the time: the clock of whoever multiplies the count by
 less would go back. What is added is changed instead.
 
-Source: QEMU, system/cpu-timers.c, `icount_vmstate_timers`; docs/devel/migration/main.rst, "Stream structure".
+Sources: QEMU, system/cpu-timers.c, `icount_vmstate_timers`; migration/savevm.h, QEMU_VM_SUBSECTION.
 """
 
 from __future__ import annotations
