@@ -206,19 +206,17 @@ def test_kinds_come_back(namespace: int, kind: str, options: dict[str, Any]) -> 
 
 def test_link_is_made_in_another_namespace(namespace: int, in_namespace: Inside) -> None:
     """One request makes a pair of links in two namespaces, with name, index and state."""
-    with Rtnl(namespace) as net:
+    seen: list[netlink.Link] = []
+    with Rtnl(namespace) as there:
+        kind_or_skip(there, "probe", "veth", peer={"name": "probe2"})
 
         def work() -> None:
+            peer = {"name": "b", "namespace_fd": namespace, "index": 55}
             with Rtnl() as here:
-                kind_or_skip(
-                    here, "a", "veth", peer={"name": "b", "namespace_fd": namespace, "index": 55}, index=54, up=True
-                )
+                here.link_add("a", "veth", peer=peer, index=54, up=True)
+                seen.append(there.link("b"))  # while this end is there: it goes with its namespace, and takes the peer
 
-        with Rtnl(namespace) as there:
-            kind_or_skip(there, "probe", "veth", peer={"name": "probe2"})
-        seen: list[netlink.Link] = []
         in_namespace(work)
-        seen.append(net.link("b"))
     assert (seen[0].name, seen[0].ifindex, seen[0].kind) == ("b", 55, "veth")
 
 
