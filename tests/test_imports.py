@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -101,20 +101,27 @@ def read_imports(path: Path) -> tuple[Import, ...]:
 
 
 def find_imports(path: Path) -> Iterator[Import]:
-    """Parse a file and walk over it."""
+    """Parse a file and walk over its statements: nothing else holds an import."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
-    guarded: set[ast.AST] = set()
-    inner: set[ast.AST] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            guarded.update(child for statement in node.body for child in ast.walk(statement))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inner.update(ast.walk(node))
+    for node, guarded, inner in walk_statements(ast.parse(text).body, guarded=False, inner=False):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for name in imported_names(node):
                 reason = has_reason(lines, node.lineno - 1)
-                yield Import(name, node.lineno, node in guarded, node in inner and node not in guarded, reason)
+                yield Import(name, node.lineno, guarded, inner and not guarded, reason)
+
+
+def walk_statements(body: Iterable[ast.stmt], *, guarded: bool, inner: bool) -> Iterator[tuple[ast.stmt, bool, bool]]:
+    """Each statement of a body, the inner ones too: whether it is under TYPE_CHECKING, and whether in a function."""
+    for node in body:
+        yield node, guarded, inner
+        only_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        deeper = inner or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        yield from walk_statements(getattr(node, "body", ()), guarded=guarded or only_types, inner=deeper)
+        others = [getattr(node, "orelse", ()), getattr(node, "finalbody", ())]
+        others += [part.body for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ()))]
+        for other in others:
+            yield from walk_statements(other, guarded=guarded, inner=deeper)
 
 
 def has_reason(lines: list[str], place: int) -> bool:
@@ -136,6 +143,7 @@ def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:
     ]
 
 
+@cache
 def is_module(name: str) -> bool:
     """Whether a dotted name is a file or folder of this repository."""
     path = ROOT.joinpath(*name.split("."))

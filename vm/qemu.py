@@ -30,6 +30,8 @@ KERNEL_WORDS = (
     "nokaslr",
     "mitigations=off",
     "audit=0",
+    # No self-tests of the kernel's own ciphers, in threads beside the boot: 7 of its 30 s of CPU.
+    "cryptomgr.notests",
 )
 # `Wiring.shift` while it boots. The kernel measures its timer for 0.1 s, in a loop that asks for the time and pauses:
 # 0.4 us of QEMU's for each 10 instructions, a fifth of a boot where one takes 1 ns. `virtual_clock` has the rest.

@@ -7,9 +7,11 @@ so that the host learns of it at once.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import traceback
@@ -82,6 +84,7 @@ QUIET = (
 )
 
 _POWER_OFF = 0x4321FEDC
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _UEVENT_PROTOCOL = 15
 _UEVENT_GROUP = 1
 
@@ -121,8 +124,20 @@ def prepare(profile: Mapping[str, Any]) -> tuple[str, ...]:
     for link, target in DEVICE_LINKS:
         os.symlink(target, link)
     socket.sethostname("kernelproof")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    set_link_up("lo")
     return set_up(profile)
+
+
+def set_link_up(name: str) -> None:
+    """Set a link's IFF_UP by ioctl, netdevice(7): a program that does it costs a boot 0.1 s of its loader.
+
+    Raises:
+        OSError: as ioctl(2) refuses; ENODEV: there is none.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+        request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
+        flags = struct.unpack_from("H", request, 16)[0] | _IFF_UP
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags))
 
 
 def set_up(profile: Mapping[str, Any]) -> tuple[str, ...]:
@@ -159,7 +174,14 @@ def seed_kernel() -> None:
 
 
 def load_modules(modules: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Load kernel modules, each a name and its parameters; returns the names of those that this kernel lacks."""
+    """Load kernel modules, each a name and its parameters; returns the names of those that this kernel lacks.
+
+    One program loads all that have no parameters: each start of it costs a boot 0.1 s. Only where that fails is each
+    tried alone.
+    """
+    bare = [module[0] for module in modules if len(module) == 1]
+    if not bare or subprocess.call(["modprobe", "-q", "-a", "--", *bare]) == 0:
+        modules = [module for module in modules if len(module) > 1]
     return tuple(module[0] for module in modules if subprocess.call(["modprobe", "-q", "--", *module]) != 0)
 
 

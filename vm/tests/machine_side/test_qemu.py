@@ -47,7 +47,7 @@ COMMON = (
 )
 WORDS = (
     "console=ttyS0 quiet loglevel=4 panic=-1 rdinit=/init random.trust_cpu=on tsc=reliable no_timer_check "
-    "nokaslr mitigations=off audit=0"
+    "nokaslr mitigations=off audit=0 cryptomgr.notests"
 )
 
 

@@ -54,6 +54,15 @@ def test_the_kernel_has_random_numbers_before_they_are_asked_for(profile: str) -
     assert not Path("/sys/module/virtio_rng").exists()
 
 
+@machine(profile="plain")
+def test_the_loopback_is_up_and_the_modules_are_loaded() -> None:
+    """What init does before the agent, as `ip` and the kernel's list show it."""
+    assert "LOOPBACK,UP,LOWER_UP" in say("ip", "-oneline", "link", "show", "lo")
+    loaded = {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()}
+    assert {"tun", "loop", "bridge", "veth", "dummy", "macvlan", "overlay"} <= loaded
+    assert not Path("/sys/class/net/dummy0").exists()
+
+
 @machine(profile="systemd")
 def test_systemd() -> None:
     """systemd is PID 1, has started all it wanted, and runs the test as a service of its own."""

@@ -95,8 +95,9 @@ def find_cgroups() -> list[str]:
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith(("cgroup ", "cgroup2 ")):
-            top = Path(before.split()[4])
-            found += [str(path) for path in top.rglob("*") if path.is_dir() and path.name.startswith("box")]
+            # os.walk takes the kinds of files from the directory: a hierarchy has hundreds that are none.
+            for path, folders, _ in os.walk(before.split()[4]):
+                found += [f"{path}/{name}" for name in folders if name.startswith("box")]
     return sorted(found)
 
 

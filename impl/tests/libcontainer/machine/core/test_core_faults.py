@@ -161,7 +161,8 @@ def test_each_call(
     wrong = []
     for call in tried:
         action = "error=ENOSPC" if how == "fails" else "signal=SIGKILL"
-        traced(bundle, what, ["-e", f"inject={call.name}:{action}:when={call.number}"], tmp_path / "log")
+        options = ["-e", f"trace={call.name}", "-e", f"inject={call.name}:{action}:when={call.number}"]
+        traced(bundle, what, options, tmp_path / "log")
         left = leftovers(bundle, before)
         if left:
             wrong.append((call, left))
