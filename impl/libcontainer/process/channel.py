@@ -64,16 +64,15 @@ class Channel:
         self._socket.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL)
 
     def receive(self) -> Message | None:
-        """Waits for a message; None: the other side is gone.
+        """Waits for a message; None: the other side is gone, and has said nothing more.
 
         Raises:
             ChannelError: what came is no message.
         """
-        room = _socket.CMSG_SPACE(_MOST_DESCRIPTORS * _INT)
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(MOST_BYTES, room, _socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            return None
+            data, ancillary = self._receive()
+        except ConnectionResetError:  # it ended with words unread: told once, before what it said itself
+            data, ancillary = self._receive()
         descriptors = tuple(
             int.from_bytes(rights[at : at + _INT], "little")
             for level, kind, rights in ancillary
@@ -91,6 +90,11 @@ class Channel:
         for fd in descriptors:
             os.close(fd)
         raise ChannelError(f"no message: {data[:80]!r}")
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        room = _socket.CMSG_SPACE(_MOST_DESCRIPTORS * _INT)
+        data, ancillary, _, _ = self._socket.recvmsg(MOST_BYTES, room, _socket.MSG_CMSG_CLOEXEC)
+        return data, ancillary
 
     def detach(self) -> int:
         """Gives the descriptor away."""

@@ -20,13 +20,16 @@ from kernelproof.impl._syscalls import foreign  # noqa: F401 - what the process 
 from kernelproof.impl._syscalls.descriptors import close_range
 from kernelproof.impl._syscalls.namespaces import Cloned, CloneFlag, clone3, unshare
 from kernelproof.impl._syscalls.prctl import PR_SET_DUMPABLE, prctl
-from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel
 from kernelproof.impl.libcontainer.process.joining import PREFIX, become_root, join_all
 from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
 from kernelproof.impl.libcontainer.process.walking import FAILURES, Birth, Child, error_of, failure
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _SIGCHLD = 17
 _PIDFD = int(CloneFlag.PIDFD)
@@ -72,6 +75,31 @@ def keep_only(site: Site, *channels: Channel) -> None:
     close_range(first)
 
 
+def begin_life(operation: Operation, site: Site, channel: Channel, *runtimes: Channel) -> Channel:
+    """What the new process does first: it closes what is not its own, and returns its end of the channel.
+
+    No exception leaves it, since the frames above are the runtime's: it would take back what the runtime did, and kill
+    all in its own cgroup. Where a kernel has no `cgroup.kill` it froze itself there for that, and the runtime waited
+    for its word for ever.
+    """
+    try:
+        for end in runtimes:
+            end.detach()  # closed with the rest; the object must not close the number again
+        keep_only(site, channel)
+    except BaseException as error:  # noqa: BLE001 - told, and the end of this process
+        leave(operation, channel, error)
+    return channel
+
+
+def leave(operation: Operation, channel: Channel, error: BaseException) -> NoReturn:
+    """Tells what failed, and ends this process."""
+    try:
+        if isinstance(error, FAILURES):
+            channel.send(0, "error", failure(operation, "init", error).as_record())
+    finally:
+        os._exit(1)  # also where nobody listens any more
+
+
 class MakeProcess(Birth):
     """Clones the container's process into new namespaces of some kinds."""
 
@@ -96,9 +124,7 @@ class MakeProcess(Birth):
         sys.stderr.flush()
         cloned = clone(flags, site)
         if cloned.pid == 0:
-            ours.detach()  # closed below; the object must not close the number again
-            keep_only(site, theirs)
-            return theirs
+            return begin_life(self, site, theirs, ours)
         theirs.close()
         assert cloned.pidfd is not None
         return Child(cloned.pid, cloned.pidfd, ours, is_ours=not flags & _PARENT)
@@ -139,9 +165,7 @@ class MakeProcessByScout(Birth):
         sys.stderr.flush()
         scout = clone3(_PIDFD | (_PARENT if sibling else 0), exit_signal=0 if sibling else _SIGCHLD)
         if scout.pid == 0:
-            here.close()
-            ours.close()
-            return self._scout(site, there, theirs)
+            return self._scout(site, there, theirs, here, ours)
         there.close()
         theirs.close()
         assert scout.pidfd is not None
@@ -181,21 +205,19 @@ class MakeProcessByScout(Birth):
             self.maps.write(helper.pid)
             helper.channel.send(message.number, "go")
 
-    def _scout(self, site: Site, way: Channel, theirs: Channel) -> Channel:
-        # Either returns in the container's process, or never.
+    def _scout(self, site: Site, way: Channel, theirs: Channel, *runtimes: Channel) -> Channel:
+        # Either returns in the container's process, or never: as `begin_life`.
         try:
+            for end in runtimes:
+                end.close()
             cloned = self._enter(site, way)
             if cloned.pid == 0:
-                way.close()
-                keep_only(site, theirs)
-                return theirs
+                return begin_life(self, site, theirs, way)
             assert cloned.pidfd is not None
             way.send(1, "born", {"pid": cloned.pid}, [cloned.pidfd])
             os._exit(0)
-        except FAILURES as error:
-            with suppress(OSError):  # perhaps nobody listens any more
-                way.send(1, "error", failure(self, "init", error).as_record())
-            os._exit(1)
+        except BaseException as error:  # noqa: BLE001 - told, and the end of this process
+            leave(self, way, error)
 
     def _enter(self, site: Site, way: Channel) -> Cloned:
         join_all(site, self.joined)

@@ -201,6 +201,7 @@ class HostWalk:
         try:
             self._born().channel.send(number, "go")
         except (BrokenPipeError, ConnectionResetError):
+            self._receive()  # its last word, if there is one, says more
             raise self._lost() from None
 
     def _wait(self, number: int) -> None:

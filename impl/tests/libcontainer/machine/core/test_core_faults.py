@@ -7,6 +7,7 @@ k-th call fail or kills there, and afterwards `delete --force` must leave the ho
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -24,7 +25,9 @@ from kernelproof.impl.libcontainer.config.records import Process
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import MakeCgroup
 from kernelproof.impl.libcontainer.operations import Site, StartError
+from kernelproof.impl.libcontainer.process import cloning
 from kernelproof.impl.libcontainer.state import ContainerError
+from kernelproof.impl.tests.libcontainer.machine.core.conftest import KINDS
 
 pytestmark = pytest.mark.machine(profile="runtimes")
 
@@ -170,6 +173,40 @@ def test_each_call(
     print(f"{what}: {len(calls)} calls recorded, {len(tried)} of them {how}")
     assert wrong == []
     assert len(calls) > 20
+
+
+@pytest.mark.parametrize("kinds", [KINDS, (*KINDS, "time")], ids=["cloned", "by a scout"])
+def test_a_process_that_can_not_begin(
+    bundle: Any, cgroup2: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...]
+) -> None:
+    """What fails in the new process is told by the runtime, and the runtime alone takes back what it did.
+
+    A new process in which an exception went up its stack was a second runtime: it took all back, its own cgroup first.
+    """
+    bundle.states.mkdir(mode=0o700)
+    before = bundle.belongings()
+    undoing = bundle.path / "undoing"
+    undo = MakeCgroup.undo
+
+    def watched(self: MakeCgroup, site: Site) -> None:
+        with undoing.open("a", encoding="ascii") as file:
+            file.write(f"{os.readlink('/proc/self')} ")
+        undo(self, site)
+
+    def refuse(site: Site, *channels: object) -> None:
+        raise OSError(errno.ENOSPC, "made up")
+
+    monkeypatch.setattr(MakeCgroup, "undo", watched)
+    monkeypatch.setattr(cloning, "keep_only", refuse)
+    config = bundle.config("sleep", "1000", kinds=kinds)
+    text = dump(config, own=True).encode()
+    with pytest.raises((StartError, ContainerError), match="made up") as caught:
+        lifecycle.create(str(bundle.states), config, Request("box", str(bundle.path)), config_text=text)
+    assert getattr(caught.value, "errno", errno.ENOSPC) == errno.ENOSPC
+    assert undoing.read_text(encoding="ascii").split() == [str(os.getpid())]
+    clean(bundle)
+    undoing.unlink()
+    assert leftovers(bundle, before) == []
 
 
 def test_a_missing_undo_is_found(bundle: Any, cgroup2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
