@@ -7,11 +7,13 @@ import os
 import resource
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.machine(profile="plain")
 
 SYSCTL = Path("/proc/sys/net")
 SECONDS = 30.0
+RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE, RTM_NEWROUTE, RTN_LOCAL = 0x40, 0x400, 24, 2
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +115,18 @@ def reaches(family: int, port: int) -> bool:
         return client.connect_ex(("::1" if family == socket.AF_INET6 else "127.0.0.1", port)) == 0
 
 
+@contextmanager
+def until_local_route() -> Iterator[None]:
+    """At its end the kernel has told of an address's own route: IPv6 adds that in a work queue, without DAD too."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as events:
+        events.bind((0, RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE))
+        events.settimeout(SECONDS)
+        yield
+        told: tuple[int, int] | None = None
+        while told != (RTM_NEWROUTE, RTN_LOCAL):
+            told = struct.unpack_from("=4xH10x7xB", events.recv(8192))  # struct nlmsghdr, struct rtmsg
+
+
 def test_an_address_that_comes_later() -> None:
     """A listener on an address that no interface has yet serves once one has it (IP_FREEBIND)."""
     for address, prefix in (("192.0.2.7", "32"), ("2001:db8::7", "128")):
@@ -124,7 +139,8 @@ def test_an_address_that_comes_later() -> None:
                 early.settimeout(SECONDS)
                 assert early.connect_ex((address, 4712)) != 0
             options = ["nodad"] if ":" in address else []
-            subprocess.run(["ip", "address", "add", f"{address}/{prefix}", "dev", "lo", *options], check=True)
+            with until_local_route():
+                subprocess.run(["ip", "address", "add", f"{address}/{prefix}", "dev", "lo", *options], check=True)
             with socket.socket(listener.family) as late:
                 late.settimeout(SECONDS)
                 late.connect((address, 4712))
