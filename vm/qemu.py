@@ -30,7 +30,7 @@ KERNEL_WORDS = (
     "nokaslr",
     "mitigations=off",
     "audit=0",
-    # No self-tests of the kernel's own ciphers, in threads beside the boot: 7 of its 30 s of CPU.
+    # No self-tests of the kernel's own ciphers, in threads beside the boot: 6 of its 30 s of CPU.
     "cryptomgr.notests",
 )
 # `Wiring.shift` while it boots. The kernel measures its timer for 0.1 s, in a loop that asks for the time and pauses:
