@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 # x86-64 system calls, asm/unistd_64.h
 WRITE, CLOSE, MMAP, SIGPROCMASK, MADVISE, DUP2, RECVMSG, CLONE = 1, 3, 9, 14, 28, 33, 47, 56
-FCNTL, GETPPID, SETSID, PRCTL, SET_TID_ADDRESS, EVENTFD2, DUP3 = 72, 110, 112, 157, 218, 290, 292
+FCNTL, GETPPID, SETSID, PRCTL, SET_TID_ADDRESS, EVENTFD2, EPOLL_CREATE1, DUP3 = 72, 110, 112, 157, 218, 290, 291, 292
+SECCOMP = 317
 
 CODE = bytes.fromhex(
     "0f05"  #           syscall                   the process that stands still calls clone(2)

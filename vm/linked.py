@@ -3,7 +3,7 @@
 QEMU needs 50 libraries and 270,000 relocations: 13 ms of processor time and 2,000 page faults, for a machine that does
 its work in 140 ms. So one process of it is kept, stopped at its entry point, where the dynamic linker has done its
 part and nothing of the program itself has run: no constructor, no thread. A machine is a fork of that process. Before
-the program's first instruction it has its descriptors, its argument vector and `PR_SET_PDEATHSIG`.
+the program's first instruction it has its descriptors, its argument vector and `PR_SET_PDEATHSIG`. It has no io_uring.
 
 A host that does not allow ptrace(2), and a processor other than x86-64, do without: `Linked.start` says why.
 
@@ -33,8 +33,10 @@ from kernelproof.vm.first_steps import (
 )
 from kernelproof.vm.handing_over import NotTaken, fork
 from kernelproof.vm.tracee import CALL_AND_TRAP, TRAP, Tracee, TraceeEnded, kill
+from kernelproof.vm.without_rings import take_rings
 
 _PAGE = 4096
+_FILTER = 2048  # from the start of the page that begins with `CODE`
 _MOST_STACK = 1 << 22
 
 # Says that it is there, waits to be traced, becomes the program. (unset: what the shell itself adds)
@@ -209,5 +211,6 @@ def _stop_at_entry(tracee: Tracee) -> tuple[int, int, dict[str, int]]:
     if code < 0:
         raise OSError(-code, os.strerror(-code))
     tracee.write(code, CODE)
+    take_rings(tracee, entry, code + _FILTER)
     tracee.write(entry, there)
     return entry, code, registers

@@ -21,10 +21,12 @@ from kernelproof.vm.handing_over import NotTaken, fork
 from kernelproof.vm.thread_copies import (
     Event,
     Numbers,
+    Poll,
     Thread,
     find_number_offset,
     parse_event,
     parse_kept_apart,
+    parse_poll,
     plan_copies,
 )
 from kernelproof.vm.tracee import CALL_AND_TRAP, Tracee, TraceeEnded, reap
@@ -35,7 +37,7 @@ _SCHED = 2  # CPUCLOCK_SCHED, include/linux/posix-timers_types.h
 _TRIES = 1000  # until a thread is met in a system call
 _MADV_DOFORK = 11
 _SHARED = ("signalfd",)  # descriptors without a file that forks may share: what they tell is the reader's own
-_EVENT = "anon_inode:[eventfd]"
+_EVENT, _POLL = "anon_inode:[eventfd]", "anon_inode:[eventpoll]"
 
 
 File = tuple[int, int]  # device and inode: what says that two descriptors are one file
@@ -214,11 +216,16 @@ def _prepare(tracee: Tracee, first: Thread) -> int:
 def _read_numbers(pid: int, receiving: int, places: Sequence[Sequence[int]]) -> Numbers:
     numbers = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
     events: list[Event] = []
+    polls: list[Poll] = []
     for number in numbers:
         kind = os.readlink(f"/proc/{pid}/fd/{number}")
-        if kind == _EVENT:
+        if kind in (_EVENT, _POLL):
             with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
-                events.append(parse_event(number, file.read()))
+                told = file.read()
+            if kind == _EVENT:
+                events.append(parse_event(number, told))
+            else:
+                polls.append(parse_poll(number, told))
         elif kind.startswith("anon_inode:") and kind.partition("[")[2].rstrip("]") not in _SHARED:
             raise ValueError(f"descriptor {number}, {kind}, would be shared by all forks")
-    return Numbers(numbers, receiving, places, events)
+    return Numbers(numbers, receiving, places, events, polls)

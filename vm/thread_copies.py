@@ -5,10 +5,11 @@ copied, but for their registers, their signal masks, and their numbers: each is 
 kernel writes its number to where the C library keeps it. A thread can be copied while it waits in a system call, which
 the copy begins again: what it has in vector registers need not outlive a call.
 
-An eventfd(2) would be shared by all forks, so that one took another's events: each fork gets its own.
+An eventfd(2) would be shared by all forks, so that one took another's events, and an epoll(7) what each watches: each
+fork gets its own. (QEMU makes an epoll where it can have no io_uring, and uses it from 64 descriptors on.)
 
-Sources: clone(2); eventfd(2); signal(7), "Interruption of system calls"; System V ABI, AMD64 supplement, "Registers";
-Linux, include/linux/errno.h, ERESTARTSYS and those after it.
+Sources: clone(2); eventfd(2); epoll_create(2); proc_pid_fdinfo(5); signal(7), "Interruption of system calls"; System V
+ABI, AMD64 supplement, "Registers"; Linux, include/linux/errno.h, ERESTARTSYS and those after it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kernelproof.vm.first_steps import (
     CLOSE,
     DUP2,
     DUP3,
+    EPOLL_CREATE1,
     EVENTFD2,
     SET_TID_ADDRESS,
     SIGPROCMASK,
@@ -84,6 +86,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Poll:
+    """A descriptor of epoll(7) that watches none.
+
+    Args:
+        number: Of the descriptor.
+        flags: As proc_pid_fdinfo(5) shows them.
+    """
+
+    number: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
 class Numbers:
     """The descriptors of a process that stands still.
 
@@ -92,12 +107,14 @@ class Numbers:
         receiving: Its end of a socket that its forks get descriptors through.
         places: For each descriptor that comes: the numbers that are to be it.
         events: Those that each fork is to have for itself.
+        polls: Likewise.
     """
 
     open: Collection[int]
     receiving: int
     places: Sequence[Sequence[int]]
     events: Sequence[Event]
+    polls: Sequence[Poll] = ()
 
 
 def parse_event(number: int, information: str) -> Event:
@@ -111,6 +128,18 @@ def parse_event(number: int, information: str) -> Event:
     if count is None or flags is None:
         raise ValueError(f"descriptor {number} is no eventfd")
     return Event(number, int(count[1], 16), int(flags[1], 8))
+
+
+def parse_poll(number: int, information: str) -> Poll:
+    """An epoll, by the text of proc_pid_fdinfo(5).
+
+    Raises:
+        ValueError: it watches a descriptor, which forks would share.
+    """
+    flags = re.search(r"^flags:\s*([0-7]+)$", information, re.M)
+    if flags is None or re.search(r"^tfd:", information, re.M):
+        raise ValueError(f"descriptor {number}, an epoll that watches others, would be shared by all forks")
+    return Poll(number, int(flags[1], 8))
 
 
 def find_number_offset(areas: Mapping[int, bytes]) -> int:
@@ -188,12 +217,13 @@ def _take_descriptors(numbers: Numbers) -> list[Call]:
         calls += [Call(DUP2, (number, place), place, place) for place in places]
         calls.append(Call(CLOSE, (number,)))
     lowest = min(free[0], numbers.receiving)  # that was closed by now
-    for event in numbers.events:
-        calls += [
-            Call(EVENTFD2, (event.count, event.flags & _EVENT_FLAGS), lowest, lowest),
-            Call(DUP3, (lowest, event.number, event.flags & _CLOEXEC), event.number, event.number),
-            Call(CLOSE, (lowest,)),
-        ]
+    made: list[tuple[Event | Poll, Call]] = [
+        *((each, Call(EVENTFD2, (each.count, each.flags & _EVENT_FLAGS), lowest, lowest)) for each in numbers.events),
+        *((each, Call(EPOLL_CREATE1, (0,), lowest, lowest)) for each in numbers.polls),
+    ]
+    for each, call in made:
+        put = Call(DUP3, (lowest, each.number, each.flags & _CLOEXEC), each.number, each.number)
+        calls += [call, put, Call(CLOSE, (lowest,))]
     return calls
 
 

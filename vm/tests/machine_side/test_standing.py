@@ -198,11 +198,43 @@ def test_thread_that_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path(f"/proc/{made[0]}").exists()
 
 
+WATCH = CODE.replace("numbers = []", "import select; watching = select.epoll(); numbers = []")
+
+
 def test_descriptor_that_would_be_shared() -> None:
-    """An epoll(7) of the standing process would tell its forks of each other's events: there is none then."""
-    code = CODE.replace("numbers = []", "import select; watching = select.epoll(); numbers = []")
-    with pytest.raises(NotStanding, match=r"anon_inode:\[eventpoll\], would be shared"):
+    """An epoll(7) that watches others would tell forks of each other's events: there is none then."""
+    code = WATCH.replace("link.send(b", "watching.register(link); link.send(b", 1)
+    with pytest.raises(NotStanding, match="an epoll that watches others, would be shared by all forks"):
         Forks(code)
+
+
+def test_descriptor_of_another_kind() -> None:
+    """What a fork can't have anew is not shared either."""
+    code = CODE.replace("numbers = []", "import ctypes; ctypes.CDLL(None).inotify_init1(0); numbers = []")
+    with pytest.raises(NotStanding, match=r"inotify.*, would be shared"):
+        Forks(code)
+
+
+def test_each_watches_for_itself() -> None:
+    """An epoll(7) that watches nothing yet is each fork's own."""
+    forks = Forks(WATCH.replace("eventfd_read(event))", "eventfd_read(event)); watching.register(event)", 1))
+    try:
+        with open(os.devnull, "wb") as nothing:
+            made = [forks.fork(nothing.fileno()) for _ in range(2)]
+        made[0][1].send(b"5")
+        assert made[0][1].recv(100).startswith(b"([5], ")
+        assert [watched(child.pid) for child, _ in made] == [1, 0]
+        for child, link in made:
+            child.kill()
+            link.close()
+    finally:
+        forks.standing.close()
+
+
+def watched(pid: int) -> int:
+    """How many descriptors the one epoll of a process watches."""
+    (number,) = [name for name in os.listdir(f"/proc/{pid}/fd") if "eventpoll" in os.readlink(f"/proc/{pid}/fd/{name}")]
+    return Path(f"/proc/{pid}/fdinfo/{number}").read_text().count("tfd:")
 
 
 def test_memory_that_can_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,26 @@ import struct
 
 import pytest
 
-from kernelproof.vm.first_steps import CLONE, CLOSE, DUP2, DUP3, EVENTFD2, SET_TID_ADDRESS, SIGPROCMASK, Orders
+from kernelproof.vm.first_steps import (
+    CLONE,
+    CLOSE,
+    DUP2,
+    DUP3,
+    EPOLL_CREATE1,
+    EVENTFD2,
+    SET_TID_ADDRESS,
+    SIGPROCMASK,
+    Orders,
+)
 from kernelproof.vm.thread_copies import (
     Event,
     Numbers,
+    Poll,
     Thread,
     find_number_offset,
     parse_event,
     parse_kept_apart,
+    parse_poll,
     plan_copies,
 )
 from kernelproof.vm.tracee import NAMES
@@ -59,6 +71,15 @@ def test_event() -> None:
         parse_event(4, "pos:\t0\nflags:\t02004002\n")
 
 
+def test_poll() -> None:
+    """The flags are octal; each descriptor that it watches has a line: proc_pid_fdinfo(5)."""
+    text = "pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t7\n"
+    assert parse_poll(4, text) == Poll(4, 0o2000002)
+    for wrong in ("pos:\t0\n", text + "tfd:        5 events:       19 data:                5  pos:0 ino:b sdev:9\n"):
+        with pytest.raises(ValueError, match="descriptor 4, an epoll that watches others, would be shared"):
+            parse_poll(4, wrong)
+
+
 def test_number_of_a_thread() -> None:
     """The one place where each thread's area has that thread's number."""
     areas = {number: b"".join(word.to_bytes(4, "little") for word in (9, 8, number, 9)) for number in (8, 9)}
@@ -79,7 +100,7 @@ def test_kept_apart() -> None:
 
 def planned() -> tuple[list[tuple[int, bytes]], dict[str, int], list[tuple[int, ...]]]:
     threads = [thread(1), thread(2), thread(3)]
-    numbers = Numbers([0, 1, 2, 3, 5, 6, 8], 5, [[6], [1, 2]], [Event(8, 3, 0o2004002)])
+    numbers = Numbers([0, 1, 2, 3, 5, 6, 8, 9], 5, [[6], [1, 2]], [Event(8, 3, 0o2004002)], [Poll(9, 0o2000002)])
     writes, start = plan_copies(threads, 0x2D0, numbers, 4711)
     base, memory = writes[-1]
     calls = memory[Orders(base).calls - base :]
@@ -109,7 +130,7 @@ def test_descriptors_and_counters() -> None:
     """What comes takes the lowest free numbers and goes where it is wanted; each counter is made anew in its place."""
     _, _, calls = planned()
     table = {0: "null", 1: "old", 2: "old", 3: "memory", 6: "link", 8: "event"}  # 5 is closed when all are here
-    table |= {4: "new link", 7: "new errors"}
+    table |= {4: "new link", 7: "new errors", 9: "poll"}
     for number, first, second, third, *_ in calls[6:]:
         if number in (DUP2, DUP3):
             table[second] = table[first]
@@ -117,10 +138,12 @@ def test_descriptors_and_counters() -> None:
             assert (first, second) == (3, 0o2004000)
             lowest = min(set(range(20)) - set(table))
             table[lowest] = "new event"
+        elif number == EPOLL_CREATE1:
+            table[min(set(range(20)) - set(table))] = "new poll"
         elif number == CLOSE:
             del table[first]
         if number == DUP3:
             assert third == 0o2000000
     assert table == {
-        **{0: "null", 1: "new errors", 2: "new errors", 3: "memory", 6: "new link", 8: "new event"},
+        **{0: "null", 1: "new errors", 2: "new errors", 3: "memory", 6: "new link", 8: "new event", 9: "new poll"},
     }
