@@ -15,8 +15,8 @@ from kernelproof.vm.apt_settings import read_apt_settings
 from kernelproof.vm.cache import default_cache_root
 from kernelproof.vm.distribution import read_distribution
 from kernelproof.vm.errors import ProvisionError
+from kernelproof.vm.forkable import why_not
 from kernelproof.vm.kernel_select import read_rows
-from kernelproof.vm.linked import Linked, NotLinked
 from kernelproof.vm.memory import read_available
 from kernelproof.vm.profiles import find_profile
 from kernelproof.vm.provision_qemu import NAME, OLDEST, PACKAGE, plan_qemu, read_version
@@ -131,7 +131,9 @@ def _judge_kvm(facts: Facts) -> Check:
 
 def _judge_forks(facts: Facts) -> Check:
     if facts.forks:
-        remedy = "let processes trace their children: ptrace(2), kernel.yama.ptrace_scope below 2"
+        remedy = (
+            "let processes trace their children: ptrace(2), kernel.yama.ptrace_scope below 2; take a QEMU of Debian"
+        )
         return Check("note", "forks", f"{facts.forks}: a short test takes five times as long", remedy)
     return Check("ok", "forks", "a machine that stands still can be forked", "")
 
@@ -159,13 +161,9 @@ def read_qemu() -> tuple[int, int, int] | ProvisionError | None:
         return error
 
 
-def read_forks(program: str = "/bin/true") -> str:
-    """Why processes can't be forked from one that is stopped; empty if they can."""
-    try:
-        Linked.start(os.path.realpath(program), {}).close()
-    except (NotLinked, OSError) as error:
-        return str(error)
-    return ""
+def read_forks(program: str | None = None) -> str:
+    """Why machines of the system's QEMU can't be forked from one that is stopped; empty if they can."""
+    return why_not(os.path.realpath(program or shutil.which(NAME) or "/bin/true"))
 
 
 def read_apt_problem() -> ProvisionError | None:
