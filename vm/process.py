@@ -118,6 +118,7 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
     try:
         while (job := jobs.get()) is not None:
             job(forks)
+            del job  # it may hold a child, and that the spawner: neither would ever end
     finally:
         forks.close()
 
