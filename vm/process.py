@@ -164,7 +164,7 @@ class Spawner:
             NotStanding: the child is gone then.
         """
         child.give_up()
-        return self._do(lambda forks: Standing.stop(child.pid, sending, receiving, places))
+        return self._do(lambda forks: Standing.stop(child.pid, sending, receiving, places, self))
 
     def fork(self, standing: Standing, descriptors: Sequence[int]) -> Child:
         """Fork a process from one that stands.

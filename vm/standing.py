@@ -55,16 +55,26 @@ class Standing:
         others: Its other threads.
         sending: What descriptors are sent through; closed with it.
         start: The registers that it forks with.
+        keeper: What lets the thread that traces go on: it is held until all of the process is reaped.
     """
 
-    def __init__(self, tracee: Tracee, others: Sequence[int], sending: socket.socket, start: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        tracee: Tracee,
+        others: Sequence[int],
+        sending: socket.socket,
+        start: Mapping[str, int],
+        keeper: object,
+    ) -> None:
         self._tracee = tracee
         self._sending = sending
         self._start = dict(start)
-        self._end = weakref.finalize(self, _end, tracee, tuple(others), sending)
+        self._end = weakref.finalize(self, _end, tracee, tuple(others), sending, keeper)
 
     @classmethod
-    def stop(cls, pid: int, sending: socket.socket, receiving: int, places: Sequence[Sequence[int]]) -> Standing:
+    def stop(
+        cls, pid: int, sending: socket.socket, receiving: int, places: Sequence[Sequence[int]], keeper: object
+    ) -> Standing:
         """Stop a child of ours.
 
         Args:
@@ -72,6 +82,7 @@ class Standing:
             sending: One end of a SOCK_SEQPACKET socket; owned from here on.
             receiving: The other end's number there.
             places: For each descriptor that a fork is given: the numbers there that it takes the place of.
+            keeper: As for the class.
 
         Raises:
             NotStanding: see there; the process is of no use any more.
@@ -96,7 +107,7 @@ class Standing:
             except (OSError, ValueError) as error:
                 raise NotStanding(f"process {pid}: {error}") from error
             made.pop_all()
-            return cls(tracee, known[1:], sending, {**start, "rip": code})
+            return cls(tracee, known[1:], sending, {**start, "rip": code}, keeper)
 
     def fork(self, descriptors: Sequence[int]) -> tuple[int, float]:
         """Fork a process, a child of ours in a session of its own, which is killed when this thread ends.
@@ -159,7 +170,9 @@ def find_numbers(pid: int) -> dict[File, list[int]]:
     return found
 
 
-def _end(tracee: Tracee, others: Sequence[int], sending: socket.socket) -> None:
+def _end(tracee: Tracee, others: Sequence[int], sending: socket.socket, keeper: object = None) -> None:
+    # The kernel reaps what a thread traced when that ends, and wakes nobody who waits for it: so it must not end now.
+    # `keeper` is held by whoever calls this.
     tracee.forget()
     sending.close()
     with suppress(ProcessLookupError):
