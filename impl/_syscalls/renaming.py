@@ -21,8 +21,13 @@ class RenameFlag(IntFlag):
 _renameat2 = Call("renameat2", olddirfd=INT, oldpath=STRING, newdirfd=INT, newpath=STRING, flags=UINT.of(RenameFlag))
 
 
-def renameat2(old: Path, new: Path, flags: int) -> None:
+def renameat2(old: Path, new: Path, flags: int, *, old_dir: int = AT_FDCWD, new_dir: int = AT_FDCWD) -> None:
     """Rename `old` to `new`; with EXCHANGE both exist before and after, and no moment lies in between.
+
+    Args:
+        old, new: paths, relative ones below the directories `old_dir` and `new_dir`.
+        flags: RenameFlag.
+        old_dir, new_dir: descriptors; the working directory if not said.
 
     Raises:
         OSError: EEXIST `new` is there, with NOREPLACE; EINVAL the file system does not know the flag, or flags that
@@ -30,4 +35,4 @@ def renameat2(old: Path, new: Path, flags: int) -> None:
 
     Source: renameat2(2), ERRORS.
     """
-    _renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags, path=old, path2=new)
+    _renameat2(old_dir, os.fsencode(old), new_dir, os.fsencode(new), flags, path=old, path2=new)

@@ -20,10 +20,11 @@ import sys
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer import lifecycle, running
 from kernelproof.impl.libcontainer.awaiting import finish
-from kernelproof.impl.libcontainer.children import NOTHING, PIPE, Running, Streams
+from kernelproof.impl.libcontainer.children import NOTHING, PIPE, Running
 from kernelproof.impl.libcontainer.config.records import Config, Process
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
+from kernelproof.impl.libcontainer.making import Maker
 from kernelproof.impl.libcontainer.process.helper import Helpers
 from kernelproof.impl.libcontainer.state import (
     NoSuchContainerError,
@@ -141,7 +142,7 @@ class Container:
             own = running.stored_config(self._root, self.id).process or Process("/")
             process = own.replace(args=tuple(process), terminal=False, console_size=None)
         values: dict[str, object] = {"root": self._root, "id": self.id, "ignore_paused": ignore_paused}
-        made = self._runtime.ask("execute", values, dump(process, None), (stdin, stdout, stderr))
+        made = self._runtime.maker.ask("execute", values, dump(process, None), (stdin, stdout, stderr))
         self._further.append(made)
         return made
 
@@ -291,14 +292,17 @@ class Runtime:
         root: directory of all states; by default as the command line has it.
         keep: how many helpers are kept when nobody needs them.
         sealed: whether helpers run from a copy of the interpreter that no container can overwrite.
+
+    Attributes:
+        root: as above.
+        maker: what it makes processes by.
     """
 
-    __slots__ = ("_helpers", "_written", "root")
+    __slots__ = ("maker", "root")
 
     def __init__(self, root: str | os.PathLike[str] = "", *, keep: int = 2, sealed: bool = True) -> None:
         self.root = os.fspath(root) or default_root()
-        self._helpers = Helpers(keep, sealed=sealed)
-        self._written: tuple[Config | None, str] = (None, "")  # the last configuration as text: it never changes
+        self.maker = Maker(self.root, Helpers(keep, sealed=sealed))
 
     def warm(self, count: int = 1) -> None:
         """Spawns helpers before they are needed.
@@ -306,7 +310,7 @@ class Runtime:
         Raises:
             OSError: they can't be spawned.
         """
-        self._helpers.warm(count)
+        self.maker.warm(count)
 
     def create(
         self,
@@ -334,34 +338,33 @@ class Runtime:
             ValueError: the configuration is wrong.
             OSError: the state can't be written; a helper can't be spawned.
         """
-        values: dict[str, object] = {
-            "root": self.root,
-            "id": identifier,
-            "bundle": os.path.abspath(bundle),
-            "console_socket": console_socket,
-        }
-        written = self._written
-        if written[0] is not config:
-            written = self._written = (config, dump(config, None, own=True))
-        process = self.ask("create", values, written[1], (stdin, stdout, stderr))
+        streams = (stdin, stdout, stderr)
+        process = self.maker.create(identifier, config, os.path.abspath(bundle), console_socket, streams)
         return Container(self, identifier, process)
 
-    def ask(
-        self, kind: str, values: dict[str, object], text: str, streams: tuple[int | None, int | None, int | None]
-    ) -> Running:
-        """Has a helper make a process; errors as `create`."""
-        opened = Streams(streams)
-        file = os.memfd_create("configuration", os.MFD_CLOEXEC)
-        try:
-            os.write(file, text.encode())
-            made = self._helpers.ask(kind, values, [file, *opened.given])
-        except BaseException:
-            opened.close(ours=True)
-            raise
-        finally:
-            opened.close()
-            os.close(file)
-        return Running(made, opened)
+    def prepare(
+        self,
+        config: Config,
+        *,
+        bundle: str | os.PathLike[str] = "/",
+        count: int = 1,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        """Keeps containers ready, of which `create` takes one if it is asked for the same; another is made meanwhile.
+
+        Until then they are called ready-…, as their cgroups and keyrings go on to be, and hold their roots and streams.
+
+        Args:
+            config, bundle, stdin, stdout, stderr: as for `create`.
+            count: how many; 0 to have none any more.
+
+        Raises:
+            ValueError: it can't be made before it has a name: a hook, a terminal, a network, a cgroup of its own …
+            StartError, OSError: as `create`; none is ready then.
+        """
+        self.maker.prepare(config, os.path.abspath(bundle), count, (stdin, stdout, stderr))
 
     async def create_async(self, identifier: str, config: Config, **options: Unpack[CreateOptions]) -> Container:
         """As `create`; see Container.state_async."""
@@ -383,8 +386,8 @@ class Runtime:
                 yield lifecycle.read_state(self.root, identifier)
 
     def close(self) -> None:
-        """Ends the helpers; containers go on."""
-        self._helpers.close()
+        """Ends the helpers; containers go on, but for those that were kept ready and were not taken."""
+        self.maker.close()
 
     def __enter__(self) -> Self:
         return self

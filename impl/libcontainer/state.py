@@ -33,6 +33,7 @@ NOTIFY_DIRECTORY = "notify"
 STATE_FILE, CONFIG_FILE = "state.json", "config.json"
 VERSION = "1.3.0"
 MOST_ID_BYTES = 255
+READY_PREFIX = "ready-"  # of a container that has no name of its own yet, see `ready`
 _ID_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-.")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -166,8 +167,9 @@ def state_of_json(value: object, identifier: str) -> State:
             "cgroup": str(cgroup),
             "keepCgroup": bool(keep),
             "undo": list(undo),
-        } if name == identifier and created.isdigit():
-            found = State(name, bundle, rootfs, {str(key): str(text) for key, text in annotations.items()})
+        } if (name == identifier or name.startswith(READY_PREFIX)) and created.isdigit():
+            # A program that was killed when it took a ready container has renamed the directory, perhaps no more.
+            found = State(identifier, bundle, rootfs, {str(key): str(text) for key, text in annotations.items()})
             found.status = status
             found.process = Identity(pid, start, inode)
             found.created = int(created) / 1e9
@@ -229,6 +231,21 @@ class StateDirectory:
             raise StateError(f"container {self.id!r} has no state: its making was cut off") from None
         except ValueError as error:
             raise StateError(f"the state of container {self.id!r} is damaged: {error}") from error
+
+    def rename(self, identifier: str) -> None:
+        """Gives the directory, and so the container, another name.
+
+        Raises:
+            ContainerExistsError: the name is taken.
+            OSError: EINVAL: the file system can't do it without a risk to what has the name.
+        """
+        from kernelproof.impl._syscalls.renaming import RenameFlag, renameat2  # few come here
+
+        try:
+            renameat2(self.id, identifier, RenameFlag.NOREPLACE, old_dir=self._root, new_dir=self._root)
+        except FileExistsError:
+            raise ContainerExistsError(f"container {identifier!r} exists already") from None
+        self.id = identifier
 
     def remove(self) -> None:
         """Removes the directory with its files; the lock is the last of them."""

@@ -89,7 +89,12 @@ class Helper:
             raise self._lost()
 
     def ask(self, kind: str, values: dict[str, object], descriptors: Sequence[int]) -> Message:
-        """Sends a request and waits for its answer.
+        """Sends a request and waits for its answer; errors as `send` and `receive`."""
+        self.send(kind, values, descriptors)
+        return self.receive()
+
+    def send(self, kind: str, values: dict[str, object], descriptors: Sequence[int]) -> None:
+        """Sends a request; it is answered in its turn.
 
         Raises:
             StartError: the helper is gone.
@@ -97,14 +102,23 @@ class Helper:
         """
         try:
             self._channel.send(1, kind, values, descriptors)
-            answer = self._channel.receive()
         except BrokenPipeError:
-            answer = None
+            raise self._lost() from None
+
+    def receive(self) -> Message:
+        """Waits for the answer to the oldest request.
+
+        Raises:
+            StartError: the helper is gone.
+        """
+        answer = self._channel.receive()
         if answer is None:
             raise self._lost()
         return answer
 
     def _lost(self) -> StartError:
+        if self.pid < 0:
+            return StartError("host", "helper", 0, "", "the helper is gone")
         _, status = os.waitpid(self.pid, 0)
         self.pid = -1
         how = describe_end(status)
@@ -159,19 +173,13 @@ class Helpers:
             helper.close()
             raise
         self._give_back(helper)
-        waited = answer.values.get("wait for")
-        how = ""
-        for pid in waited if isinstance(waited, list) else []:
-            # Somebody else in this program may wait for any child, as some do.
-            with suppress(ChildProcessError):
-                how = describe_end(os.waitpid(pid, 0)[1])
-        if answer.kind != "made":
-            raise _error_of(answer, how)
-        pidfd, master = (*answer.descriptors, -1)[:2]
-        pid = answer.values["pid"]
-        assert isinstance(pid, int)
-        refused = answer.values.get("refused", ())
-        return Made(pid, pidfd, master, tuple(map(str, refused)) if isinstance(refused, list) else ())
+        return read_answer(answer)
+
+    def spawn(self) -> Helper:
+        """A helper of the caller's own, warm; errors as `warm`."""
+        helper = Helper(self._interpreter)
+        helper.await_ready()
+        return helper
 
     def _take(self) -> Helper:
         with self._lock:
@@ -179,9 +187,7 @@ class Helpers:
                 raise RuntimeError("the runtime is closed")
             if self._idle:
                 return self._idle.pop()
-        helper = Helper(self._interpreter)
-        helper.await_ready()
-        return helper
+        return self.spawn()
 
     def _give_back(self, helper: Helper) -> None:
         with self._lock:
@@ -199,6 +205,23 @@ class Helpers:
             helper.close()
         if interpreter is not None:
             sealing.interpreter.give_back()
+
+
+def read_answer(answer: Message) -> Made:
+    """What a helper made; errors as `Helpers.ask`."""
+    waited = answer.values.get("wait for")
+    how = ""
+    for pid in waited if isinstance(waited, list) else []:
+        # Somebody else in this program may wait for any child, as some do.
+        with suppress(ChildProcessError):
+            how = describe_end(os.waitpid(pid, 0)[1])
+    if answer.kind != "made":
+        raise _error_of(answer, how)
+    pidfd, master = (*answer.descriptors, -1)[:2]
+    pid = answer.values["pid"]
+    assert isinstance(pid, int)
+    refused = answer.values.get("refused", ())
+    return Made(pid, pidfd, master, tuple(map(str, refused)) if isinstance(refused, list) else ())
 
 
 def _error_of(answer: Message, how: str) -> Exception:

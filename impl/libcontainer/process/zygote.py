@@ -8,6 +8,10 @@ A request is a message `create` or `execute`; its first descriptor is a file wit
 others are the program's standard streams. The answer is `made` with the pid, and as descriptors a pidfd and perhaps the
 master of a terminal; or `failed`. Either names processes that the program is to wait for.
 
+With `ready` a container is made for somebody who has no name for it yet (see `ready`), so many milliseconds later, or
+when there is another message; `now` is one for that alone. What still has the name that it was made by when the program
+ends is removed.
+
 This is not a daemon: it ends with its socket.
 """
 
@@ -15,8 +19,10 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import sys
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer import lifecycle, running
 from kernelproof.impl.libcontainer.config.problems import ConfigError
 from kernelproof.impl.libcontainer.config.reading import load_process, parse_config
@@ -75,15 +81,33 @@ def main(fd: int, search: str) -> None:
     gc.collect()
     gc.freeze()  # what is loaded stays; a child must not copy its pages to look at it
     channel.send(0, "ready", {"pid": os.getpid(), "search": search, "modules": len(sys.modules)})
-    while True:
-        request = channel.receive()
-        if request is None:
-            os._exit(0)
-        _serve(channel, request)
+    kept: list[tuple[str, str]] = []
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while (request := channel.receive()) is not None:
+            if request.kind != "now":
+                _serve(channel, request, kept)
+    _remove(kept)
+    os._exit(0)
 
 
-def _serve(channel: Channel, request: Message) -> None:
+def _remove(kept: list[tuple[str, str]]) -> None:
+    for root, identifier in kept:
+        try:
+            lifecycle.delete(root, identifier, force=True)
+        except (*FAILURES, ContainerError) as error:
+            print(f"container {identifier!r} is left behind: {error}", file=sys.stderr)
+
+
+def _serve(channel: Channel, request: Message, kept: list[tuple[str, str]]) -> None:
     sites = _Sites(request.descriptors[1:])
+    pause = request.values.get("ready")
+    if isinstance(pause, int):
+        poll = select.poll()
+        poll.register(channel.fileno(), select.POLLIN)
+        poll.poll(pause)
+        root = str(request.values["root"])
+        kept[:] = [one for one in kept if os.path.exists(f"{one[0]}/{one[1]}")]  # of others the names have changed
+        kept.append((root, str(request.values["id"])))
     try:
         started = _create(request, sites) if request.kind == "create" else _execute(request, sites)
     except (*FAILURES, ContainerError, ConfigError) as error:
