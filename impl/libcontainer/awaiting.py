@@ -33,6 +33,12 @@ if TYPE_CHECKING:
         bundle: str | os.PathLike[str]
         console_socket: str
 
+    class PrepareOptions(StreamOptions, total=False):
+        """As Runtime.prepare takes them."""
+
+        bundle: str | os.PathLike[str]
+        count: int
+
 
 async def finish(call: Callable[[], Made], undo: Callable[[Made], object] | None = None) -> Made:
     """Does something in a thread.

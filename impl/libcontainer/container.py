@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from kernelproof.impl.cgroups.stats import Stats
     from kernelproof.impl.libcontainer.attesting import Finding
-    from kernelproof.impl.libcontainer.awaiting import CreateOptions, ExecuteOptions
+    from kernelproof.impl.libcontainer.awaiting import CreateOptions, ExecuteOptions, PrepareOptions, StreamOptions
     from kernelproof.impl.libcontainer.events import Happenings
 
 _SIGTERM, _SIGKILL = 15, 9
@@ -343,28 +343,26 @@ class Runtime:
         return Container(self, identifier, process)
 
     def prepare(
-        self,
-        config: Config,
-        *,
-        bundle: str | os.PathLike[str] = "/",
-        count: int = 1,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        stderr: int | None = None,
+        self, config: Config, *, bundle: str | os.PathLike[str] = "/", count: int = 1, **streams: Unpack[StreamOptions]
     ) -> None:
         """Keeps containers ready, of which `create` takes one if it is asked for the same; another is made meanwhile.
 
         Until then they are called ready-…, as their cgroups and keyrings go on to be, and hold their roots and streams.
 
         Args:
-            config, bundle, stdin, stdout, stderr: as for `create`.
+            config, bundle, streams: as for `create`.
             count: how many; 0 to have none any more.
 
         Raises:
             ValueError: it can't be made before it has a name: a hook, a terminal, a network, a cgroup of its own …
             StartError, OSError: as `create`; none is ready then.
         """
-        self.maker.prepare(config, os.path.abspath(bundle), count, (stdin, stdout, stderr))
+        wanted = (streams.get("stdin"), streams.get("stdout"), streams.get("stderr"))
+        self.maker.prepare(config, os.path.abspath(bundle), count, wanted)
+
+    async def prepare_async(self, config: Config, **options: Unpack[PrepareOptions]) -> None:
+        """As `prepare`; see Container.state_async."""
+        await finish(lambda: self.prepare(config, **options))
 
     async def create_async(self, identifier: str, config: Config, **options: Unpack[CreateOptions]) -> Container:
         """As `create`; see Container.state_async."""

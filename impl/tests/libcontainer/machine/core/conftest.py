@@ -97,7 +97,7 @@ def find_cgroups() -> list[str]:
         if after.startswith(("cgroup ", "cgroup2 ")):
             # os.walk takes the kinds of files from the directory: a hierarchy has hundreds that are none.
             for path, folders, _ in os.walk(before.split()[4]):
-                found += [f"{path}/{name}" for name in folders if name.startswith("box")]
+                found += [f"{path}/{name}" for name in folders if name.startswith(("box", "ready-"))]
     return sorted(found)
 
 
