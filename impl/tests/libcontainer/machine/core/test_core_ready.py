@@ -142,7 +142,7 @@ def test_streams_of_this_program(bundle: Any, runtime: Runtime, tmp_path: Path) 
     runtime.prepare(config, bundle=bundle.path, stdout=number)
     run(number)
     runtime.prepare(config, bundle=bundle.path, stdout=number)
-    for path in (*files[1:], files[0]):  # at last the first again, from its beginning
+    for path in files:  # the first once more at first, from its beginning
         other = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(other, number)
         os.close(other)
