@@ -16,6 +16,7 @@ from kernelproof.impl.libcontainer.config.records import Config
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import FILES
 from kernelproof.impl.libcontainer.process.maps import remedy
+from kernelproof.impl.libcontainer.security.kernel_actions import read_actions
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def capabilities_report(host: Host, *, sys: str = "/proc/sys", abi: int | None =
         Ability(
             "landlock", (version := _landlock(abi)) > 0, f"interface {version}" if version else "not in this kernel"
         ),
-        Ability("seccomp", os.path.exists(f"{sys}/kernel/seccomp/actions_avail")),
+        Ability("seccomp", (actions := read_actions(sys)) != (), ", ".join(actions) or "not in this kernel"),
         *(Ability(f"label {name}", name in host.security_modules) for name in ("apparmor", "selinux")),
         Ability("raise hard limits", host.has(_RESOURCE), "" if host.has(_RESOURCE) else "CAP_SYS_RESOURCE is missing"),
     )

@@ -31,6 +31,7 @@ from kernelproof.impl.libcontainer.operations import Site
 from kernelproof.impl.libcontainer.security.architectures import native_architecture
 from kernelproof.impl.libcontainer.security.bpf import Call, run
 from kernelproof.impl.libcontainer.security.filtering import ConnectListener, FilterCalls
+from kernelproof.impl.libcontainer.security.kernel_actions import read_actions, read_logged, write_logged
 from kernelproof.impl.libcontainer.security.landlock import read_abi
 from kernelproof.impl.libcontainer.security.planning import Container, plan_security
 from kernelproof.impl.libcontainer.security.seccomp import compile_seccomp
@@ -343,3 +344,15 @@ def test_apparmor_unconfined() -> None:
     """The word unconfined is taken where AppArmor is on."""
     ended = shaped(Process("/", ("/usr/bin/cat", "/proc/self/attr/current"), apparmor_profile="unconfined"))
     assert ended.output.strip("\0\n").startswith("unconfined")
+
+
+def test_logged_actions() -> None:
+    """What is logged can be set, none of all too, and the kernel refuses what it never logs."""
+    file = Path("/proc/sys/kernel/seccomp/actions_logged")
+    assert read_logged() == tuple(file.read_text().split())
+    for actions in (("kill_process", "errno"), (), read_actions()[:-1]):
+        write_logged(actions)
+        assert file.read_text().split() == list(actions)
+    for wrong in ("allow", "nothing"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            write_logged([wrong])
