@@ -75,9 +75,46 @@ def find_places(config: Config, bundle: str) -> tuple[str, ...]:
     return root_path(config, bundle), *(os.path.join(bundle, source) for source in binds if source)
 
 
-def _look_at(places: tuple[str, ...]) -> list[tuple[int, int]]:
-    found = [os.stat(place) for place in places]
-    return [(one.st_dev, one.st_ino) for one in found]
+class _Places:
+    """What a container is made of, to see whether it is the same by then: files, and what is mounted below them.
+
+    Source: proc_pid_mountinfo(5); proc_pid_mounts(5): poll(2) tells of changes.
+    """
+
+    __slots__ = ("_file", "_mounts", "_paths", "_poll")
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self._paths = paths
+        self._mounts: tuple[str, ...] | None = None
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLPRI)
+
+    def look(self) -> tuple[object, ...]:
+        """What is there, to be compared.
+
+        Raises:
+            OSError: ENOENT: a path is gone.
+        """
+        if self._poll.poll(0) or self._mounts is None:
+            self._mounts = self._read_mounts()
+        files = [os.stat(path) for path in self._paths]
+        return *((one.st_dev, one.st_ino) for one in files), self._mounts
+
+    def _read_mounts(self) -> tuple[str, ...]:
+        below = tuple(_escape(os.path.realpath(path)).rstrip("/") + "/" for path in self._paths)
+        with open(os.dup(self._file), encoding="utf-8", errors="surrogateescape") as file:
+            file.seek(0)
+            return tuple(line for line in file if (line.split(" ", 5)[4] + "/").startswith(below))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _escape(path: str) -> str:
+    for mark in "\\ \t\n":  # the backslash first
+        path = path.replace(mark, f"\\{ord(mark):03o}")
+    return path
 
 
 class _Given:
@@ -119,7 +156,7 @@ class _Ready:
 
     __slots__ = ("given", "name", "process", "seen", "streams")
 
-    def __init__(self, name: str, seen: list[tuple[int, int]], given: _Given, streams: Streams) -> None:
+    def __init__(self, name: str, seen: tuple[object, ...], given: _Given, streams: Streams) -> None:
         self.name = name
         self.seen = seen
         self.given = given
@@ -164,7 +201,7 @@ class Pool:
         self.count = 0
         self._root = root
         self._helper = helper
-        self._places = find_places(config, bundle)
+        self._places = _Places(find_places(config, bundle))
         self._ordered: deque[_Ready] = deque()
         self._ready: deque[_Ready] = deque()
         self._lock = threading.Lock()
@@ -198,7 +235,7 @@ class Pool:
     def _order(self) -> None:
         while len(self._ready) + len(self._ordered) < self.count:
             name = f"{READY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
-            seen = _look_at(self._places)  # before it is made: what changes meanwhile is noticed
+            seen = self._places.look()  # before it is made: what changes meanwhile is noticed
             given = _Given(self.wanted)
             try:
                 streams = Streams(self.wanted)
@@ -273,7 +310,7 @@ class Pool:
     def _is_as_it_was(self, one: _Ready) -> bool:
         assert one.process is not None
         try:
-            return not _has_ended(one.process) and one.given.are_same() and one.seen == _look_at(self._places)
+            return not _has_ended(one.process) and one.given.are_same() and one.seen == self._places.look()
         except OSError:
             return False
 
@@ -283,8 +320,12 @@ class Pool:
             directory.rename(identifier)
             state.id, state.created = identifier, time.time()
             text = format_value(state.to_json()).encode()
-            lock.note(text)
-            directory.write(STATE_FILE, text)
+            try:
+                directory.write(STATE_FILE, text)
+                lock.note(text)
+            except OSError:
+                directory.rename(one.name)  # and there it is discarded
+                raise
 
     def _discard(self, one: _Ready) -> None:
         assert one.process is not None
@@ -311,6 +352,7 @@ class Pool:
                 self._discard_all()
             finally:
                 os.close(self._file)
+                self._places.close()
                 self._helper.close()
 
 

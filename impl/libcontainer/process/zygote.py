@@ -105,15 +105,15 @@ def _serve(channel: Channel, request: Message, kept: list[tuple[str, str]]) -> N
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLIN)
         poll.poll(pause)
-        root = str(request.values["root"])
-        kept[:] = [one for one in kept if os.path.exists(f"{one[0]}/{one[1]}")]  # of others the names have changed
-        kept.append((root, str(request.values["id"])))
     try:
         started = _create(request, sites) if request.kind == "create" else _execute(request, sites)
     except (*FAILURES, ContainerError, ConfigError) as error:
         values = {**_told(error), "wait for": sites.to_wait_for(failed=True)}
         channel.send(request.number, "failed", values)
     else:
+        if pause is not None:
+            kept[:] = [one for one in kept if os.path.exists("/".join(one))]  # of others the names have changed
+            kept.append((str(request.values["root"]), str(request.values["id"])))
         descriptors = [fd for fd in (started.pidfd, started.master) if fd >= 0]
         assert started.walk.child is not None
         values = {"pid": started.walk.child.pid, "wait for": sites.to_wait_for(failed=False)}

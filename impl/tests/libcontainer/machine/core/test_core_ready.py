@@ -128,6 +128,67 @@ def test_root_that_was_replaced(bundle: Any, runtime: Runtime) -> None:
         assert read() == b"root three\nbind three\n"
 
 
+def test_what_was_mounted_below(bundle: Any, runtime: Runtime) -> None:
+    """What was mounted in the root, or is mounted there no more, is seen by whoever gets the next container."""
+    config = bundle.config("ls", "/a place")
+    place = bundle.rootfs / "a place"
+    place.mkdir()
+    (place / "below").touch()
+
+    def read() -> bytes:
+        with runtime.create("box", config, bundle=bundle.path, stdout=PIPE) as container:
+            container.start()
+            assert container.process is not None
+            return container.process.read_output(10)
+
+    runtime.prepare(config, bundle=bundle.path, stdout=PIPE)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+    (place / "above").touch()
+    assert read() == b"above\n"
+    runtime.prepare(config, bundle=bundle.path, stdout=PIPE)
+    subprocess.run(["umount", str(place)], check=True)
+    assert read() == b"below\n"
+    runtime.prepare(config, bundle=bundle.path, stdout=PIPE)
+    before = waiting(bundle)
+    with Mounted(bundle.path / "elsewhere"), runtime.create("box", config, bundle=bundle.path, stdout=PIPE) as other:
+        assert other.process is not None
+        assert [other.process.pid] == list(before.values()), "what is mounted elsewhere changes nothing"
+
+
+class Mounted:
+    """A tmpfs somewhere."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        self.path.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "none", str(self.path)], check=True)
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", str(self.path)], check=True)
+
+
+def test_full_disk(bundle: Any, cgroup2: Path) -> None:
+    """Where a state can't be written, who asks is told, and neither the ready one nor the other is left."""
+    with Mounted(bundle.states):
+        with Runtime(bundle.states) as runtime:
+            config = bundle.config("true")
+            runtime.prepare(config, bundle=bundle.path)
+            subprocess.run(["mount", "-o", "remount,size=64k", str(bundle.states)], check=True)
+            with suppress(OSError), (bundle.states / "filling").open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+            with pytest.raises((OSError, StartError), match="(?i)no space left on device"):
+                runtime.create("box", config, bundle=bundle.path)
+            (bundle.states / "filling").unlink()
+            with runtime.create("box", config, bundle=bundle.path) as container:
+                container.start()
+                assert container.wait(10) == 0
+        assert list(bundle.states.iterdir()) == []
+
+
 def test_streams_of_this_program(bundle: Any, runtime: Runtime, tmp_path: Path) -> None:
     """Where a descriptor is another file by then, what is written goes to that."""
     config = bundle.config("echo", "said")
