@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_refused_before_anything_is_begun(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="-1 containers can't be kept ready"):
             runtime.prepare(CONFIG, count=-1)
         runtime.prepare(CONFIG, count=0)
+        with pytest.raises(ValueError, match="can't be kept ready"):
+            asyncio.run(runtime.prepare_async(CONFIG, bundle=tmp_path, count=-2))
     assert not (tmp_path / "states").exists()
 
 
