@@ -100,10 +100,10 @@ def test_ci_runs_the_documented_command() -> None:
 
 
 def test_readme_knows_which_packages_are_there() -> None:
-    """The table names all eight packages, and promises none that is not there."""
+    """The table names all eight packages, and says of each whether it is there."""
     there = {path.parent.name for path in (ROOT / "impl").glob("[a-z]*/__init__.py")}
     rows = re.findall(r"(?m)^\| (`[a-z]+`.*?) \| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"))
     promised = {name: "not there yet" not in state for cell, state in rows for name in re.findall(r"`([a-z]+)`", cell)}
     packages = {"netlink", "mount", "cgroups", "user", "term", "listenbuffer", "graphdb", "libcontainer"}
     assert set(promised) == packages
-    assert {name for name, is_there in promised.items() if is_there} <= there
+    assert {name for name, is_there in promised.items() if is_there} == there & packages
