@@ -2,7 +2,8 @@
 
 Each was created and waits for its start, as any other does; it is called ready-… until it is taken, and then its state
 directory is renamed. So only what does not depend on a name can be made so, and one is taken only if what it was made
-of is still the same: the root, the sources of its mounts, the standard streams.
+of is still the same: the root, the sources of its mounts, the standard streams. What is read in the root, where the
+program is and its user's home, is read when it is made.
 
 A helper of its own makes them while the program goes on, and removes at the program's end, however that ends, those
 that were not taken. If both are killed at once, they stay as created containers do: listed, deleted by force.
@@ -62,6 +63,7 @@ def find_reason(config: Config) -> str:
         "linux.netDevices can be in one at a time": bool(linux.net_devices),
         "ends of networks have addresses and names of their own": bool(config.networks or config.routes),
         "seccomp.listenerPath is told its name": seccomp is not None and bool(seccomp.listener_path),
+        "tmpcopyup copies what is there when it is made": any("tmpcopyup" in one.options for one in config.mounts),
         "what a mount of this type is made of can be something else by then": any(
             (one.type or "none") not in _KINDS for one in config.mounts
         ),

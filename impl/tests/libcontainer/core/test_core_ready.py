@@ -30,6 +30,7 @@ PROC = Mount("/proc", "proc", "proc")
         (CONFIG.replace(networks=(Network("loopback"),)), "networks"),
         (CONFIG.replace(routes=(Route(gateway="10.0.0.1"),)), "networks"),
         (CONFIG.replace(linux=Linux(seccomp=Seccomp("SCMP_ACT_NOTIFY", listener_path="/run/agent"))), "listenerPath"),
+        (CONFIG.replace(mounts=(PROC, Mount("/etc", "tmpfs", "tmpfs", ("tmpcopyup",)))), "tmpcopyup"),
         (CONFIG.replace(mounts=(PROC, Mount("/data", "overlay", "overlay", ("lowerdir=/one",)))), "mount of this type"),
     ],
 )
