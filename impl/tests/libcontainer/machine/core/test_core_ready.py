@@ -180,7 +180,7 @@ def test_full_disk(bundle: Any, cgroup2: Path) -> None:
                 while True:
                     file.write(bytes(4096))
                     file.flush()
-            with pytest.raises((OSError, StartError), match="(?i)no space left on device"):
+            with pytest.raises((OSError, StartError), match=r"(?i)no space left on device"):
                 runtime.create("box", config, bundle=bundle.path)
             (bundle.states / "filling").unlink()
             with runtime.create("box", config, bundle=bundle.path) as container:
