@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 
+from kernelproof.impl._syscalls.renaming import RenameFlag, renameat2
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.children import Running, Streams
 from kernelproof.impl.libcontainer.config.jsontext import format_value
@@ -32,9 +33,11 @@ from kernelproof.impl.libcontainer.state import (
     READY_PREFIX,
     STATE_FILE,
     ContainerError,
+    ContainerExistsError,
     StateError,
     check_id,
     open_directory,
+    open_root,
 )
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -319,15 +322,24 @@ class Pool:
     def _rename(self, one: _Ready, identifier: str) -> None:
         with open_directory(self._root, one.name) as directory, StateLock(directory.fd) as lock:
             state = directory.read_state()
-            directory.rename(identifier)
+            self._rename_directory(one.name, identifier)
             state.id, state.created = identifier, time.time()
             text = format_value(state.to_json()).encode()
             try:
                 directory.write(STATE_FILE, text)
                 lock.note(text)
             except OSError:
-                directory.rename(one.name)  # and there it is discarded
+                self._rename_directory(identifier, one.name)  # and there it is discarded
                 raise
+
+    def _rename_directory(self, old: str, new: str) -> None:
+        parent = open_root(self._root)
+        try:
+            renameat2(old, new, RenameFlag.NOREPLACE, old_dir=parent, new_dir=parent)
+        except FileExistsError:
+            raise ContainerExistsError(f"container {new!r} exists already in {self._root}") from None
+        finally:
+            os.close(parent)
 
     def _discard(self, one: _Ready) -> None:
         assert one.process is not None

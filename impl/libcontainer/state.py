@@ -232,21 +232,6 @@ class StateDirectory:
         except ValueError as error:
             raise StateError(f"the state of container {self.id!r} is damaged: {error}") from error
 
-    def rename(self, identifier: str) -> None:
-        """Gives the directory, and so the container, another name.
-
-        Raises:
-            ContainerExistsError: the name is taken.
-            OSError: EINVAL: the file system can't do it without a risk to what has the name.
-        """
-        from kernelproof.impl._syscalls.renaming import RenameFlag, renameat2  # few come here
-
-        try:
-            renameat2(self.id, identifier, RenameFlag.NOREPLACE, old_dir=self._root, new_dir=self._root)
-        except FileExistsError:
-            raise ContainerExistsError(f"container {identifier!r} exists already") from None
-        self.id = identifier
-
     def remove(self) -> None:
         """Removes the directory with its files; the lock is the last of them."""
         names = sorted(os.listdir(self.fd), key=lambda name: name == "lock")
