@@ -119,7 +119,7 @@ def create(
             state.cgroup = str(getattr(cgroup, "name", ""))
             state.keep_cgroup = type(cgroup).__name__ == "MakeCgroup" and is_there(state.cgroup, host.layout)
             directory.write("config.json", config_text)
-            _keep(directory, lock, state)
+            keep_state(directory, lock, state)
             return _make(directory, lock, state, operations, request, pid_file, prepared)
         except StartError as error:
             if config.hooks is not None:
@@ -133,7 +133,8 @@ def create(
             raise
 
 
-def _keep(directory: StateDirectory, lock: StateLock, state: State) -> None:
+def keep_state(directory: StateDirectory, lock: StateLock, state: State) -> None:
+    """Writes a state; errors as StateDirectory.write."""
     # Twice: whoever damages one of the files leaves the other, by which `delete --force` finds the process.
     text = format_value(state.to_json()).encode()
     lock.note(text)
@@ -143,7 +144,7 @@ def _keep(directory: StateDirectory, lock: StateLock, state: State) -> None:
 def _forget(directory: StateDirectory, lock: StateLock, state: State, error: StartError) -> None:
     # What could not be taken back must be found by `delete --force`.
     if error.left:
-        _keep(directory, lock, state)
+        keep_state(directory, lock, state)
         error.add_note(f"{'; '.join(error.left)}: delete the container by force when the reason is gone")
     else:
         directory.remove()
@@ -178,7 +179,7 @@ def _make(
         undo = site.found.get("undo", [])
         assert isinstance(undo, list)
         state.undo = undo
-        _keep(directory, lock, state)
+        keep_state(directory, lock, state)
         if pid_file:
             write_pid(pid_file, pid)
 

@@ -22,8 +22,8 @@ from collections import deque
 from kernelproof.impl._syscalls.renaming import RenameFlag, renameat2
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.children import Running, Streams
-from kernelproof.impl.libcontainer.config.jsontext import format_value
 from kernelproof.impl.libcontainer.ending import delete
+from kernelproof.impl.libcontainer.lifecycle import keep_state
 from kernelproof.impl.libcontainer.locking import StateLock
 from kernelproof.impl.libcontainer.operations import StartError
 from kernelproof.impl.libcontainer.plan import root_path
@@ -31,7 +31,6 @@ from kernelproof.impl.libcontainer.process.channel import ChannelError
 from kernelproof.impl.libcontainer.process.helper import Helper, read_answer
 from kernelproof.impl.libcontainer.state import (
     READY_PREFIX,
-    STATE_FILE,
     ContainerError,
     ContainerExistsError,
     StateError,
@@ -324,10 +323,8 @@ class Pool:
             state = directory.read_state()
             self._rename_directory(one.name, identifier)
             state.id, state.created = identifier, time.time()
-            text = format_value(state.to_json()).encode()
             try:
-                directory.write(STATE_FILE, text)
-                lock.note(text)
+                keep_state(directory, lock, state)
             except OSError:
                 self._rename_directory(identifier, one.name)  # and there it is discarded
                 raise
