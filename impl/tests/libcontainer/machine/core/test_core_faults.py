@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kernelproof.impl.libcontainer import Request, lifecycle, running
+from kernelproof.impl.libcontainer import Request, Runtime, lifecycle, running
 from kernelproof.impl.libcontainer.config.records import Process
 from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import MakeCgroup
 from kernelproof.impl.libcontainer.operations import Site, StartError
 from kernelproof.impl.libcontainer.process import cloning
-from kernelproof.impl.libcontainer.state import ContainerError
+from kernelproof.impl.libcontainer.state import ContainerError, list_ids
 from kernelproof.impl.tests.libcontainer.machine.core.conftest import KINDS
 
 pytestmark = pytest.mark.machine(profile="runtimes")
@@ -60,9 +61,17 @@ def run(bundle: Any) -> lifecycle.Started:
     return lifecycle.run(str(bundle.states), config, request, config_text=text)
 
 
+def take(bundle: Any) -> None:
+    """Has a container made that is ready, and takes it; the program's helper is traced too, from its start on."""
+    config = bundle.config("sleep", "1000")
+    with Runtime(bundle.states) as runtime:
+        runtime.prepare(config, bundle=bundle.path)
+        runtime.create("box", config, bundle=bundle.path)
+
+
 def prepare(bundle: Any, what: str) -> None:
     """Leads a container to where an operation can be done."""
-    if what in ("create", "run"):
+    if what in ("create", "run", "take"):
         return
     os.close(create(bundle).pidfd)
     if what != "start":
@@ -75,6 +84,8 @@ def act(bundle: Any, what: str) -> None:
         create(bundle)
     elif what == "run":
         run(bundle)
+    elif what == "take":
+        take(bundle)
     elif what == "start":
         lifecycle.start(str(bundle.states), "box")
     elif what == "exec":
@@ -106,8 +117,7 @@ def traced(bundle: Any, what: str, options: list[str], log: Path) -> int:
             break
     os.kill(pid, signal.SIGCONT)
     _, ended = os.waitpid(pid, 0)
-    clean(bundle)  # the tracer stays as long as the container's process does
-    tracer.wait(60)
+    clean_until(bundle, tracer)
     tracer.stderr.close()
     return ended
 
@@ -125,9 +135,24 @@ def record(bundle: Any, what: str, log: Path) -> list[Call]:
     return list(calls)
 
 
+def clean_until(bundle: Any, tracer: subprocess.Popen[bytes]) -> None:
+    """Cleans until the tracer has ended: it stays as long as the container's process does, and as a helper."""
+    end = time.monotonic() + 60
+    while True:
+        clean(bundle)
+        try:
+            tracer.wait(0.1)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > end:
+                raise
+        else:
+            return clean(bundle)
+
+
 def clean(bundle: Any) -> None:
-    """What an administrator does after it."""
-    lifecycle.delete(str(bundle.states), "box", force=True)
+    """What an administrator does after it: deletes the container, and what was made ready and is listed."""
+    for identifier in {"box", *list_ids(str(bundle.states))}:
+        lifecycle.delete(str(bundle.states), identifier, force=True)
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -151,7 +176,7 @@ def leftovers(bundle: Any, before: dict[str, object]) -> list[str]:
 @pytest.mark.long
 @pytest.mark.rule("K18")
 @pytest.mark.parametrize("how", ["fails", "killed"])
-@pytest.mark.parametrize("what", ["run", "create", "start", "exec", "delete"])
+@pytest.mark.parametrize("what", ["run", "create", "start", "exec", "delete", "take"])
 def test_each_call(
     bundle: Any, cgroup2: Path, tmp_path: Path, full_number: Callable[[int], int], what: str, how: str
 ) -> None:
