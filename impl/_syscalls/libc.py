@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
 
-Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Argument: TypeAlias = int | Path | bytearray | memoryview | None
+Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+Argument: TypeAlias = "int | Path | bytearray | memoryview | None"
 
 
 class Kind(NamedTuple):

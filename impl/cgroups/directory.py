@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from functools import cache, lru_cache
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TypeAlias
 else:
     from kernelproof.impl._syscalls.unwinding import cache, lru_cache
 
-Path = str | os.PathLike[str]
+Path: TypeAlias = "str | os.PathLike[str]"
 
 CGROUP2_MAGIC = 0x63677270  # linux/magic.h
 CGROUP1_MAGIC = 0x27E0EB

@@ -10,14 +10,12 @@ import os
 import time
 
 from kernelproof.impl._syscalls.suppressing import suppress
-from kernelproof.impl.cgroups.directory import Directory
+from kernelproof.impl.cgroups.directory import Directory, Path
 from kernelproof.impl.cgroups.errors import StillBusyError
 from kernelproof.impl.cgroups.freezing import freeze, thaw
 from kernelproof.impl.cgroups.waiting import wait_until_event, wait_until_gone
 
 _SIGKILL = 9  # the module signal costs 4 ms
-
-Path = str | os.PathLike[str]
 
 
 def kill(directory: Directory, timeout_seconds: float = 10.0, *, freezer: Directory | None = None) -> None:

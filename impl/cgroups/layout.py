@@ -23,11 +23,11 @@ from kernelproof.impl.mount.table import MountTable
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import NamedTuple
+    from typing import NamedTuple, TypeAlias
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
 
-Path = str | os.PathLike[str]
+Path: TypeAlias = "str | os.PathLike[str]"
 
 # In the option list of a version 1 mount, beside controllers: cgroups(7) and kernel/cgroup/cgroup-v1.c.
 _OPTIONS = frozenset(

@@ -6,10 +6,9 @@ that the cgroup's version can't express is an error when it is planned, never le
 
 from __future__ import annotations
 
-from _collections_abc import Mapping  # what reads the annotations needs it; collections, which is above it, takes long
-
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NamedTuple
 else:
     from kernelproof.impl._syscalls.named import NamedTuple

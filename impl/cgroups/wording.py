@@ -6,7 +6,7 @@ memory_max_bytes=64M  pids_max=max  cpu_idle=yes  cpuset_cpus=0-2  hugetlb_bytes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 from kernelproof.impl.cgroups.errors import LimitError
 from kernelproof.impl.cgroups.limits import IoLimit, Limits
@@ -79,5 +79,5 @@ Parse = Callable[[str, str], Any]
 _MAPPED: dict[str, Parse] = {
     "hugetlb_bytes": _number, "misc": _number, "net_priorities": _number, "unified": _text,
 }  # fmt: skip
-_BY_KIND: dict[Any, Parse] = {str | None: _text, bool | None: _truth, int | None: _number}
-_PLAIN = {name: _BY_KIND[kind] for name, kind in get_type_hints(Limits).items() if kind in _BY_KIND}
+_BY_KIND: dict[str, Parse] = {"str | None": _text, "bool | None": _truth, "int | None": _number}
+_PLAIN = {name: _BY_KIND[kind] for name, kind in Limits.__annotations__.items() if kind in _BY_KIND}

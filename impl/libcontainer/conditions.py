@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from kernelproof.impl.libcontainer import frozen
 from kernelproof.impl.libcontainer.state import (
     CREATED,
@@ -17,11 +19,7 @@ from kernelproof.impl.libcontainer.state import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
-
     from kernelproof.impl.cgroups.cgroup import Cgroup
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 # What a cgroup needs is 30 modules: loaded by who asks for one.
 

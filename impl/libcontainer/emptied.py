@@ -8,13 +8,9 @@ Source: cgroup-v2, "Organizing Processes and Threads"; proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-from kernelproof.impl.libcontainer.frozen import unescape
+import os
 
-TYPE_CHECKING = False  # typing would cost 6 ms at every start
-if TYPE_CHECKING:
-    import os
-else:
-    from kernelproof.impl._syscalls import lean_os as os
+from kernelproof.impl.libcontainer.frozen import unescape
 
 
 def remove_empty(name: str, *, proc: str = "/proc") -> bool:

@@ -6,6 +6,7 @@ Source: OCI runtime specification 1.3, runtime.md, "Kill" and "Delete".
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal makes enums of its constants when it is imported: 4 ms
+import os
 import select
 
 from kernelproof.impl._syscalls.suppressing import suppress
@@ -29,10 +30,7 @@ from kernelproof.impl.libcontainer.state import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 # What cgroups and hooks need is 30 modules and more: loaded when there is one.
 

@@ -11,6 +11,8 @@ Source: OCI runtime specification 1.3, runtime.md, "Operations".
 
 from __future__ import annotations
 
+import os
+
 from kernelproof.impl.libcontainer.conditions import read_state as read_state
 from kernelproof.impl.libcontainer.conditions import require
 from kernelproof.impl.libcontainer.config.jsontext import format_value
@@ -38,13 +40,10 @@ from kernelproof.impl.libcontainer.state import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from kernelproof.impl.libcontainer.config.records import Config
     from kernelproof.impl.libcontainer.plan import Request
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 # What makes a container is 90 modules, what its cgroup and its hooks need 30 more: 25 ms, measured. So `state`,
 # `start`, `kill` and `delete` load what they need when they need it.

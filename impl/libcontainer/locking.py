@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import struct
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from types import TracebackType
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 NAME = "lock"
 _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)

@@ -15,13 +15,11 @@ The stages, in order, are where an operation is done:
 from __future__ import annotations
 
 import errno as _errno
+import os
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from typing import ClassVar
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 STAGES = ("host", "init", "root", "final")
 

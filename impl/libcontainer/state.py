@@ -15,6 +15,7 @@ Source: OCI runtime specification 1.3, runtime.md, "State" and "Lifecycle".
 from __future__ import annotations
 
 import errno
+import os
 import time
 
 from kernelproof.impl.libcontainer.config.jsontext import format_value, parse
@@ -23,10 +24,7 @@ from kernelproof.impl.libcontainer.process.waiting import is_waiting
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 NOTIFY_DIRECTORY = "notify"
@@ -293,7 +291,7 @@ def open_root(root: str, *, make: bool = False) -> int:
     Raises:
         OSError: ENOENT: nothing was ever made here; EPERM: it belongs to another user, or others may write to it.
     """
-    if make:
+    if make and not os.access(root, os.F_OK):  # mostly it is there, and then a call need not load makedirs
         os.makedirs(root, 0o700, exist_ok=True)
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     found = os.fstat(fd)

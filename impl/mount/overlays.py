@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from errno import EINVAL
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kernelproof.impl._syscalls.mount import MountAttribute
 from kernelproof.impl.mount.context import FsContext
@@ -23,7 +23,7 @@ from kernelproof.impl.mount.errors import FsContextError, OptionError
 from kernelproof.impl.mount.lookup import mount_of
 from kernelproof.impl.mount.table import MountTable, Path
 
-Layer = Path | int
+Layer: TypeAlias = "Path | int"
 _LONGEST_STRING = 255
 _DEEPEST = 2  # overlays on overlays (FILESYSTEM_MAX_STACK_DEPTH in include/linux/fs.h)
 MOST_LAYERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h

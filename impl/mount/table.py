@@ -14,21 +14,21 @@ import io
 import os
 import posixpath
 import select
-from _collections_abc import Sequence  # collections, which is above it, takes longer than this package
 
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import MountinfoError, NoSuchMountError
 from kernelproof.impl.mount.mountinfo import encode_octal, parse_lines, parse_mountinfo
 from kernelproof.impl.mount.records import Mount
+from kernelproof.impl.mount.sequence import Mounts
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import NamedTuple, overload
+    from typing import NamedTuple, TypeAlias
 else:
     from kernelproof.impl._syscalls.named import NamedTuple
 
-Path = str | os.PathLike[str]
+Path: TypeAlias = "str | os.PathLike[str]"
 _READINGS = 8  # of a table that changes while it is read
 _CHUNK_BYTES = 1 << 20
 
@@ -49,7 +49,7 @@ class Branch(NamedTuple):
     is_hidden: bool  # no path leads to it: something is mounted over it, or over what it is on
 
 
-class MountTable(Sequence[Mount]):
+class MountTable(Mounts):
     """The mounts of a process, in the kernel's order.
 
     Attributes:
@@ -59,7 +59,7 @@ class MountTable(Sequence[Mount]):
             that was not looked at.
     """
 
-    __slots__ = ("_by_id", "_by_parent", "errors", "is_consistent", "mounts")
+    __slots__ = ("_by_id", "_by_parent", "errors", "is_consistent")
 
     def __init__(
         self,
@@ -105,22 +105,6 @@ class MountTable(Sequence[Mount]):
                 return cls(read_by_statmount())
         content, is_consistent = read_mountinfo(pid, proc=proc)
         return cls(*parse_mountinfo(content), is_consistent=is_consistent)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __getitem__(self, index: int, /) -> Mount: ...
-        @overload
-        def __getitem__(self, index: slice, /) -> tuple[Mount, ...]: ...
-
-    def __getitem__(self, index: int | slice, /) -> Mount | tuple[Mount, ...]:
-        return self.mounts[index]
-
-    def __len__(self) -> int:
-        return len(self.mounts)
-
-    def __iter__(self) -> Iterator[Mount]:
-        return iter(self.mounts)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.mounts)} mounts, {len(self.errors)} lines not read>"

@@ -8,15 +8,10 @@ Source: opencontainers/runc, runc(8), "--log" and "--log-format"; containers/con
 
 from __future__ import annotations
 
+import os
 import time
 
 from kernelproof.impl.libcontainer.config.jsontext import format_value
-
-TYPE_CHECKING = False  # typing would cost 6 ms at every start
-if TYPE_CHECKING:
-    import os
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 ERROR, WARNING, INFO, DEBUG = "error", "warning", "info", "debug"
 PROGRAM = "nsinit"

@@ -6,9 +6,9 @@ understood; that of the program for `run` and `exec`, 128 + N if signal N killed
 
 from __future__ import annotations
 
+import os
 import sys
 
-from kernelproof.impl._syscalls.lean_os import has_variable
 from kernelproof.impl.libcontainer.nsinit.commands import GLOBAL, HELP, PROGRAM, load, module_of
 from kernelproof.impl.libcontainer.nsinit.logs import Log
 from kernelproof.impl.libcontainer.nsinit.options import Command, Given, UsageError
@@ -16,12 +16,9 @@ from kernelproof.impl.libcontainer.nsinit.parsing import parse, parse_front
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from typing import NoReturn
 
     from kernelproof.impl.libcontainer.nsinit.scripts.packed import Packed
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 USAGE, INTERRUPTED = 2, 130
 DATA_PATH = "data_path"  # in the environment: the commands are those of 2014
@@ -118,7 +115,7 @@ def _dispatch(given: Given, rest: list[str], log: Log, *, is_command: bool = Fal
         return 0
     if given.flag("help") or not rest or rest[0] == "help":
         return _help(rest[1:])
-    if has_variable(DATA_PATH):
+    if os.getenv(DATA_PATH) is not None:
         from kernelproof.impl.libcontainer.nsinit.of2014 import translate  # measured: today's words need none of it
 
         rest = translate(rest, os.environ[DATA_PATH])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from kernelproof.impl.libcontainer.config.jsontext import format_value
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 
 def is_terminal(fd: int = 1) -> bool:

@@ -7,15 +7,13 @@ can't be mistaken for each other, and an end without a report says how far the p
 from __future__ import annotations
 
 import _socket  # socket makes enums of its constants when it is imported: 5 ms
+import os
 
 from kernelproof.impl.libcontainer.config.jsontext import format_value, parse
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 MOST_BYTES = 1 << 17
 _MOST_DESCRIPTORS = 16

@@ -6,12 +6,11 @@ says the same without the clock's coarseness. All three are in a container's sta
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 _START_TIME = 22  # field of proc_pid_stat(5)
 _STATE = 3

@@ -8,17 +8,12 @@ the state directory belongs to the runtime's user alone, and the container has i
 from __future__ import annotations
 
 import _socket  # socket makes enums of its constants when it is imported: 5 ms
+import os
 
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, Message
 from kernelproof.impl.libcontainer.process.waiting import NAME
 from kernelproof.impl.libcontainer.process.walking import Turn, error_of, wait_for_program
-
-TYPE_CHECKING = False  # typing would cost 6 ms at every start
-if TYPE_CHECKING:
-    import os
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 _KIND = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
 

@@ -5,11 +5,7 @@ The socket's other half, with the messages that go over it, is in `rendezvous`, 
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing would cost 6 ms at every start
-if TYPE_CHECKING:
-    import os
-else:
-    from kernelproof.impl._syscalls import lean_os as os
+import os
 
 NAME = "start"
 

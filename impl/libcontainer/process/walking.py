@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import select
 
 from kernelproof.impl._syscalls.suppressing import suppress
@@ -17,11 +18,8 @@ from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError,
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
     from typing import NoReturn
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 # What an operation may raise; whatever else it raises is told all the same, as it would be lost in a forked process.
 FAILURES = (

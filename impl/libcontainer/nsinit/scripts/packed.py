@@ -8,15 +8,14 @@ file void, another version of Python does, and where the file can't be written a
 
     what it is for, modules that are run at once, modules that are loaded when they are imported (marshal)
 
-Of the second kind are those that few calls need, and extension modules. Loaded under its bare name by `nsinit-python`,
-from the directory that this file is in. It imports only what is built into the interpreter. This is not for anything
-but a command that lives for milliseconds.
+Of the second kind are those that few calls need, and extension modules. Of `os` a call begins with what is built into
+the interpreter (`put_os`). Loaded under its bare name by `nsinit-python`, from the directory that this file is in. It
+imports only what is built in too. This is not for anything but a command that lives for milliseconds.
 
-Source: importlib, "Cached bytecode invalidation"; PEP 451.
+Source: importlib, "Cached bytecode invalidation"; PEP 451; PEP 562.
 """
 
-from __future__ import annotations
-
+import _imp
 import marshal
 import posix
 import sys
@@ -41,6 +40,7 @@ _PYC_HEAD = 16
 _MOST_BYTES = 1 << 26
 _WHOLE_INT = 0xFFFFFFFF
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _FEW = 10  # so many modules that a call loaded besides are no sign that most calls need them
 
 
@@ -91,14 +91,14 @@ class Packed:
             if parent:
                 setattr(modules[parent], last, module)
 
-    def _spec(self, entry: Entry) -> ModuleSpec:
+    def _spec(self, entry: Entry) -> "ModuleSpec":
         spec: ModuleSpec = _bootstrap.ModuleSpec(entry[0], self, origin=entry[1], is_package=entry[2])
         if entry[2]:
             assert spec.submodule_search_locations is not None
             spec.submodule_search_locations.append(entry[1].rpartition("/")[0])
         return spec
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
         """As importlib has it."""
         entry = self._index.get(name)
         if entry is not None and _is_current(entry):
@@ -113,10 +113,10 @@ class Packed:
             usual.loader = Noting(self._order, name, usual.origin)
         return usual
 
-    def create_module(self, spec: ModuleSpec) -> None:
+    def create_module(self, spec: "ModuleSpec") -> None:
         """As importlib has it: the usual one."""
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """As importlib has it."""
         values = module.__dict__
         name = values["__name__"]
@@ -147,7 +147,7 @@ class Noting(_external.SourceFileLoader):  # type: ignore[misc, name-defined]
         super().__init__(name, path)
         self._order = order
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """As importlib has it."""
         super().exec_module(module)
         _note(self._order, module.__name__)
@@ -236,8 +236,73 @@ def install(directory: str, command: str = "") -> Packed:
         command: the subcommand that this call is of.
     """
     is_for_one = command in COMMANDS
+    if is_for_one:
+        put_os()
     kind = f"{sys.implementation.cache_tag}.{command}" if is_for_one else sys.implementation.cache_tag
     packed = Packed(f"{directory}/__pycache__/modules.{kind}.pack", is_for_one=is_for_one)
     sys.meta_path.insert(2, packed)
     packed.run()
     return packed
+
+
+class LeanOs:
+    """The module `os` with what is built into the interpreter; the rest of it comes when it is asked for.
+
+    To load os takes a sixth of an interpreter's start, for 25 abstract classes and a dictionary of the environment, and
+    a call that makes a container uses nothing of that but paths. Whatever else is looked up is looked for in os itself,
+    which is run in this very module then: afterwards nothing tells them apart.
+
+    Args:
+        spec: of os.
+    """
+
+    def __init__(self, spec: "ModuleSpec") -> None:
+        self._spec = spec
+        self.module = _bootstrap.module_from_spec(spec)
+        self._values = self.module.__dict__
+        self._values.update({name: value for name, value in posix.__dict__.items() if name[0] != "_"})
+        del self._values["environ"]  # of bytes; that of os is another
+        self._values.update(_exit=posix._exit, __getattr__=self._complete, getenv=self._getenv)
+        self._values.update(fsencode=_fsencode, fsdecode=_fsdecode)
+
+    def _getenv(self, key: str, default: "str | None" = None) -> "str | None":
+        if "environ" in self._values:  # somebody kept this function
+            found: str | None = self._values["environ"].get(key, default)
+            return found
+        value = posix.environ.get(_fsencode(key))
+        return default if value is None else _fsdecode(value)
+
+    def _complete(self, name: str) -> object:
+        if name == "path":
+            self._values[name] = __import__("posixpath")
+        elif name[:2] == "__" and name != "__all__":  # an import asks whether this is a package
+            raise AttributeError(f"module 'os' has no attribute {name!r}")
+        else:
+            _imp.acquire_lock()  # two threads may ask at once
+            try:
+                if "environ" not in self._values:
+                    self._spec.loader.exec_module(self.module)  # type: ignore[union-attr]
+                self._values.pop("__getattr__", None)
+            finally:
+                _imp.release_lock()
+        return getattr(self.module, name)
+
+
+def _fsencode(filename: str | bytes) -> bytes:
+    name = posix.fspath(filename)
+    return name.encode(_ENCODING, _ERRORS) if isinstance(name, str) else name
+
+
+def _fsdecode(filename: str | bytes) -> str:
+    name = posix.fspath(filename)
+    return name if isinstance(name, str) else name.decode(_ENCODING, _ERRORS)
+
+
+def put_os() -> None:
+    """Puts LeanOs in its place, unless os is loaded already or this interpreter has it in a file."""
+    spec = None if "os" in sys.modules else _bootstrap.FrozenImporter.find_spec("os")
+    if spec is None:
+        return
+    module = sys.modules["os"] = LeanOs(spec).module
+    paths = sys.modules["os.path"] = type(sys)("os.path")  # what `import os.path` finds
+    paths.__dict__["__getattr__"] = lambda name: getattr(module.path, name)

@@ -44,7 +44,7 @@ def load(context: Context, given: Given) -> Loaded:
 
 def host_socket() -> str:
     """Where READY=1 is to be told, if this call is a service that does; an empty text for nowhere."""
-    return os.environ.get("NOTIFY_SOCKET", "")
+    return os.getenv("NOTIFY_SOCKET", "")
 
 
 def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool, foreground: bool = False) -> Request:
@@ -74,7 +74,7 @@ def make_request(context: Context, given: Given, loaded: Loaded, *, waits: bool,
 
 def count_sockets() -> int:
     """How many sockets systemd or its like gave to this call, which are the program's."""
-    if "LISTEN_FDS" not in os.environ:
+    if os.getenv("LISTEN_FDS") is None:
         return 0
     from kernelproof.impl.libcontainer.activation import count_listening  # measured: few are called with sockets
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kernelproof.impl._syscalls.lean_os import has_variable
+import os
+
 from kernelproof.impl.libcontainer.lifecycle import start
 from kernelproof.impl.libcontainer.nsinit.options import Command, Given
 from kernelproof.impl.libcontainer.process.identity import open_process
@@ -10,17 +11,13 @@ from kernelproof.impl.libcontainer.state import default_root, open_directory
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    import os
-
     from kernelproof.impl.libcontainer.nsinit.main import Context
-else:
-    from kernelproof.impl._syscalls import lean_os as os
 
 
 def run(context: Context, given: Given) -> int:
     """Starts the program."""
     root, identifier = context.root or default_root(), given.operands[0]
-    host = os.environ.get("NOTIFY_SOCKET", "") if has_variable("NOTIFY_SOCKET") else ""
+    host = os.getenv("NOTIFY_SOCKET", "")
     heard = listen_to(root, identifier) if host else None
     for text in start(root, identifier):
         context.log.warning(f"not to be had here: {text}")
