@@ -17,19 +17,10 @@ import errno
 import os
 
 from kernelproof.impl._syscalls.suppressing import suppress
-from kernelproof.impl.cgroups import enabling, ending, entering, freezing
+from kernelproof.impl.cgroups import enabling, placing
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
 from kernelproof.impl.cgroups.errors import LimitError, NoControllerError
 from kernelproof.impl.cgroups.layout import Layout, find_membership, read_layout, read_membership
-from kernelproof.impl.cgroups.placing import (
-    Place,
-    choose_hierarchies,
-    make_places,
-    open_chain,
-    open_place,
-    open_places,
-    wanted_hierarchies,
-)
 
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
@@ -38,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from kernelproof.impl.cgroups import ending, entering, freezing
     from kernelproof.impl.cgroups.applying import Changes
     from kernelproof.impl.cgroups.birth import Born
     from kernelproof.impl.cgroups.limits import Limits
@@ -45,7 +37,12 @@ if TYPE_CHECKING:
     from kernelproof.impl.cgroups.stats import Stats
     from kernelproof.impl.cgroups.writes import Reader
 else:
+    from kernelproof.impl._syscalls.late import Late
     from kernelproof.impl._syscalls.unwinding import ExitStack, contextmanager
+
+    ending, entering, freezing = [
+        Late(f"kernelproof.impl.cgroups.{name}") for name in ("ending", "entering", "freezing")
+    ]
 
 
 class Cgroup:
@@ -55,7 +52,7 @@ class Cgroup:
         places: where it is, at least in one hierarchy; owned from here on.
     """
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[placing.Place]) -> None:
         self._places = tuple(places)
         if not self._places:
             raise NoControllerError("no hierarchy is mounted, so there is no cgroup")
@@ -76,7 +73,11 @@ class Cgroup:
             OSError: ENOENT: no hierarchy has it.
             NoControllerError: nothing is mounted.
         """
-        return cls(open_places(name, choose_hierarchies(read_layout() if layout is None else layout), required=True))
+        return cls(
+            placing.open_places(
+                name, placing.choose_hierarchies(read_layout() if layout is None else layout), required=True
+            )
+        )
 
     @classmethod
     def create(cls, name: Path, layout: Layout | None = None, *, controllers: Iterable[str] | None = None) -> Cgroup:
@@ -94,8 +95,8 @@ class Cgroup:
             OSError: EACCES, EROFS; EBUSY: a cgroup above it holds processes (with a note of what helps). What was
                 made and enabled is undone.
         """
-        found = choose_hierarchies(read_layout() if layout is None else layout)
-        return cls(make_places(name, wanted_hierarchies(found, controllers), controllers))
+        found = placing.choose_hierarchies(read_layout() if layout is None else layout)
+        return cls(placing.make_places(name, placing.wanted_hierarchies(found, controllers), controllers))
 
     @classmethod
     def of_process(cls, pid: int | str = "self", layout: Layout | None = None, *, proc: Path = "/proc") -> Cgroup:
@@ -108,18 +109,18 @@ class Cgroup:
         memberships = read_membership(pid, proc=proc)
         places = []
         with ExitStack() as undo:
-            for hierarchy in choose_hierarchies(read_layout() if layout is None else layout):
+            for hierarchy in placing.choose_hierarchies(read_layout() if layout is None else layout):
                 with suppress(NoControllerError):
                     path = hierarchy.path_of(find_membership(memberships, hierarchy).cgroup)
                     if path is not None:
                         name = os.path.relpath(path, hierarchy.mount_point)
-                        places.append(open_place(hierarchy, "/" if name == "." else name))
+                        places.append(placing.open_place(hierarchy, "/" if name == "." else name))
                         undo.callback(places[-1].directory.close)
             undo.pop_all()
         return cls(places)
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[placing.Place, ...]:
         """Where it is."""
         return self._places
 
@@ -155,7 +156,7 @@ class Cgroup:
     def chain(self, controller: str = "memory") -> Iterator[tuple[Directory, ...]]:
         """Its directory and those above it up to the mounted root, for the block of a `with`."""
         place = next(place for place in self._places if place.directory is self.directory_of(controller))
-        with open_chain(place) as directories:
+        with placing.open_chain(place) as directories:
             yield directories
 
     def exists(self) -> bool:
@@ -188,7 +189,7 @@ class Cgroup:
         """Thread IDs, likewise."""
         return self.directory.threads()
 
-    def add(self, pid: int, timeout_seconds: float = entering.TIMEOUT_SECONDS) -> None:
+    def add(self, pid: int, timeout_seconds: float = placing.TIMEOUT_SECONDS) -> None:
         """Move a process into it, with all of its threads, in every hierarchy; see `entering.enter`.
 
         Args:
@@ -220,7 +221,7 @@ class Cgroup:
 
     def make_threaded(self) -> None:
         """Make it threaded, on version 2; see `threads.make_threaded`."""
-        with open_chain(self._places[0]) as (own, parent, *_):
+        with placing.open_chain(self._places[0]) as (own, parent, *_):
             from kernelproof.impl.cgroups.threads import make_threaded  # measured: as birth
 
             make_threaded(own, parent)

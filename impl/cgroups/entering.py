@@ -19,7 +19,7 @@ from kernelproof.impl.cgroups import enabling
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import NoControllerError
 from kernelproof.impl.cgroups.formats import parse_list
-from kernelproof.impl.cgroups.placing import Place
+from kernelproof.impl.cgroups.placing import TIMEOUT_SECONDS, Place
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 else:
     from kernelproof.impl._syscalls.unwinding import ExitStack
 
-TIMEOUT_SECONDS = 0.15
 _PAUSE_MILLISECONDS = 5
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from kernelproof.impl.cgroups import enabling, ending
-from kernelproof.impl.cgroups.controllers import cpuset
+from kernelproof.impl.cgroups import enabling
 from kernelproof.impl.cgroups.directory import Directory, Path, split_name
 from kernelproof.impl.cgroups.layout import Hierarchy, Layout
 
@@ -15,9 +14,18 @@ if TYPE_CHECKING:
     from contextlib import ExitStack, contextmanager
     from functools import partial
     from typing import NamedTuple
+
+    from kernelproof.impl.cgroups import ending
+    from kernelproof.impl.cgroups.controllers import cpuset
 else:
+    from kernelproof.impl._syscalls.late import Late
     from kernelproof.impl._syscalls.named import NamedTuple
     from kernelproof.impl._syscalls.unwinding import ExitStack, contextmanager, partial
+
+    ending = Late("kernelproof.impl.cgroups.ending")
+    cpuset = Late("kernelproof.impl.cgroups.controllers.cpuset")
+
+TIMEOUT_SECONDS = 0.15  # how long a task that is just being made may be refused, see `entering`
 
 
 class Place(NamedTuple):
@@ -156,7 +164,7 @@ def _make_child(directory: Directory, part: str, hierarchy: Hierarchy, undo: lis
     except FileExistsError:
         child = directory.child(part)
     else:
-        undo.append(partial(ending.remove, directory, part, 0.0))
+        undo.append(lambda: ending.remove(directory, part, 0.0))
     if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
         for write in cpuset.plan_inherited(child.read_or_none, directory.read_or_none):
             child.write(write.file, write.value)

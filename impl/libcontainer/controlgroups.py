@@ -13,6 +13,15 @@ from kernelproof.impl.cgroups.errors import NoControllerError
 from kernelproof.impl.cgroups.layout import Layout, read_layout
 from kernelproof.impl.libcontainer.operations import Operation, Site
 
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from kernelproof.impl.libcontainer import limiting
+    from kernelproof.impl.libcontainer.config.resources import Resources
+else:
+    from kernelproof.impl._syscalls.late import Late
+
+    limiting = Late("kernelproof.impl.libcontainer.limiting")
+
 
 def cgroup_name(cgroups_path: str | None, identifier: str) -> str:
     """The path of a container's cgroup from the mount point of each hierarchy; `..` climbs nowhere.
@@ -107,6 +116,29 @@ class EnterCgroup(Operation):
         assert isinstance(pid, int)
         if cgroup is not None and not site.found.get("in cgroup"):
             cgroup.add(pid)
+
+
+class SetLimits(Operation):
+    """Limits the container's cgroup, last before it is created: what makes a container may need more than it."""
+
+    __slots__ = ("resources",)
+    stage = "host"
+    resources: Resources
+
+    def describe(self) -> str:
+        """What will happen."""
+        asked = ", ".join(name for name, _ in self.resources.set_fields())
+        return f"limit the cgroup: {asked}"
+
+    def prepare(self, site: Site) -> None:
+        """Loads what sets limits, and makes the program of the rules about devices, which is most of it."""
+        limiting.prepare_limits(self.resources)
+
+    def do(self, site: Site) -> None:
+        """Does it; errors as limiting.set_limits."""
+        cgroup = open_cgroup(site)
+        if cgroup is not None:
+            limiting.set_limits(cgroup, self.resources)
 
 
 def is_there(name: str, layout: Layout) -> bool:

@@ -13,15 +13,10 @@ from __future__ import annotations
 
 import os
 
-from kernelproof.impl.libcontainer.conditions import read_state as read_state
-from kernelproof.impl.libcontainer.conditions import require
+from kernelproof.impl._syscalls.late import Late, load
 from kernelproof.impl.libcontainer.config.jsontext import format_value
-from kernelproof.impl.libcontainer.ending import delete as delete
-from kernelproof.impl.libcontainer.ending import end, freeze, may_have_hooks
-from kernelproof.impl.libcontainer.ending import kill as kill
 from kernelproof.impl.libcontainer.locking import StateLock
 from kernelproof.impl.libcontainer.operations import NOTHING_TO_START, Operation, Site, StartError
-from kernelproof.impl.libcontainer.process import rendezvous
 from kernelproof.impl.libcontainer.process.identity import read_identity
 from kernelproof.impl.libcontainer.process.walking import HostWalk, failure
 from kernelproof.impl.libcontainer.state import (
@@ -42,11 +37,29 @@ TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kernelproof.impl.libcontainer import conditions, ending
+    from kernelproof.impl.libcontainer.conditions import read_state as read_state
     from kernelproof.impl.libcontainer.config.records import Config
+    from kernelproof.impl.libcontainer.ending import delete as delete
+    from kernelproof.impl.libcontainer.ending import kill as kill
     from kernelproof.impl.libcontainer.plan import Request
+    from kernelproof.impl.libcontainer.process import rendezvous
+else:
+    conditions = Late("kernelproof.impl.libcontainer.conditions")
+    ending = Late("kernelproof.impl.libcontainer.ending")
+    rendezvous = Late("kernelproof.impl.libcontainer.process.rendezvous")
 
 # What makes a container is 90 modules, what its cgroup and its hooks need 30 more: 25 ms, measured. So `state`,
 # `start`, `kill` and `delete` load what they need when they need it.
+
+
+_ELSEWHERE = {"read_state": conditions, "delete": ending, "kill": ending}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_ELSEWHERE[name], name)
 
 
 class Started:
@@ -168,9 +181,6 @@ def _make(
     walk = HostWalk(operations, site)
 
     def record() -> None:
-        pid, pidfd = site.found["pid"], site.descriptors["pidfd"]
-        assert isinstance(pid, int)
-        state.process = read_identity(pid, pidfd)
         state.status = CREATED
         cgroup = open_cgroup(site)
         state.cgroup = str(site.found.get("cgroup name", state.cgroup)) if cgroup is not None else ""
@@ -180,9 +190,9 @@ def _make(
         state.undo = undo
         keep_state(directory, lock, state)
         if pid_file:
-            write_pid(pid_file, pid)
+            write_pid(pid_file, state.process.pid)
 
-    site.found["record"] = record
+    site.found.update(identify=lambda: _identify(site, state, request), record=record)
     try:
         walk.run()
     except BaseException:
@@ -200,6 +210,14 @@ def _make(
     except BaseException:
         walk.undo()
         raise
+
+
+def _identify(site: Site, state: State, request: Request) -> None:
+    pid = site.found["pid"]
+    assert isinstance(pid, int)
+    state.process = read_identity(pid, site.descriptors["pidfd"])
+    if not request.waits:
+        load(ending)  # what comes after the program's beginning needs it
 
 
 def write_pid(path: str, pid: int) -> None:
@@ -229,7 +247,7 @@ def start(root: str, identifier: str) -> tuple[str, ...]:
     """
     with open_directory(root, identifier) as directory, StateLock(directory.fd):
         state = directory.read_state()
-        require(directory, state, (CREATED,), "started")
+        conditions.require(directory, state, (CREATED,), "started")
         refused = start_locked(directory)
         run_poststart(directory, state)
         return refused
@@ -257,8 +275,8 @@ def pause(root: str, identifier: str) -> None:
     """
     with open_directory(root, identifier) as directory, StateLock(directory.fd):
         state = directory.read_state()
-        require(directory, state, (CREATED, RUNNING), "paused")
-        freeze(state, frozen=True)
+        conditions.require(directory, state, (CREATED, RUNNING), "paused")
+        ending.freeze(state, frozen=True)
 
 
 def resume(root: str, identifier: str) -> None:
@@ -270,8 +288,8 @@ def resume(root: str, identifier: str) -> None:
     """
     with open_directory(root, identifier) as directory, StateLock(directory.fd):
         state = directory.read_state()
-        require(directory, state, (PAUSED,), "resumed")
-        freeze(state, frozen=False)
+        conditions.require(directory, state, (PAUSED,), "resumed")
+        ending.freeze(state, frozen=False)
 
 
 def run(
@@ -295,7 +313,7 @@ def run(
         for fd in (started.pidfd, started.master):
             if fd >= 0:
                 os.close(fd)
-        delete(root, request.id, force=True, tell=tell)
+        ending.delete(root, request.id, force=True, tell=tell)
         raise
     return started
 
@@ -329,7 +347,7 @@ def run_poststart(directory: StateDirectory, state: State) -> None:
         StartError: one failed; the container's process is dead.
     """
     text = directory.read("config.json")
-    if not may_have_hooks(text, "poststart"):
+    if not ending.may_have_hooks(text, "poststart"):
         return
     from kernelproof.impl.libcontainer.hooks import HookError, run_hook, stored_hooks  # measured: see above
 
@@ -337,5 +355,5 @@ def run_poststart(directory: StateDirectory, state: State) -> None:
         try:
             run_hook("poststart", hook, describe_state(state, RUNNING))
         except (HookError, OSError) as error:
-            end(state)
+            ending.end(state)
             raise failure(None, "host", error) from error

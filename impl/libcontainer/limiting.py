@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from kernelproof.impl.cgroups.conversions import blkio_weight_to_io, shares_to_weight, swap_of
 from kernelproof.impl.cgroups.limits import IoLimit, IoWeight, Limits, RdmaLimit
-from kernelproof.impl.libcontainer.controlgroups import open_cgroup
-from kernelproof.impl.libcontainer.operations import Operation, Site
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -136,20 +134,13 @@ def set_limits(cgroup: Cgroup, resources: Resources, *, check_usage: bool = True
         set_devices(directory, device_rules(resources))
 
 
-class SetLimits(Operation):
-    """Limits the container's cgroup, last before it is created: what makes a container may need more than it."""
+def prepare_limits(resources: Resources) -> None:
+    """Works out what `set_limits` will need on version 2 for devices, and touches nothing.
 
-    __slots__ = ("resources",)
-    stage = "host"
-    resources: Resources
+    Raises:
+        LimitError: a rule that no kernel could keep.
+    """
+    if resources.devices:
+        from kernelproof.impl.cgroups.devices.attaching import encode_rules  # measured: see set_limits
 
-    def describe(self) -> str:
-        """What will happen."""
-        asked = ", ".join(name for name, _ in self.resources.set_fields())
-        return f"limit the cgroup: {asked}"
-
-    def do(self, site: Site) -> None:
-        """Does it; errors as set_limits."""
-        cgroup = open_cgroup(site)
-        if cgroup is not None:
-            set_limits(cgroup, self.resources)
+        encode_rules(tuple(device_rules(resources)))

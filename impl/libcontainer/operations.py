@@ -92,6 +92,9 @@ class Operation:
         """What will happen, as one line for people: the verb first, then the object and how."""
         raise NotImplementedError
 
+    def prepare(self, site: Site) -> None:
+        """Loads and works out what `do` will need, while the other side is at work; touches nothing. Errors as `do`."""
+
     def do(self, site: Site) -> None:
         """Does it.
 

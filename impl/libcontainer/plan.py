@@ -15,15 +15,13 @@ import os
 
 from kernelproof.impl.libcontainer.config.checking_host import refuse_host
 from kernelproof.impl.libcontainer.config.records import Config, Hooks, Process
-from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, cgroup_name
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, SetLimits, cgroup_name
 from kernelproof.impl.libcontainer.facts import Host
-from kernelproof.impl.libcontainer.limiting import SetLimits
 from kernelproof.impl.libcontainer.namespaces import Division
 from kernelproof.impl.libcontainer.network.planning import plan_network
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
 from kernelproof.impl.libcontainer.process.joining import BecomeRoot, JoinNamespaces, MakeNamespaces, OpenNamespaces
-from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
 from kernelproof.impl.libcontainer.process.naming import SetNames
 from kernelproof.impl.libcontainer.process.program import (
     DEFAULT_PATH,
@@ -33,7 +31,6 @@ from kernelproof.impl.libcontainer.process.program import (
     FindProgram,
     environment,
 )
-from kernelproof.impl.libcontainer.process.rendezvous import AwaitStart, OpenRendezvous
 from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
 from kernelproof.impl.libcontainer.rootfs.planning import plan_rootfs
 from kernelproof.impl.libcontainer.security.descriptors import CloseOnExec
@@ -42,6 +39,13 @@ from kernelproof.impl.libcontainer.security.planning import Container, LoadFilte
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from kernelproof.impl.libcontainer.process import rendezvous
+    from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
+else:
+    from kernelproof.impl._syscalls.late import Late
+
+    rendezvous = Late("kernelproof.impl.libcontainer.process.rendezvous")
 
 _OUTER = ("user", "pid", "time")  # kinds that a process can be born in only
 
@@ -110,6 +114,12 @@ class Recorded(Operation):
         """What will happen."""
         return "write the state: created"
 
+    def prepare(self, site: Site) -> None:
+        """Finds out who the process is."""
+        identify = site.found["identify"]
+        assert callable(identify)
+        identify()
+
     def do(self, site: Site) -> None:
         """Does it.
 
@@ -172,7 +182,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *cgroup,
         *notify,
         *(operation for operation in rooms if operation.stage == "host" and not is_late(operation)),
-        *((OpenRendezvous(),) if request.waits else ()),
+        *((rendezvous.OpenRendezvous(),) if request.waits else ()),
         *plan_birth(config, host, division, entering, streams=request.streams),
         *(operation for operation in rooms if is_late(operation)),
         *plan_names(config),
@@ -204,7 +214,7 @@ def plan_start(
 
         return (RefuseStart(),)
     return (
-        *((AwaitStart(),) if request.waits else ()),
+        *((rendezvous.AwaitStart(),) if request.waits else ()),
         EnterDirectory(process.cwd),
         *plan_end(rooms),
         *((LoadFilter(),) if hooked and config.linux.seccomp is not None else ()),
@@ -318,6 +328,8 @@ def plan_agreement(config: Config) -> tuple[Operation, ...]:
 
 def plan_maps(config: Config, host: Host) -> WriteIdMaps:
     """How the IDs of a new user namespace are mapped: by us with rights or for us alone, else by helpers."""
+    from kernelproof.impl.libcontainer.process.maps import WriteIdMaps  # measured: few have a user namespace
+
     linux = config.linux
     privileged = host.has(7) and host.has(6)  # CAP_SETUID, CAP_SETGID
     alone = all(sum(one.size for one in maps) <= 1 for maps in (linux.uid_mappings, linux.gid_mappings))

@@ -60,7 +60,7 @@ def set_devices(directory: Directory, rules: Sequence[DeviceRule]) -> None:
     if directory.version == 1:
         planned = plan_writes(parse_list(directory.read("devices.list")), plan_list(rules))
         return writes.apply(directory, planned)
-    code = _encoded(tuple(rules))
+    code = encode_rules(tuple(rules))
     with ExitStack() as opened:
         new = bpf.load_program(bpf.ProgramType.CGROUP_DEVICE, code, name=NAME)
         opened.callback(os.close, new)
@@ -69,7 +69,12 @@ def set_devices(directory: Directory, rules: Sequence[DeviceRule]) -> None:
 
 
 @lru_cache(maxsize=4)  # the same rules are asked for again and again
-def _encoded(rules: tuple[DeviceRule, ...]) -> bytes:
+def encode_rules(rules: tuple[DeviceRule, ...]) -> bytes:
+    """The program that keeps rules, as bpf(2) takes it.
+
+    Raises:
+        LimitError: a rule that no kernel could keep.
+    """
     return encode_program(compile_rules(rules))
 
 

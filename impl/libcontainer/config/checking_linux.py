@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from kernelproof.impl.libcontainer.config import names
 from kernelproof.impl.libcontainer.config.checking_resources import check_cpu_list, check_resources
-from kernelproof.impl.libcontainer.config.checking_seccomp import check_seccomp
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
+    from kernelproof.impl.libcontainer.config import checking_seccomp
     from kernelproof.impl.libcontainer.config.findings import Findings
     from kernelproof.impl.libcontainer.config.records import (
         Config,
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
         Namespace,
         User,
     )
+else:
+    from kernelproof.impl._syscalls.late import Late
+
+    checking_seccomp = Late("kernelproof.impl.libcontainer.config.checking_seccomp")
 
 MOST_MAPPINGS = 340  # user_namespaces(7): lines of a map since Linux 4.15
 IDS = 1 << 32
@@ -46,7 +50,7 @@ def check_linux(config: Config, found: Findings) -> None:
     if linux.resources is not None:
         check_resources(linux.resources, found)
     if linux.seccomp is not None:
-        check_seccomp(linux.seccomp, found)
+        checking_seccomp.check_seccomp(linux.seccomp, found)
     _rare(linux, found)
 
 

@@ -24,12 +24,13 @@ from kernelproof.impl.libcontainer.namespaces import FLAGS
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel
 from kernelproof.impl.libcontainer.process.joining import PREFIX, become_root, join_all
-from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
 from kernelproof.impl.libcontainer.process.walking import FAILURES, Birth, Child, error_of, failure
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from kernelproof.impl.libcontainer.process.maps import WriteIdMaps
 
 _SIGCHLD = 17
 _PIDFD = int(CloneFlag.PIDFD)

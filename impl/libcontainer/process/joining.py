@@ -12,10 +12,17 @@ import errno
 import os
 
 from kernelproof.impl._syscalls.namespaces import setns, unshare
-from kernelproof.impl._syscalls.nsfs import namespace_kind
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS, flags_of
 from kernelproof.impl.libcontainer.operations import Operation, Site
+
+TYPE_CHECKING = False  # typing would cost 6 ms at every start
+if TYPE_CHECKING:
+    from kernelproof.impl._syscalls import nsfs
+else:
+    from kernelproof.impl._syscalls.late import Late
+
+    nsfs = Late("kernelproof.impl._syscalls.nsfs")
 
 PREFIX = "namespace-"
 
@@ -42,7 +49,7 @@ class OpenNamespaces(Operation):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             site.descriptors[PREFIX + kind] = fd
             try:
-                found = int(namespace_kind(fd))
+                found = int(nsfs.namespace_kind(fd))
             except OSError as error:
                 raise ValueError(f"{path} is no namespace") from error
             if found != FLAGS[kind]:

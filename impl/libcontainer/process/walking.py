@@ -163,6 +163,7 @@ class HostWalk:
             for number, operation in enumerate(self._operations):
                 was_mine, mine = mine, operation.stage == "host"
                 if mine and not was_mine:
+                    self._prepare(number)
                     self._wait(number)
                 elif was_mine and not mine:
                     self._go(number)
@@ -201,6 +202,13 @@ class HostWalk:
         except (BrokenPipeError, ConnectionResetError):
             self._receive()  # its last word, if there is one, says more
             raise self._lost() from None
+
+    def _prepare(self, number: int) -> None:
+        # The process is at work by now, mostly on another processor.
+        for operation in self._operations[number:]:
+            if operation.stage != "host":
+                break
+            operation.prepare(self.site)
 
     def _wait(self, number: int) -> None:
         message = self._receive()

@@ -35,6 +35,21 @@ Entry = tuple[str, str, bool, int, int, "CodeType | bytes | None"]
 # Those whose time counts have a file of their own; all others share one.
 COMMANDS = ("create", "run", "exec", "state", "start", "kill", "delete")
 
+# What makes a container needs these only when the container's process is at work: they are loaded then, though most
+# calls need them, as that is on another processor mostly.
+MAKING = ("create", "run")
+LATE = (
+    "kernelproof.impl._syscalls.bpf",
+    "kernelproof.impl.cgroups.conversions",
+    "kernelproof.impl.cgroups.devices",
+    "kernelproof.impl.cgroups.limits",
+    "kernelproof.impl.libcontainer.conditions",
+    "kernelproof.impl.libcontainer.emptied",
+    "kernelproof.impl.libcontainer.ending",
+    "kernelproof.impl.libcontainer.frozen",
+    "kernelproof.impl.libcontainer.limiting",
+)
+
 _KIND = (sys.version, sys.prefix, sys.base_prefix)
 _PYC_HEAD = 16
 _MOST_BYTES = 1 << 26
@@ -50,10 +65,12 @@ class Packed:
     Args:
         path: of the file, in a directory of caches; it stands in the file too, as that is of no use elsewhere.
         is_for_one: whether it is of one subcommand. Of several, no module is run before it is imported.
+        late: modules, by how their names begin, that are not run before they are imported either.
     """
 
-    def __init__(self, path: str, *, is_for_one: bool = True) -> None:
+    def __init__(self, path: str, *, is_for_one: bool = True, late: tuple[str, ...] = ()) -> None:
         self._path = path
+        self._late = late
         self._is_for_one = is_for_one
         self._at_once: tuple[Entry, ...] = ()
         self._index: dict[str, Entry] = {}
@@ -134,7 +151,9 @@ class Packed:
         known = {**self._index, **found}
         names = [entry[0] for entry in self._at_once]
         if self._is_for_one and (len(found) > _FEW or not names):
-            names += [name for name in self._order if name in known and name not in names]
+            names += [
+                name for name in self._order if name in known and name not in names and not name.startswith(self._late)
+            ]
         at_once = tuple([_unmarshalled(known[name]) for name in names])
         later = tuple([_marshalled(known[name]) for name in sorted({*known} - {*names})])
         _write(self._path, marshal.dumps(((*_KIND, self._path), at_once, later)))
@@ -239,7 +258,9 @@ def install(directory: str, command: str = "") -> Packed:
     if is_for_one:
         put_os()
     kind = f"{sys.implementation.cache_tag}.{command}" if is_for_one else sys.implementation.cache_tag
-    packed = Packed(f"{directory}/__pycache__/modules.{kind}.pack", is_for_one=is_for_one)
+    packed = Packed(
+        f"{directory}/__pycache__/modules.{kind}.pack", is_for_one=is_for_one, late=LATE if command in MAKING else ()
+    )
     sys.meta_path.insert(2, packed)
     packed.run()
     return packed

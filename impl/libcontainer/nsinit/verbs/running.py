@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from kernelproof.impl.libcontainer.ending import delete
 from kernelproof.impl.libcontainer.lifecycle import run as run_container
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, TEXT, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
@@ -53,6 +52,8 @@ def run(context: Context, given: Given) -> int:
     if status is None:
         return 0
     if not given.flag("keep"):
+        from kernelproof.impl.libcontainer.ending import delete  # measured: loaded while the container is made
+
         delete(root, request.id, tell=context.log.warning)
     return status
 

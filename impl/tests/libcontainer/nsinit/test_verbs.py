@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl.libcontainer import activation
+from kernelproof.impl.libcontainer import activation, ending
 from kernelproof.impl.libcontainer.config.records import (
     Config,
 )
@@ -141,7 +141,7 @@ def test_run_in_the_foreground_ends_as_the_program_did(
     monkeypatch.setattr(running, "run_container", calls)
     monkeypatch.setattr(running, "attend", attend)
     monkeypatch.setattr(running, "_become_subreaper", lambda: None)
-    monkeypatch.setattr(running, "delete", removed)
+    monkeypatch.setattr(ending, "delete", removed)
     assert main(["--root", "/r", "run", *words, "-b", str(bundle), "web"]) == status
     assert bool(removed.seen) == deleted
 
