@@ -6,9 +6,11 @@ call is done. The next one loads the file as a whole and runs the modules in the
 that each finds in `sys.modules` whatever it imports. As with Python's caches a source of another time or size makes the
 file void, another version of Python does, and where the file can't be written all goes on without it.
 
-    what it is for, modules that are run at once, modules that are loaded when they are imported (marshal)
+    what it is for; names, origins and times of all modules; lengths of the parts (marshal, its length before it)
+    the code of modules that are loaded when they are imported
+    the code of modules that are run at once, some to a part
 
-Of the second kind are those that few calls need, and extension modules. Of `os` a call begins with what is built into
+Of the first kind are those that few calls need, and extension modules. Of `os` a call begins with what is built into
 the interpreter (`put_os`). Loaded under its bare name by `nsinit-python`, from the directory that this file is in. It
 imports only what is built in too. This is not for anything but a command that lives for milliseconds.
 
@@ -22,15 +24,16 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
+    from typing import Any
 
 _bootstrap = sys.modules["_frozen_importlib"]
 _external = sys.modules["_frozen_importlib_external"]
 
-# Of a module: name, origin, whether it is a package, time and size of its source; its code, or that marshalled, or None
-# for an extension module.
-Entry = tuple[str, str, bool, int, int, "CodeType | bytes | None"]
+# Of a module: name, origin, whether it is a package, time and size of its source.
+Entry = tuple[str, str, bool, int, int]
 
 # Those whose time counts have a file of their own; all others share one.
 COMMANDS = ("create", "run", "exec", "state", "start", "kill", "delete")
@@ -53,6 +56,8 @@ LATE = (
 _KIND = (sys.version, sys.prefix, sys.base_prefix)
 _PYC_HEAD = 16
 _MOST_BYTES = 1 << 26
+_LENGTH_BYTES = 8
+_PART_BYTES = 1 << 16  # of code that is read at once, as far as modules let that be
 _WHOLE_INT = 0xFFFFFFFF
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -72,41 +77,42 @@ class Packed:
         self._path = path
         self._late = late
         self._is_for_one = is_for_one
-        self._at_once: tuple[Entry, ...] = ()
+        self._at_once: list[str] = []  # in their order
         self._index: dict[str, Entry] = {}
+        self._codes: dict[str, bytes | CodeType | None] = {}  # of those that were not run; None: an extension module
         self._misses: list[str] = []
         self._order: list[str] = []  # what was loaded besides, as it was complete
-        try:
-            kind, at_once, later = marshal.loads(_read(path))
-        except (OSError, EOFError, ValueError, TypeError):
-            return
-        if kind != (*_KIND, path) or not all(map(_is_current, at_once)):
-            return
-        self._at_once = at_once
-        self._index = {entry[0]: entry for entry in (*later, *at_once)}
 
     def run(self) -> None:
         """Runs the modules that most calls need; this object is among the finders by now."""
-        modules, make = sys.modules, type(sys)
-        for entry in self._at_once:
-            name = entry[0]
-            if name in modules:
-                continue
-            module = make(name)
-            values = module.__dict__
-            spec = values["__spec__"] = self._spec(entry)
-            parent, _, last = name.rpartition(".")
-            values["__file__"], values["__loader__"], values["__package__"] = entry[1], self, parent
-            if entry[2]:
-                values["__package__"], values["__path__"] = name, spec.submodule_search_locations
-            modules[name] = module
-            try:
-                exec(entry[5], values)  # type: ignore[arg-type]
-            except (ImportError, AttributeError):  # a circle, in which the usual order counts
-                del modules[name]
-                continue
+        for entries, codes in _read_file(self._path):
+            self._index.update({entry[0]: entry for entry in entries})
+            names = [entry[0] for entry in entries[: len(codes)]]
+            self._codes.update(zip(names, codes, strict=True))
+            for name, code in zip(names, codes, strict=True):
+                if not isinstance(code, bytes | None):
+                    self._at_once.append(name)
+                    if name not in sys.modules:
+                        self._run(name, self._index[name], code)
+            codes.clear()  # so that the next ones take their memory
+
+    def _run(self, name: str, entry: Entry, code: "CodeType") -> None:
+        module = type(sys)(name)
+        values = module.__dict__
+        spec = values["__spec__"] = self._spec(entry)
+        parent, _, last = name.rpartition(".")
+        values["__file__"], values["__loader__"], values["__package__"] = entry[1], self, parent
+        if entry[2]:
+            values["__package__"], values["__path__"] = name, spec.submodule_search_locations
+        sys.modules[name] = module
+        try:
+            exec(code, values)
+        except (ImportError, AttributeError):  # a circle, in which the usual order counts
+            del sys.modules[name]
+        else:
+            del self._codes[name]
             if parent:
-                setattr(modules[parent], last, module)
+                setattr(sys.modules[parent], last, module)
 
     def _spec(self, entry: Entry) -> "ModuleSpec":
         spec: ModuleSpec = _bootstrap.ModuleSpec(entry[0], self, origin=entry[1], is_package=entry[2])
@@ -118,13 +124,14 @@ class Packed:
     def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
         """As importlib has it."""
         entry = self._index.get(name)
-        if entry is not None and _is_current(entry):
-            if entry[5] is None:
+        if entry is None or not _is_current(entry):
+            self._misses.append(name)
+        elif name in self._codes:
+            if self._codes[name] is None:
                 loader = _external.ExtensionFileLoader(name, entry[1])
                 found: ModuleSpec = _bootstrap.ModuleSpec(name, loader, origin=entry[1])
                 return found
             return self._spec(entry)
-        self._misses.append(name)
         usual: ModuleSpec | None = _external.PathFinder.find_spec(name, path, target)
         if usual is not None and type(usual.loader) is _external.SourceFileLoader:
             usual.loader = Noting(self._order, name, usual.origin)
@@ -137,8 +144,9 @@ class Packed:
         """As importlib has it."""
         values = module.__dict__
         name = values["__name__"]
-        values["__file__"], code = self._index[name][1], self._index[name][5]
-        exec(marshal.loads(code) if isinstance(code, bytes) else code, values)  # type: ignore[arg-type]
+        values["__file__"], code = self._index[name][1], self._codes[name]
+        assert code is not None
+        exec(marshal.loads(code) if isinstance(code, bytes) else code, values)
         _note(self._order, name)
 
     def keep(self) -> None:
@@ -148,15 +156,16 @@ class Packed:
         found = {name: one for name in self._misses if (one := _read_module(name)) is not None}
         if not found:
             return
-        known = {**self._index, **found}
-        names = [entry[0] for entry in self._at_once]
+        known: dict[str, tuple[Entry, bytes | None]] = {}
+        for entries, codes in _read_file(self._path):
+            for entry, code in zip(entries, codes, strict=False):  # of all, with no codes, first
+                known[entry[0]] = entry, code if isinstance(code, bytes | None) else marshal.dumps(code)
+        known.update(found)
+        names = [name for name in self._at_once if name in known]
         if self._is_for_one and (len(found) > _FEW or not names):
-            names += [
-                name for name in self._order if name in known and name not in names and not name.startswith(self._late)
-            ]
-        at_once = tuple([_unmarshalled(known[name]) for name in names])
-        later = tuple([_marshalled(known[name]) for name in sorted({*known} - {*names})])
-        _write(self._path, marshal.dumps(((*_KIND, self._path), at_once, later)))
+            complete = [name for name in self._order if name in known and name not in names]
+            names += [name for name in complete if not name.startswith(self._late)]
+        _write_file(self._path, known, names)
 
 
 class Noting(_external.SourceFileLoader):  # type: ignore[misc, name-defined]
@@ -179,12 +188,52 @@ def _note(order: list[str], name: str) -> None:
         order.append(name)
 
 
-def _unmarshalled(entry: Entry) -> Entry:
-    return (*entry[:5], marshal.loads(entry[5])) if isinstance(entry[5], bytes) else entry
+def _read_file(path: str) -> "Iterator[tuple[tuple[Entry, ...], list[CodeType | bytes | None]]]":
+    # All that is in the file, without codes; then its parts, one at a time, into the same memory: each page that a
+    # process has for the first time costs it a microsecond. Nothing if the file is not to be used.
+    buffer = bytearray(_PART_BYTES)
+    try:
+        fd = posix.open(path, _FLAGS)
+    except OSError:
+        return
+    try:
+        most = posix.fstat(fd).st_size
+        kind, at_once, parts = _load(fd, buffer, int.from_bytes(posix.read(fd, _LENGTH_BYTES), "little"), most)
+        if kind != (*_KIND, path) or not all(
+            [_is_current(entry) for entries, _ in parts[:at_once] for entry in entries]
+        ):
+            return
+        for entries, length in parts:
+            yield entries, _load(fd, buffer, length, most)
+    except (OSError, EOFError, ValueError, TypeError):
+        return
+    finally:
+        posix.close(fd)
 
 
-def _marshalled(entry: Entry) -> Entry:
-    return entry if isinstance(entry[5], bytes | None) else (*entry[:5], marshal.dumps(entry[5]))
+def _load(fd: int, buffer: bytearray, length: int, most: int) -> "Any":
+    if length > most:
+        raise EOFError
+    if length > len(buffer):
+        buffer.extend(bytes(length - len(buffer)))
+    with memoryview(buffer) as whole, whole[:length] as part:
+        if posix.readv(fd, (part,)) != length:
+            raise EOFError
+        return marshal.loads(part)
+
+
+def _write_file(path: str, known: "dict[str, tuple[Entry, bytes | None]]", names: list[str]) -> None:
+    later = sorted({*known} - {*names})
+    parts = [(tuple([known[one][0] for one in later]), marshal.dumps([known[one][1] for one in later]))]
+    part: list[str] = []
+    for name in names:
+        part.append(name)
+        if name == names[-1] or sum([len(known[one][1] or b"") for one in part]) > _PART_BYTES * 3 // 4:
+            codes = [marshal.loads(known[one][1] or b"") for one in part]
+            parts.append((tuple([known[one][0] for one in part]), marshal.dumps(codes)))
+            part = []
+    head = marshal.dumps(((*_KIND, path), len(parts) - 1, [(entries, len(data)) for entries, data in parts]))
+    _write(path, b"".join([len(head).to_bytes(_LENGTH_BYTES, "little"), head, *[data for _, data in parts]]))
 
 
 def _is_current(entry: Entry) -> bool:
@@ -195,7 +244,7 @@ def _is_current(entry: Entry) -> bool:
     return int(found.st_mtime) & _WHOLE_INT == entry[3] and found.st_size & _WHOLE_INT == entry[4]
 
 
-def _read_module(name: str) -> Entry | None:
+def _read_module(name: str) -> "tuple[Entry, bytes | None] | None":
     # What a module that was loaded the usual way is in the file; None for what has no cache that goes by time.
     spec = getattr(sys.modules.get(name), "__spec__", None)
     if spec is None or spec.origin is None:
@@ -203,7 +252,7 @@ def _read_module(name: str) -> Entry | None:
     try:
         if type(spec.loader) is _external.ExtensionFileLoader:
             found = posix.stat(spec.origin)
-            return (name, spec.origin, False, int(found.st_mtime) & _WHOLE_INT, found.st_size & _WHOLE_INT, None)
+            return (name, spec.origin, False, int(found.st_mtime) & _WHOLE_INT, found.st_size & _WHOLE_INT), None
         if type(spec.loader) is not Noting:
             return None
         data = _read(spec.cached)
@@ -214,7 +263,7 @@ def _read_module(name: str) -> Entry | None:
     goes_by_hash = data[4] & 1  # it was found current when this process loaded it
     if data[:4] != _external.MAGIC_NUMBER or not (goes_by_hash or _stamp(data) == (time, size)):
         return None
-    return (name, spec.origin, spec.submodule_search_locations is not None, time, size, data[_PYC_HEAD:])
+    return (name, spec.origin, spec.submodule_search_locations is not None, time, size), data[_PYC_HEAD:]
 
 
 def _stamp(data: bytes) -> tuple[int, int]:
