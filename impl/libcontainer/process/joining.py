@@ -15,6 +15,7 @@ from kernelproof.impl._syscalls.namespaces import setns, unshare
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS, flags_of
 from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.process.imports import refuse_imports
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def join_all(site: Site, kinds: tuple[str, ...]) -> None:
 
 
 def _join(site: Site, kind: str) -> None:
+    if kind == "mount":
+        refuse_imports()
     setns(site.descriptors[PREFIX + kind], FLAGS[kind])
 
 

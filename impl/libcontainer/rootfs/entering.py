@@ -11,6 +11,7 @@ from errno import EINVAL
 
 from kernelproof.impl._syscalls.mount import mount
 from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.process.imports import refuse_imports
 from kernelproof.impl.libcontainer.rootfs.opening import procfs_of
 from kernelproof.impl.libcontainer.rootfs.places import root_of
 from kernelproof.impl.mount.errors import OptionError
@@ -109,6 +110,7 @@ class PivotRoot(Operation):
             OSError: EINVAL the root is the initial ramfs; EPERM.
         """
         root = root_of(site).fd
+        refuse_imports()
         try:
             manner = change_root(root, "dot" if self.manner == "auto" else self.manner)
         except OSError as error:
@@ -135,6 +137,7 @@ class EnterChroot(Operation):
         Raises:
             OSError: EPERM without CAP_SYS_CHROOT.
         """
+        refuse_imports()
         os.chdir(root_of(site).fd)
         os.chroot(".")
         os.chdir("/")
