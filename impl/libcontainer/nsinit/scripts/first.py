@@ -10,8 +10,8 @@ make it writable. Where the kernel lacks mount_setattr(2), or the caller the rig
 memory that is sealed: that takes longer, as 7 MB are copied.
 
 To start twice costs as much as all that a container's start does beside. So the shell half of the command lets the
-interpreter begin in a mount namespace of its own, in which it is mounted read-only upon itself, and here that is left:
-then nothing is in that namespace any more, and the mount is detached like the other.
+interpreter begin in a mount namespace of its own, and here all mounts in that are made read-only, and it is left: then
+nothing is in that namespace any more, and the mount that the interpreter was executed from is detached like the other.
 
 Source: CVE-2019-5736; setns(2); mount_namespaces(7); open_tree(2); mount_setattr(2); memfd_create(2), "File sealing";
 fcntl(2), F_ADD_SEALS.
@@ -25,10 +25,11 @@ ENTERING = ("create", "run", "exec", "exec-2014")  # what makes processes that e
 VALUED = ("root", "log", "log-format", "cgroup-manager", "rootless", "criu")
 
 _OPEN_TREE, _MOUNT_SETATTR = 428, 442  # the numbers that all machines share
-_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _CLONE = 1
 _READ_ONLY, _NO_SUID, _NO_DEVICES = 1, 2, 4
 _ATTRIBUTES = (_READ_ONLY | _NO_SUID | _NO_DEVICES).to_bytes(8, sys.byteorder) + bytes(24)
+_REMOUNT_READ_ONLY = 1 | 32 | 4096  # MS_RDONLY, MS_REMOUNT, MS_BIND
 _RTLD_NOW = 2
 
 # What the shell half says, and the descriptors that it leaves.
@@ -103,16 +104,39 @@ def _open_memory() -> int:
 
 
 def is_protected() -> bool:
-    """Whether this process runs from either; a file on such a mount has no path, so that it shows as the root."""
+    """Whether this process runs from either: a copy in memory, or a read-only mount that is not in its namespace."""
     try:
         name = posix.readlink(EXE)
-        return name.startswith(f"/memfd:{_NAME}") or (name == "/" and bool(posix.statvfs(EXE).f_flag & posix.ST_RDONLY))
+        if name.startswith(f"/memfd:{_NAME}"):
+            return True
+        if not posix.statvfs(EXE).f_flag & posix.ST_RDONLY:
+            return False
+        return _find_mount(EXE) != _find_mount(name)
     except OSError:  # no procfs: what begins again says what comes of it
         return False
 
 
+def _find_mount(path: str) -> bytes:
+    # The number of the mount that a path leads to in this namespace; nothing if it leads nowhere, as it is then on one
+    # of another.
+    try:
+        fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        about = posix.open(f"/proc/self/fdinfo/{fd}", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            return posix.read(about, 4096).partition(b"mnt_id:")[2].split(b"\n")[0]
+        finally:
+            posix.close(about)
+    finally:
+        posix.close(fd)
+
+
 def leave_namespace() -> None:
-    """Goes back to the mount namespace, the root and the working directory that the command was called in.
+    """Makes the mounts of a namespace that nobody else has read-only, and goes back to where the command was called.
+
+    That is by mount namespace, root and working directory. What can't be made read-only `is_protected` sees.
 
     Raises:
         OSError: what setns(2), fchdir(2) or chroot(2) give.
@@ -120,12 +144,25 @@ def leave_namespace() -> None:
     if f"-X{_LEAVE}" not in sys.orig_argv:
         return
     sys.orig_argv.remove(f"-X{_LEAVE}")  # what begins again is there already
+    _make_read_only()
     _enter_namespace(_NAMESPACE)
     posix.fchdir(_ROOT)
     posix.chroot(".")
     posix.fchdir(_HERE)
     for fd in (_NAMESPACE, _ROOT, _HERE):
         posix.close(fd)
+
+
+def _make_read_only() -> None:
+    # The interpreter is below the root, on whatever mount. Before Linux 5.12 that of the root alone can be had.
+    try:
+        from _ctypes import call_function, dlopen, dlsym  # as above
+    except ImportError:
+        return
+    libc = dlopen(None, _RTLD_NOW)  # type: ignore[arg-type]  # as above
+    given = (_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, _ATTRIBUTES, len(_ATTRIBUTES))
+    if call_function(dlsym(libc, "syscall"), given):
+        call_function(dlsym(libc, "mount"), (None, b"/", None, _REMOUNT_READ_ONLY, None))
 
 
 def _enter_namespace(fd: int) -> None:

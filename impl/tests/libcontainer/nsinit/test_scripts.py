@@ -85,8 +85,12 @@ def test_what_can_not_be_executed_is_no_end(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_namespace_of_the_shell_half_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes back by the three descriptors, closes them, and forgets the word; without the word nothing is done."""
+    """It makes the mounts there read-only, goes back by the three descriptors, closes them, and forgets the word.
+
+    Without the word nothing is done.
+    """
     done: list[object] = []
+    monkeypatch.setattr(first, "_make_read_only", lambda: done.append("read-only"))
     monkeypatch.setattr(first, "_enter_namespace", lambda fd: done.append(f"enter {fd}"))
     for name in ("fchdir", "chroot", "close"):
         monkeypatch.setattr(posix, name, lambda value, name=name: done.append(f"{name} {value}"))
@@ -95,7 +99,7 @@ def test_the_namespace_of_the_shell_half_is_left(monkeypatch: pytest.MonkeyPatch
     assert done == []
     monkeypatch.setattr(sys, "orig_argv", ["python", "-I", "-Xleave=7", "nsinit-python", "run"])
     first.leave_namespace()
-    assert done == ["enter 7", "fchdir 8", "chroot .", "fchdir 9", "close 7", "close 8", "close 9"]
+    assert done == ["read-only", "enter 7", "fchdir 8", "chroot .", "fchdir 9", "close 7", "close 8", "close 9"]
     assert sys.orig_argv == ["python", "-I", "nsinit-python", "run"]
 
 
