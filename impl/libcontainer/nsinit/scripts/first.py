@@ -136,7 +136,8 @@ def _find_mount(path: str) -> bytes:
 def leave_namespace() -> None:
     """Makes the mounts of a namespace that nobody else has read-only, and goes back to where the command was called.
 
-    That is by mount namespace, root and working directory. What can't be made read-only `is_protected` sees.
+    That is by mount namespace, root and working directory. What can't be made read-only `is_protected` sees. Without
+    CAP_SYS_CHROOT there is no way back: then it stays, all mounts as they were, and mounts are propagated both ways.
 
     Raises:
         OSError: what setns(2), fchdir(2) or chroot(2) give.
@@ -144,13 +145,22 @@ def leave_namespace() -> None:
     if f"-X{_LEAVE}" not in sys.orig_argv:
         return
     sys.orig_argv.remove(f"-X{_LEAVE}")  # what begins again is there already
-    _make_read_only()
-    _enter_namespace(_NAMESPACE)
-    posix.fchdir(_ROOT)
-    posix.chroot(".")
-    posix.fchdir(_HERE)
+    if _may_change_root():
+        _make_read_only()
+        _enter_namespace(_NAMESPACE)
+        posix.fchdir(_ROOT)
+        posix.chroot(".")
+        posix.fchdir(_HERE)
     for fd in (_NAMESPACE, _ROOT, _HERE):
         posix.close(fd)
+
+
+def _may_change_root() -> bool:
+    try:
+        posix.chroot("/")  # where it is
+    except PermissionError:
+        return False
+    return True
 
 
 def _make_read_only() -> None:

@@ -99,8 +99,24 @@ def test_the_namespace_of_the_shell_half_is_left(monkeypatch: pytest.MonkeyPatch
     assert done == []
     monkeypatch.setattr(sys, "orig_argv", ["python", "-I", "-Xleave=7", "nsinit-python", "run"])
     first.leave_namespace()
-    assert done == ["read-only", "enter 7", "fchdir 8", "chroot .", "fchdir 9", "close 7", "close 8", "close 9"]
+    back = ["enter 7", "fchdir 8", "chroot .", "fchdir 9"]
+    assert done == ["chroot /", "read-only", *back, "close 7", "close 8", "close 9"]
     assert sys.orig_argv == ["python", "-I", "nsinit-python", "run"]
+
+
+def test_the_namespace_is_kept_where_there_is_no_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CAP_SYS_CHROOT nothing is made read-only, which could not be undone."""
+    done: list[object] = []
+
+    def refuse(path: str) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(first, "_make_read_only", lambda: done.append("read-only"))
+    monkeypatch.setattr(posix, "chroot", refuse)
+    monkeypatch.setattr(posix, "close", done.append)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-Xleave=7", "nsinit-python", "run"])
+    first.leave_namespace()
+    assert done == [7, 8, 9]
 
 
 def test_without_either_it_is_said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def test_its_interpreter_is_read_only_and_the_host_is_as_before(tmp_path: Path) 
     "front",
     [
         ("unshare", "--user", "--map-root-user"),
-        ("setpriv", "--bounding-set", "-sys_chroot", "--inh-caps", "-all"),
+        ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-all"),
         ("sh", "-c", '"$@" 9</dev/null', "sh"),
     ],
     ids=["user namespace", "without a right", "descriptor taken"],
@@ -83,6 +83,19 @@ def test_where_the_shell_half_can_not_python_begins_twice(front: tuple[str, ...]
     assert place.split()[:2] == [os.readlink("/proc/self/ns/mnt"), str(tmp_path)]
     assert how == "False"
     assert refused in (["Read-only file system"], [])
+
+
+def test_where_there_is_no_way_back_it_stays_and_begins_twice(tmp_path: Path) -> None:
+    """Without CAP_SYS_CHROOT; no mount is read-only then, and what is mounted there is mounted in the host too."""
+    nsinit = install(tmp_path / "prefix")
+    before = Path("/proc/self/mountinfo").read_text()
+    chroots = ("setpriv", "--bounding-set", "-sys_chroot", "--inh-caps", "-all")
+    exe, place, how, *_ = call(*chroots, nsinit, "create", "a", cwd=tmp_path)
+    assert exe == "/ 1" or exe.startswith("/memfd:interpreter")
+    assert place.split()[0] != os.readlink("/proc/self/ns/mnt")
+    assert place.split()[1] == str(tmp_path)
+    assert how == "False"
+    assert Path("/proc/self/mountinfo").read_text() == before
 
 
 def test_a_root_that_is_no_mount_point_is_a_root_too(tmp_path: Path) -> None:
