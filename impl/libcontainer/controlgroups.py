@@ -23,6 +23,9 @@ else:
     limiting = Late("kernelproof.impl.libcontainer.limiting")
 
 
+_RULES = "device rules"  # among the site's descriptors: the program about devices, loaded and attached nowhere
+
+
 def cgroup_name(cgroups_path: str | None, identifier: str) -> str:
     """The path of a container's cgroup from the mount point of each hierarchy; `..` climbs nowhere.
 
@@ -131,14 +134,23 @@ class SetLimits(Operation):
         return f"limit the cgroup: {asked}"
 
     def prepare(self, site: Site) -> None:
-        """Loads what sets limits, and makes the program of the rules about devices, which is most of it."""
-        limiting.prepare_limits(self.resources)
+        """Loads what sets limits, and the program of the rules about devices, which is most of it."""
+        cgroup = open_cgroup(site)
+        loaded = None if cgroup is None else limiting.prepare_limits(self.resources, cgroup.version)
+        if loaded is not None:
+            site.descriptors[_RULES] = loaded
 
     def do(self, site: Site) -> None:
         """Does it; errors as limiting.set_limits."""
         cgroup = open_cgroup(site)
-        if cgroup is not None:
-            limiting.set_limits(cgroup, self.resources)
+        if cgroup is None:
+            return
+        loaded = site.descriptors.pop(_RULES, None)
+        try:
+            limiting.set_limits(cgroup, self.resources, loaded=loaded)
+        finally:
+            if loaded is not None:
+                os.close(loaded)
 
 
 def is_there(name: str, layout: Layout) -> bool:

@@ -112,8 +112,8 @@ def device_rules(resources: Resources) -> list[DeviceRule]:
     return [*rules, *(DeviceRule(*always) for always in ALWAYS)]
 
 
-def set_limits(cgroup: Cgroup, resources: Resources, *, check_usage: bool = True) -> None:
-    """Sets all that resources ask for.
+def set_limits(cgroup: Cgroup, resources: Resources, *, check_usage: bool = True, loaded: int | None = None) -> None:
+    """Sets all that resources ask for; `loaded` is what `prepare_limits` gave.
 
     Raises:
         LimitError, NoControllerError, BelowUsageError: see impl.cgroups.
@@ -131,16 +131,23 @@ def set_limits(cgroup: Cgroup, resources: Resources, *, check_usage: bool = True
         from kernelproof.impl.cgroups.devices.attaching import set_devices  # measured: 10 ms, and few name devices
 
         directory = cgroup.directory_of("devices") if cgroup.version == 1 else cgroup.directory
-        set_devices(directory, device_rules(resources))
+        set_devices(directory, device_rules(resources), loaded=loaded)
 
 
-def prepare_limits(resources: Resources) -> None:
-    """Works out what `set_limits` will need on version 2 for devices, and touches nothing.
+def prepare_limits(resources: Resources, version: int) -> int | None:
+    """Does of `set_limits` what touches no cgroup: on version 2 the kernel verifies the program about devices.
+
+    Returns:
+        A descriptor for `set_limits`, the caller's to close; or None: it will do all.
 
     Raises:
         LimitError: a rule that no kernel could keep.
     """
-    if resources.devices:
-        from kernelproof.impl.cgroups.devices.attaching import encode_rules  # measured: see set_limits
+    if not resources.devices or version == 1:
+        return None
+    from kernelproof.impl.cgroups.devices.attaching import load_rules  # measured: see set_limits
 
-        encode_rules(tuple(device_rules(resources)))
+    try:
+        return load_rules(device_rules(resources))
+    except OSError:  # set_limits will meet it too, in its turn
+        return None

@@ -43,7 +43,7 @@ class Attached(NamedTuple):
     instructions: tuple[Instruction, ...]
 
 
-def set_devices(directory: Directory, rules: Sequence[DeviceRule]) -> None:
+def set_devices(directory: Directory, rules: Sequence[DeviceRule], *, loaded: int | None = None) -> None:
     """Put rules on a cgroup in the place of those that this module put there before.
 
     On version 2 a cgroup may have programs of others too, and its ancestors may: an access needs the yes of all.
@@ -51,6 +51,7 @@ def set_devices(directory: Directory, rules: Sequence[DeviceRule]) -> None:
     Args:
         directory: of version 2, or of the devices hierarchy.
         rules: in their order; see `rules`.
+        loaded: what `load_rules` gave for them, which stays the caller's; version 1 has no use for it.
 
     Raises:
         LimitError: a rule that no kernel, or version 1, could keep.
@@ -60,12 +61,22 @@ def set_devices(directory: Directory, rules: Sequence[DeviceRule]) -> None:
     if directory.version == 1:
         planned = plan_writes(parse_list(directory.read("devices.list")), plan_list(rules))
         return writes.apply(directory, planned)
-    code = encode_rules(tuple(rules))
     with ExitStack() as opened:
-        new = bpf.load_program(bpf.ProgramType.CGROUP_DEVICE, code, name=NAME)
-        opened.callback(os.close, new)
+        new = loaded
+        if new is None:
+            new = load_rules(rules)
+            opened.callback(os.close, new)
         _replace(directory.fileno(), new, _own_programs(directory, opened))
     return None
+
+
+def load_rules(rules: Sequence[DeviceRule]) -> int:
+    """A descriptor of the program that keeps rules, which the kernel's verifier has seen by then; nothing obeys it yet.
+
+    Raises:
+        LimitError, OSError: as set_devices.
+    """
+    return bpf.load_program(bpf.ProgramType.CGROUP_DEVICE, encode_rules(tuple(rules)), name=NAME)
 
 
 @lru_cache(maxsize=4)  # the same rules are asked for again and again

@@ -7,7 +7,7 @@ that each finds in `sys.modules` whatever it imports. As with Python's caches a 
 file void, another version of Python does, and where the file can't be written all goes on without it.
 
     what it is for; names, origins and times of all modules; lengths of the parts (marshal, its length before it)
-    the code of modules that are loaded when they are imported
+    the code of modules that are loaded when they are imported, as all of it without docstrings
     the code of modules that are run at once, some to a part
 
 Of the first kind are those that few calls need, and extension modules. Of `os` a call begins with what is built into
@@ -263,7 +263,17 @@ def _read_module(name: str) -> "tuple[Entry, bytes | None] | None":
     goes_by_hash = data[4] & 1  # it was found current when this process loaded it
     if data[:4] != _external.MAGIC_NUMBER or not (goes_by_hash or _stamp(data) == (time, size)):
         return None
-    return (name, spec.origin, spec.submodule_search_locations is not None, time, size), data[_PYC_HEAD:]
+    code: bytes = _load_beside("lean").strip_docstrings(data[_PYC_HEAD:])
+    return (name, spec.origin, spec.submodule_search_locations is not None, time, size), code
+
+
+def _load_beside(name: str) -> "Any":
+    # A module of this directory, by whatever name and path this one was loaded: few calls need it.
+    found = sys.modules.get(f"{__name__}.{name}")
+    if found is None:
+        found = sys.modules[f"{__name__}.{name}"] = type(sys)(name)
+        _external.SourceFileLoader(name, f"{__file__.rpartition('/')[0]}/{name}.py").exec_module(found)
+    return found
 
 
 def _stamp(data: bytes) -> tuple[int, int]:
