@@ -34,6 +34,7 @@ _RTLD_NOW = 2
 
 # What the shell half says, and the descriptors that it leaves.
 _LEAVE = "leave=7"
+_LOCALE = "locale=unset"  # LC_ALL is there for that half alone
 _NAMESPACE, _ROOT, _HERE = 7, 8, 9
 _NEW_MOUNTS = 0x20000
 
@@ -145,6 +146,7 @@ def leave_namespace() -> None:
     if f"-X{_LEAVE}" not in sys.orig_argv:
         return
     sys.orig_argv.remove(f"-X{_LEAVE}")  # what begins again is there already
+    _unset_locale()
     if _may_change_root():
         _make_read_only()
         _enter_namespace(_NAMESPACE)
@@ -153,6 +155,13 @@ def leave_namespace() -> None:
         posix.fchdir(_HERE)
     for fd in (_NAMESPACE, _ROOT, _HERE):
         posix.close(fd)
+
+
+def _unset_locale() -> None:
+    if f"-X{_LOCALE}" in sys.orig_argv:
+        sys.orig_argv.remove(f"-X{_LOCALE}")
+        posix.environ.pop(b"LC_ALL", None)
+        posix.unsetenv(b"LC_ALL")
 
 
 def _may_change_root() -> bool:

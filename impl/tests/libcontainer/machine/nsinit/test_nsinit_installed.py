@@ -21,7 +21,7 @@ import os, sys
 def main():
     print(os.readlink("/proc/self/exe"), os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY)
     print(os.readlink("/proc/self/ns/mnt"), os.getcwd(), os.stat("/").st_ino, *os.listdir("/proc/self/fd"))
-    print("leave=7" in str(sys.orig_argv))
+    print("leave=7" in str(sys.orig_argv), "=unset" in str(sys.orig_argv), os.environ.get("LC_ALL"), os.getenv("LC_ALL"))
     try:
         os.utime("/proc/self/exe")
     except OSError as error:
@@ -62,8 +62,17 @@ def test_its_interpreter_is_read_only_and_the_host_is_as_before(tmp_path: Path) 
     exe, place, how, refused = call(nsinit, "run", "a", cwd=tmp_path)
     assert (exe, refused) == (f"{os.path.realpath(sys.executable)} 1", "Read-only file system")
     assert place.split()[:3] == [os.readlink("/proc/self/ns/mnt"), str(tmp_path), str(os.stat("/").st_ino)]
-    assert how == "False"
+    assert how == "False False None None"
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+@pytest.mark.parametrize("value", ["", "C.UTF-8"])
+def test_a_locale_of_the_callers_stays(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell half sets for itself alone is unset again; what was set, also to nothing, is as it was."""
+    nsinit = install(tmp_path / "prefix")
+    monkeypatch.setenv("LC_ALL", value)
+    exe, _, how, _ = call(nsinit, "run", "a", cwd=tmp_path)
+    assert (exe, how) == (f"{os.path.realpath(sys.executable)} 1", f"False False {value} {value}")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,7 @@ def test_where_the_shell_half_can_not_python_begins_twice(front: tuple[str, ...]
     exe, place, how, *refused = call(*front, nsinit, "create", "a", cwd=tmp_path)
     assert exe == "/ 1" or exe.startswith("/memfd:interpreter")
     assert place.split()[:2] == [os.readlink("/proc/self/ns/mnt"), str(tmp_path)]
-    assert how == "False"
+    assert how == "False False None None"
     assert refused in (["Read-only file system"], [])
 
 
@@ -94,7 +103,7 @@ def test_where_there_is_no_way_back_it_stays_and_begins_twice(tmp_path: Path) ->
     assert exe == "/ 1" or exe.startswith("/memfd:interpreter")
     assert place.split()[0] != os.readlink("/proc/self/ns/mnt")
     assert place.split()[1] == str(tmp_path)
-    assert how == "False"
+    assert how == "False False None None"
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
