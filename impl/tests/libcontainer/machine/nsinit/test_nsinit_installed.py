@@ -21,7 +21,8 @@ import os, sys
 def main():
     print(os.readlink("/proc/self/exe"), os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY)
     print(os.readlink("/proc/self/ns/mnt"), os.getcwd(), os.stat("/").st_ino, *os.listdir("/proc/self/fd"))
-    print("leave=7" in str(sys.orig_argv), "=unset" in str(sys.orig_argv), os.environ.get("LC_ALL"), os.getenv("LC_ALL"))
+    given = str(sys.orig_argv)
+    print("leave=7" in given, "=unset" in given, os.environ.get("LC_ALL"), os.getenv("LC_ALL"))
     try:
         os.utime("/proc/self/exe")
     except OSError as error:
