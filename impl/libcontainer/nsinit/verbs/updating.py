@@ -50,16 +50,16 @@ FIELDS: dict[str, tuple[type[Record], str]] = {
     "kernel-memory-tcp": (Memory, "kernel_tcp"),
     "pids-limit": (Pids, "limit"),
 }
-IGNORED = {
-    "kernel-memory": "no kernel has this limit any more",
-    "l3-cache-schema": "resctrl is not used here",
-    "mem-bw-schema": "resctrl is not used here",
-}
+IGNORED = {"kernel-memory": "no kernel has this limit any more"}
+REFUSED = ("l3-cache-schema", "mem-bw-schema")
 _PARTS = {BlockIo: "block_io", Cpu: "cpu", Memory: "memory", Pids: "pids"}
 
 
 def run(context: Context, given: Given) -> int:
     """Changes the limits in the cgroup, then in the container's own copy of its configuration."""
+    for name in REFUSED:
+        if given.has(name):
+            raise UsageError(f"--{name}: this runtime does not use resctrl; leave it out")
     for name in IGNORED:
         if given.has(name):
             context.log.warning(f"--{name} changes nothing: {IGNORED[name]}")
@@ -155,8 +155,8 @@ COMMAND = Command(
         Option("--kernel-memory-tcp", NUMBER, "bytes of TCP buffers, on version 1", "BYTES"),
         Option("--pids-limit", NUMBER, "processes and threads; -1 for no limit", "N"),
         Option("--kernel-memory", NUMBER, "accepted: no kernel has it any more", "BYTES", hidden=True),
-        Option("--l3-cache-schema", TEXT, "accepted: there is no resctrl here", "TEXT", hidden=True),
-        Option("--mem-bw-schema", TEXT, "accepted: there is no resctrl here", "TEXT", hidden=True),
+        Option("--l3-cache-schema", TEXT, "refused: resctrl is not used here", "TEXT", hidden=True),
+        Option("--mem-bw-schema", TEXT, "refused: resctrl is not used here", "TEXT", hidden=True),
     ),
     ("ID",),
     run=run,

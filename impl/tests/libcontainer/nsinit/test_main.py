@@ -87,6 +87,8 @@ def test_a_programs_own_help_is_not_ours(capfd: pytest.CaptureFixture[str], tmp_
         ["update", "x"],
         ["events", "--interval", "never", "x"],
         ["completion", "cmd"],
+        ["update", "--l3-cache-schema", "L3:0=f", "x"],
+        ["update", "--mem-bw-schema", "MB:0=50", "x"],
         ["--systemd-cgroup", "--cgroup-manager", "cgroupfs", "list"],
     ],
     ids=" ".join,
