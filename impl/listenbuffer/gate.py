@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from kernelproof.impl.listenbuffer.errors import AlreadyActive, GateClosed
@@ -116,8 +117,8 @@ class Gate:
             self._watchers.append(watcher)
 
     def unwatch(self, watcher: Callable[[], None]) -> None:
-        """Stop calling a function."""
-        with self._condition:
+        """Stop calling a function; one that is not called (any more) is none to stop."""
+        with self._condition, suppress(ValueError):
             self._watchers.remove(watcher)
 
     def _change(self, state: str) -> None:

@@ -214,6 +214,14 @@ def test_use_after_close_is_an_error() -> None:
         assert refused.value.errno == errno.EBADF
 
 
+def test_two_may_close_at_once() -> None:
+    """A second close that comes while the first is under way is once as well: here, from one whom the gate tells."""
+    listener = listen("tcp://127.0.0.1:0")
+    listener.gate.watch(listener.close)
+    listener.close()
+    assert listener.fileno() == -1
+
+
 def test_closed_gate_is_no_paused_one(tcp: GatedListener) -> None:
     """A listener that does not wait says EBADF when its gate is closed, and EAGAIN while it is paused."""
     tcp.settimeout(0)
