@@ -36,6 +36,11 @@ _MAKERS: tuple[Callable[..., Any], ...] = (
     lambda _cls, a, b, c, d, e, f, g: _new(_cls, (a, b, c, d, e, f, g)),
     lambda _cls, a, b, c, d, e, f, g, h: _new(_cls, (a, b, c, d, e, f, g, h)),
     lambda _cls, a, b, c, d, e, f, g, h, i: _new(_cls, (a, b, c, d, e, f, g, h, i)),
+    lambda _cls, a, b, c, d, e, f, g, h, i, j: _new(_cls, (a, b, c, d, e, f, g, h, i, j)),
+)
+# As many as a mount has; of other numbers a text is compiled, which takes 0.1 ms.
+_MAKER_OF_18: Callable[..., Any] = lambda _cls, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r: _new(  # noqa: E731, E741
+    _cls, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r)
 )
 
 
@@ -75,6 +80,8 @@ class _Tuple(tuple[object, ...]):
 def _maker(name: str, fields: tuple[str, ...], defaults: tuple[object, ...]) -> Callable[..., object]:
     if len(fields) < len(_MAKERS):
         code = _MAKERS[len(fields)].__code__
+    elif len(fields) == _MAKER_OF_18.__code__.co_argcount - 1:
+        code = _MAKER_OF_18.__code__
     else:
         names = ", ".join(fields)
         code = eval(f"lambda _cls, {names}: _new(_cls, ({names}))").__code__
