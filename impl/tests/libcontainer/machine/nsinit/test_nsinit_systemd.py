@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -17,7 +18,8 @@ from kernelproof.impl.tests.libcontainer.machine.nsinit.command import NSINIT, r
 pytestmark = pytest.mark.machine(profile="systemd")
 
 TOP = Path("/sys/fs/cgroup")
-LIMITS = Resources(memory=Memory(limit=64 << 20), pids=Pids(30), cpu=Cpu(quota=20_000, period=100_000, burst=5_000))
+LIMITS = Resources(memory=Memory(limit=64 << 20), pids=Pids(30), cpu=Cpu(quota=20_000, period=100_000))
+BURSTING = LIMITS.replace(cpu=Cpu(quota=20_000, period=100_000, burst=5_000))
 
 
 class Command(NamedTuple):
@@ -56,24 +58,40 @@ def place_of(pid: str) -> str:
 
 
 def read(scope: Path) -> list[str]:
-    return [(scope / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max", "cpu.max.burst")]
+    return [(scope / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max")]
+
+
+def has_bursts() -> bool:
+    """Whether the kernel has cpu.max.burst: since Linux 5.14."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (5, 14)
 
 
 def test_a_scope(nsinit: Command) -> None:
     """The scope is where cgroupsPath says, limits are systemd's and the files', and both are changed by an update."""
-    nsinit.configure("/bin/sleep", "1000", path="work-web.slice:web:box", resources=LIMITS)
+    nsinit.configure("/bin/sleep", "1000", path="work-web.slice:web:box", resources=BURSTING)
+    if not has_bursts():
+        refused = nsinit("create", "box", check=False)
+        assert refused.returncode == 1
+        assert "this cgroup has no cpu.max.burst" in refused.stderr
+        assert not (TOP / "work.slice/work-web.slice/web-box.scope").exists()
+        nsinit.configure("/bin/sleep", "1000", path="work-web.slice:web:box", resources=LIMITS)
     nsinit("create", "--pid-file", "pid", "box")
     pid = (nsinit.bundle / "pid").read_text()
     assert place_of(pid) == "/work.slice/work-web.slice/web-box.scope"
     scope = TOP / place_of(pid).strip("/")
     nsinit("start", "box")
-    assert read(scope) == [str(64 << 20), "30", "20000 100000", "5000"]
+    assert read(scope) == [str(64 << 20), "30", "20000 100000"]
+    if has_bursts():
+        assert (scope / "cpu.max.burst").read_text() == "5000\n"
     nsinit("update", "--memory", str(48 << 20), "box")
     with Manager.open() as manager:
         told = [manager.property_of("web-box.scope", name) for name in ("MemoryMax", "TasksMax", "Delegate")]
     assert told == [48 << 20, 30, True]
     subprocess.run(["systemctl", "daemon-reload"], check=True)
-    assert read(scope) == [str(48 << 20), "30", "20000 100000", "5000"]
+    assert read(scope) == [str(48 << 20), "30", "20000 100000"]
+    if has_bursts():
+        assert (scope / "cpu.max.burst").read_text() == "5000\n"
     assert nsinit("exec", "box", "/bin/sh", "-c", "exit 4", check=False).returncode == 4
     nsinit("pause", "box")
     assert json.loads(nsinit("state", "box").stdout)["status"] == "paused"
