@@ -157,14 +157,14 @@ def asks_for_help(command: Command, words: list[str]) -> bool:
 
 
 def _run(command: Command, context: Context, given: Given) -> int:
-    from kernelproof.impl.libcontainer.nsinit.failures import FAILURES, tell  # measured: --version needs none of it
+    from kernelproof.impl.libcontainer.nsinit.failures import known_failures, tell  # measured: not for --version
 
     assert command.run is not None
     try:
         return command.run(context, given)
     except BrokenPipeError:
         raise
-    except FAILURES as error:
+    except known_failures() as error:
         context.log.error(tell(error))
         return command.failure
 

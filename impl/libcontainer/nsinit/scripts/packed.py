@@ -153,7 +153,8 @@ class Packed:
         """Writes the file anew if this process had to load anything that is not in it."""
         if sys.dont_write_bytecode or not any(name in sys.modules for name in self._misses):
             return
-        found = {name: one for name in self._misses if (one := _read_module(name)) is not None}
+        order = (*self._order,)  # what is loaded from here on is needed for this alone
+        found = {name: one for name in (*self._misses,) if (one := _read_module(name)) is not None}
         if not found:
             return
         known: dict[str, tuple[Entry, bytes | None]] = {}
@@ -163,7 +164,7 @@ class Packed:
         known.update(found)
         names = [name for name in self._at_once if name in known]
         if self._is_for_one and (len(found) > _FEW or not names):
-            complete = [name for name in self._order if name in known and name not in names]
+            complete = [name for name in order if name in known and name not in names]
             names += [name for name in complete if not name.startswith(self._late)]
         _write_file(self._path, known, names)
 

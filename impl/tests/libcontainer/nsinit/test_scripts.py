@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl.libcontainer.nsinit import main
+from kernelproof.impl.libcontainer.config.problems import ConfigError
+from kernelproof.impl.libcontainer.nsinit import failures, main
 from kernelproof.impl.libcontainer.nsinit.commands import GLOBAL
 from kernelproof.impl.libcontainer.nsinit.logs import Log
 from kernelproof.impl.libcontainer.nsinit.options import FLAG
 from kernelproof.impl.libcontainer.nsinit.scripts import first, packed
+from kernelproof.impl.libcontainer.operations import StartError
 
 SCRIPTS = Path(first.__file__).parent
 # A program that takes modules from the file first, imports `sample`, and says where it came from.
@@ -259,5 +261,15 @@ def test_modules_that_most_calls_need_are_run_in_the_order_of_their_completion(t
     assert run("one_a,one_c") == ["one_b one_a one_c one_d", "b ba"]
     (file,) = (tmp_path / "__pycache__").glob("*.pack")
     assert file.name.endswith(".run.pack")
+    assert b"opcode" not in file.read_bytes()  # what writes the file needs it, no call does
     assert run("one_a,one_c,one_e") == ["one_b one_a one_c one_d", "b ba"]
     assert run("one_a,one_c,one_e") == ["one_b one_a one_c one_d", "b ba"]
+
+
+def test_what_is_told_needs_no_module_that_nobody_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A StartError is told as a sentence, and its module is not loaded to know it."""
+    assert issubclass(ConfigError, failures.known_failures())
+    assert issubclass(StartError, failures.known_failures())
+    monkeypatch.delitem(sys.modules, StartError.__module__)
+    assert StartError not in failures.known_failures()
+    assert StartError.__module__ not in sys.modules
