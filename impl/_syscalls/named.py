@@ -37,11 +37,12 @@ _MAKERS: tuple[Callable[..., Any], ...] = (
     lambda _cls, a, b, c, d, e, f, g, h: _new(_cls, (a, b, c, d, e, f, g, h)),
     lambda _cls, a, b, c, d, e, f, g, h, i: _new(_cls, (a, b, c, d, e, f, g, h, i)),
     lambda _cls, a, b, c, d, e, f, g, h, i, j: _new(_cls, (a, b, c, d, e, f, g, h, i, j)),
+    # As many as a mount has.
+    lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s: _new(
+        _cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s)
+    ),
 )
-# As many as a mount has; of other numbers a text is compiled, which takes 0.1 ms.
-_MAKER_OF_18: Callable[..., Any] = lambda _cls, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r: _new(  # noqa: E731, E741
-    _cls, (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r)
-)
+_CODES: dict[int, Any] = {maker.__code__.co_argcount - 1: maker.__code__ for maker in _MAKERS}  # by numbers of fields
 
 
 class _Tuple(tuple[object, ...]):
@@ -78,11 +79,8 @@ class _Tuple(tuple[object, ...]):
 
 
 def _maker(name: str, fields: tuple[str, ...], defaults: tuple[object, ...]) -> Callable[..., object]:
-    if len(fields) < len(_MAKERS):
-        code = _MAKERS[len(fields)].__code__
-    elif len(fields) == _MAKER_OF_18.__code__.co_argcount - 1:
-        code = _MAKER_OF_18.__code__
-    else:
+    code = _CODES.get(len(fields))
+    if code is None:  # compiled, which takes 0.1 ms
         names = ", ".join(fields)
         code = eval(f"lambda _cls, {names}: _new(_cls, ({names}))").__code__
     named = code.replace(co_varnames=("_cls", *fields), co_name="__new__", co_qualname=f"{name}.__new__")
