@@ -119,14 +119,14 @@ def _process(process: Process, config: Config, status: dict[str, str]) -> Iterat
         yield Finding("$.process.noNewPrivileges", process.no_new_privileges, status.get("NoNewPrivs") == "1")
     if (config.linux.seccomp is not None) != (status.get("Seccomp") == "2"):
         yield Finding("$.linux.seccomp", config.linux.seccomp is not None, status.get("Seccomp"))
-    if process.capabilities is not None:
-        for field, line in _SETS.items():
-            wanted = frozenset(getattr(process.capabilities, field))
-            have = names_of(int(status[line], 16))
-            # What the program file's own rights, or being root, add at its exec is bounded by the bounding set.
-            more = have - wanted - (frozenset(process.capabilities.bounding) if field in _GAINED else frozenset())
-            if more:
-                yield Finding(f"$.process.capabilities.{field}", sorted(wanted), sorted(have))
+    granted = process.granted()
+    for field, line in _SETS.items():
+        wanted = frozenset(getattr(granted, field))
+        have = names_of(int(status[line], 16))
+        # What the program file's own rights, or being root, add at its exec is bounded by the bounding set.
+        more = have - wanted - (frozenset(granted.bounding) if field in _GAINED else frozenset())
+        if more:
+            yield Finding(f"$.process.capabilities.{field}", sorted(wanted), sorted(have))
 
 
 _GAINED = ("effective", "permitted")

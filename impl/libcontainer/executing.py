@@ -255,9 +255,11 @@ def _terminal(process: Process) -> tuple[Operation, ...]:
 def plan_process_security(
     config: Config, process: Process, host: Host, identifier: str = "", bundle: str = "", preserved: int = 0
 ) -> tuple[Operation, ...]:
-    """What a process of the container may do, as for the first one.
+    """What a process of the container may do, as for the first one, whose capabilities it has if it names none.
 
     The execution domain and the memory policy are its own, and who shares the container's filter shares its agent.
     """
     container = Container(identifier, bundle, preserved=preserved, is_exec=True)
+    if process.capabilities is None and config.process is not None:
+        process = process.replace(capabilities=config.process.capabilities)
     return plan_security(config.replace(process=process), host, container)

@@ -126,7 +126,8 @@ class StartError(Exception):
 
     def __init__(self, stage: str, call: str, errno: int, path: str, detail: str, remedy: str = "") -> None:
         number = f" ({_errno.errorcode.get(errno, errno)})" if errno else ""
-        super().__init__(f"{stage}: {call} {path}: {detail}{number}" + (f". {remedy}" if remedy else ""))
+        where = f" {path}" if path else ""
+        super().__init__(f"{stage}: {call}{where}: {detail}{number}" + (f". {remedy}" if remedy else ""))
         self.stage = stage
         self.call = call
         self.errno = errno

@@ -152,7 +152,11 @@ class ExecCpuAffinity(Record):
 
 
 class Process(Record):
-    """The container's process. `capabilities` None: not said, which is not the same as no capability."""
+    """The container's process.
+
+    Attributes:
+        capabilities: None: not said. A container's first process then has none, a further one those of the first.
+    """
 
     cwd: str
     args: tuple[str, ...] = ()
@@ -169,6 +173,10 @@ class Process(Record):
     scheduler: Scheduler | None = None
     io_priority: IoPriority | None = None
     exec_cpu_affinity: ExecCpuAffinity | None = None
+
+    def granted(self) -> Capabilities:
+        """The capabilities of a first process. Nothing said is nothing granted: all that root has would be a guess."""
+        return self.capabilities or Capabilities()
 
 
 class IdMapping(Record):

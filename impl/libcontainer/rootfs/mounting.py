@@ -10,7 +10,7 @@ from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.rootfs.binding import set_read_only, set_tree_read_only, show_to
-from kernelproof.impl.libcontainer.rootfs.places import open_place, refuse_procfs, require_exact, root_of
+from kernelproof.impl.libcontainer.rootfs.places import is_there, open_place, refuse_procfs, require_exact, root_of
 from kernelproof.impl.libcontainer.rootfs.words import parse_words
 from kernelproof.impl.mount.classic import call_mount, check_data, propagate
 from kernelproof.impl.mount.detached import DetachedMount
@@ -109,9 +109,10 @@ def _without_read_only(options: Options, late: bool) -> Options:
 
 
 class MountTmpfs(Operation):
-    """Mounts a tmpfs, which has mode and owner of the directory below it unless the words say otherwise.
+    """Mounts a tmpfs. Unless the words say otherwise it has mode and owner of the directory that it hides.
 
-    With tmpcopyup among the words it begins with what the directory holds.
+    With tmpcopyup among the words it begins with what the directory holds. Where there was none the kernel's default
+    holds: everybody may write, as in /tmp.
     """
 
     __slots__ = ("destination", "source", "words", "late_read_only")  # noqa: RUF023
@@ -140,10 +141,14 @@ class MountTmpfs(Operation):
             flags=asked & ~MountFlag.NOSYMFOLLOW,
             attributes_set=options.attributes_set & ~MountAttribute.NOSYMFOLLOW,
         )
+        hides = is_there(site, self.destination)
         place = open_place(site, self.destination)
         try:
             refuse_procfs(site, place, self.destination)
-            made = _filled(place, options, wanted.copy_up, self.source)
+            if hides:
+                made = _filled(place, options, wanted.copy_up, self.source)
+            else:
+                made = mount_tmpfs(_of_one_mount(options), source=self.source)
             with made:
                 attach_in_root(root_of(site), place, made)
                 show_to(made, options)

@@ -64,6 +64,20 @@ def open_place(site: Site, destination: str, *, is_directory: bool = True) -> in
     return place
 
 
+def is_there(site: Site, destination: str) -> bool:
+    """Whether there is something below the root already that could be mounted on.
+
+    Raises:
+        OSError: as Root.open, but for ENOENT.
+    """
+    try:
+        found = root_of(site).open(destination)
+    except FileNotFoundError:
+        return False
+    os.close(found)
+    return True
+
+
 def refuse_procfs(site: Site, place: int, destination: str, source: int | None = None) -> None:
     """Refuse a mount over procfs, or in the place of it.
 

@@ -153,27 +153,6 @@ class SetCapabilities(Operation):
             refuse(site, name, getattr(self, name) & ~granted)
 
 
-class SetInheritable(Operation):
-    """Empties the inheritable and the ambient set, and leaves the others."""
-
-    __slots__ = ()
-    stage = "final"
-
-    def describe(self) -> str:
-        """What will happen."""
-        return "empty the inheritable and the ambient capabilities"
-
-    def do(self, site: Site) -> None:
-        """Does it.
-
-        Raises:
-            OSError: nothing that is expected.
-        """
-        effective, permitted, _ = capget()
-        capset(effective, permitted, 0)
-        clear_ambient()
-
-
 class FinishCapabilities(Operation):
     """Gives up what SetCapabilities kept for steps between."""
 

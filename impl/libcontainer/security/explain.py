@@ -129,7 +129,7 @@ def _explain_call(config: Config, name: str, call: Call, little: bool) -> Iterat
             verdict, verb = _VERBS[action & ~MOST_DATA if action & ~MOST_DATA == TRACE else action]
         yield Reason("seccomp", verdict, f"{name} {verb} ({where})")
     needed = _NEEDED.get(name)
-    capabilities = config.process.capabilities if config.process is not None else None
+    capabilities = config.process.granted() if config.process is not None else None
     if needed is not None and capabilities is not None:
         has = needed in capabilities.effective or needed in capabilities.ambient
         sets = shown(mask_of(capabilities.effective)[0])
@@ -219,7 +219,7 @@ def _explain_port(config: Config, port: int, right: str) -> Iterator[Reason]:
         yield Reason(
             "namespaces", DENIED, "a network namespace of its own without networks: nothing but itself is there"
         )
-    capabilities = config.process.capabilities if config.process is not None else None
+    capabilities = config.process.granted() if config.process is not None else None
     if right == "bind_tcp" and 0 < port < 1024 and capabilities is not None:
         has = "CAP_NET_BIND_SERVICE" in capabilities.effective
         why = f"ports below 1024 need CAP_NET_BIND_SERVICE, unless net.ipv4.ip_unprivileged_port_start is lower: {port}"

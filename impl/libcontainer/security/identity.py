@@ -73,15 +73,13 @@ class BecomeUser(Operation):
     Attributes:
         found: whether FindUser's result holds instead of the numbers.
         groups: all supplementary groups; they replace the present ones.
-        keeps: whether permitted capabilities stay.
     """
 
-    __slots__ = ("found", "gid", "groups", "keeps", "uid")
+    __slots__ = ("found", "gid", "groups", "uid")
     stage = "final"
     found: bool
     gid: int
     groups: tuple[int, ...]
-    keeps: bool
     uid: int
 
     def describe(self) -> str:
@@ -105,8 +103,7 @@ class BecomeUser(Operation):
             uid, gid, groups = (getattr(user, name) for name in ("uid", "gid", "groups"))
         for number, what in ((uid, "uid"), (gid, "gid"), *((each, "group") for each in groups)):
             check_id(number, what)
-        if self.keeps:
-            prctl(PR_SET_KEEPCAPS, 1)
+        prctl(PR_SET_KEEPCAPS, 1)
         _set_groups(groups)
         try:
             os.setresgid(gid, gid, gid)
@@ -115,8 +112,7 @@ class BecomeUser(Operation):
             if error.errno == errno.EINVAL:
                 error.add_note(f"user {uid} or group {gid} is not mapped in the container's user namespace")
             raise
-        if self.keeps:
-            prctl(PR_SET_KEEPCAPS, 0)
+        prctl(PR_SET_KEEPCAPS, 0)
 
 
 def _set_groups(groups: tuple[int, ...]) -> None:

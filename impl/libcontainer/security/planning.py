@@ -14,7 +14,6 @@ The order, and why:
 
 from __future__ import annotations
 
-from kernelproof.impl.libcontainer.config.names import CAPABILITIES
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.security.capabilities import (
     SYS_ADMIN,
@@ -22,7 +21,6 @@ from kernelproof.impl.libcontainer.security.capabilities import (
     ForbidNewPrivileges,
     LimitCapabilities,
     SetCapabilities,
-    SetInheritable,
     mask_of,
 )
 from kernelproof.impl.libcontainer.security.descriptors import CloseOnExec
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.facts import Host
 
 _UMASK = 0o022  # what other runtimes set where the configuration says nothing
-_EVERY = (1 << len(CAPABILITIES)) - 1
-
 _SYS_RESOURCE = 24
 
 
@@ -131,21 +127,12 @@ def _plan_user(process: Process, kept: int) -> tuple[Operation, ...]:
             check_id(number, what)
         for place, number in enumerate(user.additional_gids):
             check_id(number, f"process.user.additionalGids[{place}]")
-    # Where nothing is said, nothing is taken from the sets that a program could use, but what it could pass on is.
-    asked = process.capabilities
     find = (FindUser(user.lookup),) if user.lookup is not None else ()
-    keeps = asked is not None or kept != 0
-    become = BecomeUser(user.lookup is not None, user.gid, user.additional_gids, keeps, user.uid)
-    if asked is None and not kept:
-        return (*find, become, SetInheritable())
-    if asked is None:
-        own = _EVERY if user.uid == 0 and user.lookup is None else 0
-        return (*find, become, SetCapabilities(0, own, 0, kept, own))
-    bounding, permitted, effective, inheritable, ambient = _sets(asked)
+    bounding, permitted, effective, inheritable, ambient = _sets(process.granted())
     return (
         *find,
         LimitCapabilities(bounding),
-        become,
+        BecomeUser(user.lookup is not None, user.gid, user.additional_gids, user.uid),
         SetCapabilities(ambient, effective, inheritable, kept, permitted),
     )
 

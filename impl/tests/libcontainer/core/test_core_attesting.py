@@ -60,8 +60,16 @@ def test_what_is_as_asked_is_not_named(own: State) -> None:
     user = User(os.getuid(), os.getgid())
     status = parse_status(Path("/proc/self/status").read_text())
     seccomp = Seccomp("SCMP_ACT_ALLOW") if status.get("Seccomp") == "2" else None
-    process = Process("/", ("x",), user=user, no_new_privileges=status.get("NoNewPrivs") == "1")
-    assert verify(own, Config("1.0.2", Root("/x"), process, linux=Linux(seccomp=seccomp))) == ()
+    sets = [tuple(names_of(int(status[name], 16))) for name in ("CapBnd", "CapEff", "CapInh", "CapPrm", "CapAmb")]
+    process = Process(
+        "/", ("x",), user=user, no_new_privileges=status.get("NoNewPrivs") == "1", capabilities=Capabilities(*sets)
+    )
+    asked = Config("1.0.2", Root("/x"), process, linux=Linux(seccomp=seccomp))
+    assert verify(own, asked) == ()
+    silent = asked.replace(process=process.replace(capabilities=None))
+    assert {one.what.rpartition(".")[2] for one in verify(own, silent)} == {
+        field for field, names in zip(Capabilities.__annotations__, sets, strict=True) if names
+    }
 
 
 def test_mounts_are_looked_for_where_they_should_be(own: State, tmp_path: Path) -> None:

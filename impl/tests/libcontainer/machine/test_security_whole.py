@@ -78,14 +78,15 @@ def assert_shaped(found: dict[str, list[str]]) -> None:
 
 
 def test_program_hook_and_exec(bundle: Any, cgroup2: Path) -> None:
-    """The program, a startContainer hook and a process of exec are under the same filter, user and capabilities."""
+    """The program, a hook in the container, and exec, also of what names no capabilities, have the same rights."""
     config = shaped_config(bundle, shaped_process("first", command=WRITE_STATUS + "; sleep 1000"))
     hook = Hook("/bin/sh", ("sh", "-c", WRITE_STATUS.format("hook") + "; true"), ("PATH=/bin",))
     started = run(bundle, config.replace(hooks=Hooks(start_container=(hook,))))
     executed = running.execute(str(bundle.states), "box", shaped_process("exec"))
+    silent = running.execute(str(bundle.states), "box", shaped_process("silent").replace(capabilities=None))
     try:
-        assert running.await_end(executed) == 1
-        for name in ("first", "hook", "exec"):
+        assert (running.await_end(executed), running.await_end(silent)) == (1, 1)
+        for name in ("first", "hook", "exec", "silent"):
             assert_shaped(fields(bundle.rootfs / "tmp" / name))
             assert "Invalid cross-device link" in (bundle.rootfs / "tmp" / f"refused.{name}").read_text()
     finally:
@@ -93,6 +94,7 @@ def test_program_hook_and_exec(bundle: Any, cgroup2: Path) -> None:
         running.await_end(started)
         os.close(started.pidfd)
         os.close(executed.pidfd)
+        os.close(silent.pidfd)
 
 
 def test_network_of_a_container(bundle: Any, cgroup2: Path) -> None:

@@ -21,10 +21,11 @@ from kernelproof.impl.libcontainer.config.records import (
     SeccompRule,
     User,
 )
+from kernelproof.impl.libcontainer.executing import plan_process_security
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.nsinit.options import UsageError
 from kernelproof.impl.libcontainer.nsinit.values import parse_user
-from kernelproof.impl.libcontainer.operations import Site
+from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.security.capabilities import (
     FinishCapabilities,
     LimitCapabilities,
@@ -56,9 +57,25 @@ def config(linux: Linux | None = None, landlock: Landlock | None = None, **proce
 
 
 def test_least() -> None:
-    """Without a word about security the process has a keyring, a file mode mask, a user, and nothing to inherit."""
-    assert names(config()) == ["JoinKeyring", "SetUmask", "BecomeUser", "SetInheritable", "CloseOnExec"]
+    """Without a word about security the process has a keyring, a file mode mask, a user, and no rights."""
+    least = ["JoinKeyring", "SetUmask", "LimitCapabilities", "BecomeUser", "SetCapabilities", "CloseOnExec"]
+    assert names(config()) == least
     assert names(config(), Container("kp", new_keyring=False))[0] == "SetUmask"
+
+
+def test_who_names_no_capabilities() -> None:
+    """A first process then has none, a further one those of the first; who names some has those."""
+    own = Capabilities(bounding=("CAP_KILL",), permitted=("CAP_KILL",))
+    said = config(capabilities=own)
+
+    def permitted(plan: tuple[Operation, ...]) -> list[int]:
+        return [each.permitted for each in plan if isinstance(each, SetCapabilities)]
+
+    assert permitted(plan_security(config(), HOST, CONTAINER)) == [0]
+    assert permitted(plan_process_security(said, Process("/", ("true",)), HOST)) == [1 << 5]
+    assert permitted(plan_process_security(config(), Process("/", ("true",)), HOST)) == [0]
+    more = Process("/", ("true",), capabilities=Capabilities(permitted=("CAP_CHOWN",)))
+    assert permitted(plan_process_security(said, more, HOST)) == [1]
 
 
 def test_order() -> None:

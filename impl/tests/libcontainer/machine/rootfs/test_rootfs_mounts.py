@@ -72,7 +72,10 @@ def test_bind_source_counts_from_the_bundle(container: Any) -> None:
 
 
 def test_tmpfs_takes_mode_and_owner_of_the_directory(container: Any) -> None:
-    """A tmpfs has mode and owner of the directory below, unless words say otherwise; a copy keeps what was there."""
+    """A tmpfs has mode and owner of the directory below, unless words say otherwise; a copy keeps what was there.
+
+    Where there was no directory all may write.
+    """
     below = container.image / "below"
     below.mkdir()
     os.chown(below, 5, 6)
@@ -90,17 +93,19 @@ def test_tmpfs_takes_mode_and_owner_of_the_directory(container: Any) -> None:
         Mount("/new", "tmpfs", "x"),
         Mount("/said", "tmpfs", "x", ("mode=1777", "uid=9")),
         Mount("/filled", "tmpfs", "x", ("tmpcopyup", "ro", "nosuid")),
+        Mount("/empty/copy", "tmpfs", "x", ("tmpcopyup",)),
     ]
 
     def look() -> list[object]:
-        found = [os.stat(path) for path in ("/below", "/new", "/said", "/filled", "/filled/sub/file")]
+        found = [os.stat(path) for path in ("/below", "/new", "/said", "/filled", "/filled/sub/file", "/empty/copy")]
         dressed = [[stat.S_IMODE(each.st_mode), each.st_uid, each.st_gid] for each in found]
         mark = os.getxattr("/filled/sub", "trusted.mark").decode()
         writable = os.access("/filled/sub/file", os.W_OK)
         return [dressed, os.readlink("/filled/link"), mark, writable]
 
     assert container.run(container.config(mounts), look) == [
-        [[0o2710, 5, 6], [0o755, 0, 0], [0o1777, 9, 0], [0o751, 0, 0], [0o4750, 3, 4]], "sub/file", "1", False,
+        [[0o2710, 5, 6], [0o1777, 0, 0], [0o1777, 9, 0], [0o751, 0, 0], [0o4750, 3, 4], [0o1777, 0, 0]],
+        "sub/file", "1", False,
     ]  # fmt: skip
 
 
