@@ -11,14 +11,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
+import sys
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from types import TracebackType
 
 NAME = "lock"
-_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+_FLOCK_BYTES = 32  # struct flock: type and whence, two bytes each, start, length and pid, here all 0
+_WHOLE_FILE = fcntl.F_WRLCK.to_bytes(2, sys.byteorder) + bytes(_FLOCK_BYTES - 2)
 
 
 class StateLock:
