@@ -19,7 +19,9 @@ from kernelproof.impl.libcontainer.controlgroups import find_cgroup
 from kernelproof.impl.libcontainer.limiting import limits_of
 from kernelproof.impl.libcontainer.namespaces import FILES, Division
 from kernelproof.impl.libcontainer.process.identity import open_process
-from kernelproof.impl.libcontainer.state import State, WrongStatusError
+from kernelproof.impl.libcontainer.process.waiting import is_waiting
+from kernelproof.impl.libcontainer.running import read_config
+from kernelproof.impl.libcontainer.state import State, StateDirectory, WrongStatusError
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -62,8 +64,12 @@ def parse_status(text: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
-def verify(state: State, config: Config, *, proc: str = "/proc") -> tuple[Finding, ...]:
+def verify(state: State, config: Config, *, waits: bool = False, proc: str = "/proc") -> tuple[Finding, ...]:
     """Compares a running container's first process with its configuration.
+
+    Args:
+        waits: whether its program has yet to begin: user, rights and filter, which it gets then, are not compared.
+        proc: where procfs is.
 
     Returns:
         What is not as asked; nothing if all is.
@@ -80,12 +86,17 @@ def verify(state: State, config: Config, *, proc: str = "/proc") -> tuple[Findin
         with open(f"{proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
             status = parse_status(file.read())
         found = [*_namespaces(pid, config, proc), *_mounts(pid, config, proc), *_limits(state, config)]
-        if config.process is not None:
+        if config.process is not None and not waits:
             found += _process(config.process, config, status)
         found += _descriptors(pid, proc)
         return tuple(found)
     finally:
         os.close(pidfd)
+
+
+def verify_container(directory: StateDirectory) -> tuple[Finding, ...]:
+    """As `verify`, of the container whose state directory this is; StateError if that is damaged."""
+    return verify(directory.read_state(), read_config(directory), waits=is_waiting(directory.fd))
 
 
 def _namespaces(pid: int, config: Config, proc: str) -> Iterator[Finding]:

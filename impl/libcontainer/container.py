@@ -160,11 +160,11 @@ class Container:
     exec_async = execute_async
 
     def verify(self) -> tuple[Finding, ...]:
-        """What of it is not as its configuration asks; errors as attesting.verify."""
-        from kernelproof.impl.libcontainer.attesting import verify  # measured: only who asks pays for it
+        """What of it is not as its configuration asks; errors as attesting.verify_container."""
+        from kernelproof.impl.libcontainer.attesting import verify_container  # measured: only who asks pays for it
 
         with open_directory(self._root, self.id) as directory:
-            return verify(directory.read_state(), running.read_config(directory))
+            return verify_container(directory)
 
     async def verify_async(self) -> tuple[Finding, ...]:
         """As `verify`; see state_async."""

@@ -123,7 +123,7 @@ def failure(operation: Operation | None, stage: str, error: Exception) -> StartE
     if isinstance(error, OSError):
         names = [error.filename, error.filename2]
         path = ", ".join(os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in names if name)
-        if not path and operation is not None:
+        if not path and not notes and operation is not None:
             notes.append(f"this was to {operation.describe()}")
         detail = "; ".join([_strerror(error), *notes])
         return StartError(stage, call, error.errno or 0, path, detail)
