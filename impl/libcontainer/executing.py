@@ -17,16 +17,14 @@ from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import FILES
 from kernelproof.impl.libcontainer.operations import Operation, Site
-from kernelproof.impl.libcontainer.plan import is_late, plan_end
+from kernelproof.impl.libcontainer.plan import is_late, path_of, plan_end
 from kernelproof.impl.libcontainer.process.cloning import MakeProcess, MakeProcessByScout, MakeUndumpable
 from kernelproof.impl.libcontainer.process.identity import Identity, open_process
 from kernelproof.impl.libcontainer.process.joining import PREFIX, BecomeRoot, JoinNamespaces
 from kernelproof.impl.libcontainer.process.program import (
-    DEFAULT_PATH,
     BecomeProgram,
     EnterDirectory,
     FindProgram,
-    environment,
 )
 from kernelproof.impl.libcontainer.process.streams import MakeSession, SendConsole, TakeStreams, UseTerminal
 from kernelproof.impl.libcontainer.rootfs.console import OpenTerminal
@@ -235,7 +233,7 @@ def plan_exec(
         *((OpenOwnRoot(),) if "mount" in kinds else ()),
         *_terminal(process),
         *(operation for operation in security if operation.stage == "root"),
-        FindProgram(process.args[0], environment(process.env).get("PATH", DEFAULT_PATH), process.user.uid),
+        FindProgram(process.cwd, process.args[0], path_of(process), process.user.uid),
         *((SendConsole(console_socket),) if console_socket else ()),
         *(operation for operation in security if is_late(operation)),
         Told(),

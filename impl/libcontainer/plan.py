@@ -193,7 +193,7 @@ def plan_container(config: Config, host: Host, request: Request) -> tuple[Operat
         *hooked("createContainer"),
         *(operation for operation in rooms if operation.stage == "root"),
         *((UseTerminal(),) if process.terminal else ()),
-        *((FindProgram(process.args[0], _path_of(process), process.user.uid),) if process.args else ()),
+        *((FindProgram(process.cwd, process.args[0], path_of(process), process.user.uid),) if process.args else ()),
         *((SendConsole(request.console_socket),) if request.console_socket else ()),
         *limits,
         Recorded(),
@@ -245,7 +245,8 @@ def plan_end(rooms: tuple[Operation, ...]) -> tuple[Operation, ...]:
     return (*final[: place + 1], Announce(), *final[place + 1 :])
 
 
-def _path_of(process: Process) -> str:
+def path_of(process: Process) -> str:
+    """Where a program is looked for that is named without a slash."""
     return environment(process.env).get("PATH", DEFAULT_PATH)
 
 

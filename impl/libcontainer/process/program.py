@@ -84,10 +84,15 @@ def check_directory(path: str) -> None:
 
 
 class FindProgram(Operation):
-    """Finds the program in the container, by its PATH, and the home directory of its user."""
+    """Finds the program in the container, by its PATH, and the home directory of its user.
 
-    __slots__ = ("name", "path", "uid")
+    Attributes:
+        cwd: the working directory, which is entered later: relative names begin there.
+    """
+
+    __slots__ = ("cwd", "name", "path", "uid")
     stage = "root"
+    cwd: str
     name: str
     path: str
     uid: int
@@ -102,24 +107,24 @@ class FindProgram(Operation):
         Raises:
             OSError: ENOENT: not found, with where; EACCES: not executable.
         """
-        site.found["program"] = find_program(self.name, self.path)
+        site.found["program"] = find_program(self.name, self.path, self.cwd)
         site.found["home"] = read_home(self.uid)
 
 
-def find_program(name: str, path: str) -> str:
-    """The path of a program.
+def find_program(name: str, path: str, cwd: str = "/") -> str:
+    """The path of a program, from the root or from the working directory.
 
     Raises:
         OSError: ENOENT: there is none; EACCES: it is there, but is no program.
     """
     if "/" in name:
-        check_program(name)
+        check_program(name, cwd)
         return name
     refused: OSError | None = None
     for place in path.split(":"):
         candidate = f"{place or '.'}/{name}"
         try:
-            check_program(candidate)
+            check_program(candidate, cwd)
         except OSError as error:
             if isinstance(error, PermissionError):
                 refused = error
@@ -132,9 +137,15 @@ def find_program(name: str, path: str) -> str:
     raise missing
 
 
-def check_program(path: str) -> None:
-    """Refuses what can't be executed, as execve(2) would."""
-    found = os.stat(path)
+def check_program(path: str, cwd: str) -> None:
+    """Refuses what can't be executed in a working directory, as execve(2) would."""
+    try:
+        found = os.stat(path if path.startswith("/") else f"{cwd}/{path}")
+    except OSError as error:
+        error.filename = path
+        if not path.startswith("/"):
+            error.add_note(f"the working directory is {cwd}")
+        raise
     if stat.S_ISDIR(found.st_mode):
         raise PermissionError(errno.EACCES, "permission denied: it is a directory", path)
     if not found.st_mode & 0o111:

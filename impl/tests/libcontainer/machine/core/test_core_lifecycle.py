@@ -160,6 +160,27 @@ def test_errors_come_from_create(bundle: Any, cgroup2: Path) -> None:
     assert failed.value.path == str(bundle.path / "nowhere")
 
 
+def test_program_from_the_working_directory(bundle: Any, cgroup2: Path) -> None:
+    """A relative program, by its own name or by PATH, is the one of the working directory, also of exec."""
+    states = str(bundle.states)
+    (bundle.rootfs / "app").mkdir()
+    program = bundle.rootfs / "app/prog"
+    program.write_text("#!/bin/sh\nexit 7\n")
+    program.chmod(0o755)
+    for args, env in ((("./prog",), "PATH=/bin"), (("../app/prog",), "PATH=/bin"), (("prog",), "PATH=.:/bin")):
+        started = create(bundle, bundle.config().replace(process=Process("/app", args, (env,))))
+        lifecycle.start(states, "box")
+        assert end(started) == 7
+        lifecycle.delete(states, "box")
+    with pytest.raises(StartError, match=r"FindProgram \./prog: no such file .*; the working directory is / \(ENOENT"):
+        create(bundle, bundle.config("./prog"))
+    started = create(bundle, bundle.config("sleep", "1000"))
+    lifecycle.start(states, "box")
+    assert end(running.execute(states, "box", Process("/app", ("./prog",), ("PATH=/bin",)))) == 7
+    lifecycle.delete(states, "box", force=True)
+    assert end(started) == 128 + signal.SIGKILL
+
+
 def test_errors_of_the_last_moment_come_from_start(bundle: Any, cgroup2: Path) -> None:
     """A script whose interpreter is missing is told by start, with the interpreter's name."""
     script = bundle.rootfs / "bin/script"
