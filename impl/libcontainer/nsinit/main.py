@@ -55,6 +55,8 @@ def main(words: list[str] | None = None) -> int:
     """
     is_command = words is None
     words = sys.argv[1:] if words is None else words
+    if is_command and None in (sys.stdin, sys.stdout, sys.stderr):
+        open_streams()
     try:
         given, rest = parse_front(GLOBAL, words)
         log = Log(given.text("log"), given.text("log-format", "text"), debugging=given.flag("debug"))
@@ -73,6 +75,22 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered has nowhere to go
         return 1
+
+
+def open_streams() -> None:
+    """Opens /dev/null in place of the standard streams that the caller has closed.
+
+    Otherwise the next file that is opened would be one of them, of this process and of those that it starts.
+    """
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= 2:
+        os.set_inheritable(number, True)
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    # They stay open to the end.
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
 
 
 def leave(status: int, packed: Packed | None = None) -> NoReturn:

@@ -231,6 +231,30 @@ def test_ctrl_c_and_a_closed_pipe_end_quietly(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams(closed: str, tmp_path: Path) -> None:
+    """A caller may have closed any of them: the call does what it is to do, and no file of its own becomes one."""
+    words = [sys.executable, "-m", "kernelproof.impl.libcontainer", "--root", str(tmp_path), "list"]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *words]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ID ") is ("1>&-" not in closed)
+
+
+def test_opened_streams_are_the_null_device() -> None:
+    """Each is open, as /dev/null, and one that was open before stays."""
+    code = (
+        "import os, sys\nfrom kernelproof.impl.libcontainer.nsinit.main import open_streams\nopen_streams()\n"
+        "sys.stdout.write(' '.join(os.readlink(f'/proc/self/fd/{fd}') for fd in (0, 2)))\n"
+        "sys.stderr.write('gone')\nassert os.get_inheritable(0) and not sys.stdin.read()\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 0<&- 2>&-', "sh", sys.executable, "-c", code],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "/dev/null /dev/null"
+
+
 def test_global_options_reach_the_subcommand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """root, the manager of cgroups and rootless are handed on."""
     seen: list[entry.Context] = []
