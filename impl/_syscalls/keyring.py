@@ -43,7 +43,7 @@ def set_permissions(key: int, permissions: int) -> None:
 
 
 def describe(key: int) -> str:
-    """Return `type;uid;gid;permissions;description` of a key; 255 bytes at most.
+    """Return `type;uid;gid;permissions;description` of a key.
 
     Raises:
         OSError: EACCES, ENOKEY, EKEYEXPIRED, EKEYREVOKED.
@@ -52,4 +52,7 @@ def describe(key: int) -> str:
     """
     text = bytearray(256)
     length = _describe(DESCRIBE, key, text, len(text))
+    while length > len(text):  # nothing was copied: another key's description may be longer meanwhile
+        text = bytearray(length)
+        length = _describe(DESCRIBE, key, text, len(text))
     return bytes(text[: max(length - 1, 0)]).decode("utf-8", "backslashreplace")

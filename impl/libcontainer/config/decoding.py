@@ -240,7 +240,7 @@ def _unknown(owner: type[Record], path: Path | None, name: str, member: object, 
     if name in ELSEWHERE.get(shown(path), ()):
         reading.odd((path, name), member, "it is for another operating system and is ignored")
         return
-    alike = [known for known in fields_of(owner) if known.lower() == name.lower()]
+    alike = [known for known in fields_of(owner) if known.lower() == name.lower() and known != name]
     remedy = f"Did you mean {alike[0]}? Names are case-sensitive" if alike else ""
     reading.odd((path, name), member, "no such key is known here; it is ignored", remedy)
 

@@ -143,13 +143,14 @@ def test_doubled_names_are_an_error_with_their_place() -> None:
 def test_unknown_keys_are_ignored_and_reported(tmp_path: Path) -> None:
     """Keys that nobody knows are warnings with their path, at every depth; a wrong capital gets a proposal."""
     value = changed("process.Args", ["x"])
-    value |= {"windows": {}, "Hostname": "x", "linux": {"namespaces": [{"type": "pid", "new": 1}]}}
+    value |= {"windows": {}, "Hostname": "x", "landlock": {}, "linux": {"namespaces": [{"type": "pid", "new": 1}]}}
     (tmp_path / "config.json").write_text(json.dumps(value))
     loaded = load_config(tmp_path)
     assert loaded.config.linux.namespaces == (Namespace("pid"),)
     assert {warning.path: warning.remedy for warning in loaded.warnings} == {
         "$.process.Args": "Did you mean args? Names are case-sensitive",
         "$.Hostname": "Did you mean hostname? Names are case-sensitive",
+        "$.landlock": "",  # known in our own copies alone
         "$.windows": "",
         "$.linux.namespaces[0].new": "",
     }

@@ -142,6 +142,14 @@ def test_names(bundle: Any, identifier: str) -> None:
     assert not bundle.states.exists()
 
 
+def test_the_longest_identifier(bundle: Any, cgroup2: Path) -> None:
+    """255 bytes, as long as a file's name can be, are one for everything that has it, the keyring too."""
+    started = create(bundle, bundle.config("true"), "x" * 255)
+    lifecycle.start(str(bundle.states), "x" * 255)
+    assert end(started) == 0
+    lifecycle.delete(str(bundle.states), "x" * 255)
+
+
 def test_errors_come_from_create(bundle: Any, cgroup2: Path) -> None:
     """A program that is missing or is none, and a root that is missing, are told by create, which leaves nothing."""
     (bundle.rootfs / "bin/plain").write_text("no program")
