@@ -108,6 +108,12 @@ class Operation:
         """Takes it back after a later one failed; what ends with the process or its namespaces needs nothing here."""
 
 
+class Remedy(str):
+    """A note on an exception that says what helps, and not what happened: a StartError tells it as such."""
+
+    __slots__ = ()
+
+
 NOTHING_TO_START = "start"  # call of the StartError of a container without a process, which goes on waiting
 
 

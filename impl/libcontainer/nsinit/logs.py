@@ -32,9 +32,9 @@ class Log:
         self.json = style == "json"
         self.debugging = debugging
 
-    def error(self, text: str) -> None:
-        """Records why the call failed."""
-        self._record(ERROR, text)
+    def error(self, text: str, told: dict[str, object] | None = None) -> None:
+        """Records why the call failed; `told` is the same as values, which stand in a record of JSON as `error`."""
+        self._record(ERROR, text, told)
         if self.fd >= 0:
             _write(2, f"{PROGRAM}: {text}\n")
 
@@ -51,18 +51,19 @@ class Log:
         if self.debugging:
             self._record(DEBUG, text)
 
-    def _record(self, level: str, text: str) -> None:
+    def _record(self, level: str, text: str, told: dict[str, object] | None = None) -> None:
         if self.json:
-            _write(self.fd if self.fd >= 0 else 2, format_record(level, text, time.time()) + "\n")
+            _write(self.fd if self.fd >= 0 else 2, format_record(level, text, time.time(), told) + "\n")
         elif self.fd >= 0:
             _write(self.fd, f"{format_time(time.time())} {level}: {text}\n")
         else:
             _write(2, f"{PROGRAM}: {'' if level == ERROR else level + ': '}{text}\n")
 
 
-def format_record(level: str, text: str, seconds: float) -> str:
+def format_record(level: str, text: str, seconds: float, told: dict[str, object] | None = None) -> str:
     """A record as one line of JSON."""
-    return format_value({"level": level, "msg": text, "time": format_time(seconds)})
+    record = {"level": level, "msg": text, "time": format_time(seconds)}
+    return format_value(record if told is None else {**record, "error": told})
 
 
 def format_time(seconds: float) -> str:

@@ -183,7 +183,8 @@ def _run(command: Command, context: Context, given: Given) -> int:
     except BrokenPipeError:
         raise
     except known_failures() as error:
-        context.log.error(tell(error))
+        as_record = getattr(error, "as_record", None)  # what an operation failed with has one
+        context.log.error(tell(error), as_record() if as_record else None)
         return command.failure
 
 

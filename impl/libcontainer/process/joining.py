@@ -14,7 +14,7 @@ import os
 from kernelproof.impl._syscalls.namespaces import setns, unshare
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS, flags_of
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.libcontainer.process.imports import refuse_imports
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -165,5 +165,5 @@ def become_root() -> None:
         os.setresuid(0, 0, 0)
     except OSError as error:
         if error.errno == errno.EINVAL:
-            error.add_note("the user namespace has no user 0 or no group 0: map them")
+            error.add_note(Remedy("the user namespace has no user 0 or no group 0: map them"))
         raise

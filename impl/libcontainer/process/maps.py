@@ -9,7 +9,7 @@ import errno
 import os
 
 from kernelproof.impl._syscalls.filesystem import filesystem_type
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _write(directory: int, file: str, text: str, pid: int) -> None:
         named = OSError(error.errno, error.strerror, f"/proc/{pid}/{file}")
         named.add_note(f"write({text!r})")
         if error.errno == errno.EPERM:
-            named.add_note(remedy())
+            named.add_note(Remedy(remedy()))
         raise named from None
 
 

@@ -13,7 +13,7 @@ import os
 import select
 
 from kernelproof.impl._syscalls.suppressing import suppress
-from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, Message
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -118,7 +118,10 @@ def failure(operation: Operation | None, stage: str, error: Exception) -> StartE
     if isinstance(error, StartError):
         return error
     call = type(operation).__name__ if operation is not None else stage
-    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    notes = getattr(error, "__notes__", [])
+    remedy = "; ".join([note for note in notes if isinstance(note, Remedy)])
+    remedy = remedy[:1].upper() + remedy[1:]
+    notes = [note for note in notes if not isinstance(note, Remedy)]
     path = ""
     if isinstance(error, OSError):
         names = [error.filename, error.filename2]
@@ -126,9 +129,16 @@ def failure(operation: Operation | None, stage: str, error: Exception) -> StartE
         if not path and not notes and operation is not None:
             notes.append(f"this was to {operation.describe()}")
         detail = "; ".join([_strerror(error), *notes])
-        return StartError(stage, call, error.errno or 0, path, detail)
+        number = error.errno or 0
+        return StartError(stage, call, number, path, detail, remedy or _find_remedy(call, number))
     kind = "" if isinstance(error, (ValueError, LookupError)) else f"{type(error).__name__}: "
-    return StartError(stage, call, 0, path, "; ".join([f"{kind}{error}", *notes]))
+    return StartError(stage, call, 0, path, "; ".join([f"{kind}{error}", *notes]), remedy)
+
+
+def _find_remedy(call: str, number: int) -> str:
+    from kernelproof.impl.libcontainer.process.remedies import find_remedy  # only an error asks
+
+    return find_remedy(call, number)
 
 
 def _strerror(error: OSError) -> str:

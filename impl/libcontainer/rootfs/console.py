@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from errno import ENOENT, ENOTDIR
 
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.libcontainer.rootfs.devices import open_node_place
 from kernelproof.impl.libcontainer.rootfs.places import require_exact, root_of
 from kernelproof.impl.mount.detached import DetachedMount
@@ -48,7 +48,7 @@ class OpenTerminal(Operation):
             devpts = root_of(site).open(DEVPTS, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
-                error.add_note("a terminal needs a devpts on /dev/pts: list one among the mounts")
+                error.add_note(Remedy("a terminal needs a devpts on /dev/pts: list one among the mounts"))
             raise
         try:
             require_exact(site, devpts, DEVPTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.libcontainer.rootfs.binding import attach_bind
 from kernelproof.impl.libcontainer.rootfs.words import parse_words
 from kernelproof.impl.mount.detached import DetachedMount
@@ -49,7 +49,7 @@ class MapOwners(Operation):
                 made.set_attributes(userns_fd=namespace, recursive=self.recursive)
             except OSError as error:
                 made.close()
-                error.add_note(f"owners of {self.source}: its filesystem must allow ID-mapped mounts")
+                error.add_note(Remedy(f"owners of {self.source}: its filesystem must allow ID-mapped mounts"))
                 raise
             site.descriptors[name_of(self.destination)] = made.detach_fd()
         finally:

@@ -8,7 +8,7 @@ from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM, EXDEV
 from kernelproof.impl._syscalls.filesystem import PROC_SUPER_MAGIC
 from kernelproof.impl._syscalls.mount import AT_FDCWD, MountFlag, mount
 from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.errors import UnsafePathError
 from kernelproof.impl.mount.handles import FilesystemHandle, open_procfs
@@ -66,7 +66,7 @@ class OpenRoot(Operation):
             fd = openat2(AT_FDCWD, self.path, flags, resolve=ResolveFlag.NO_SYMLINKS)
         except OSError as error:
             if error.errno in _REMEDIES:
-                error.add_note(_REMEDIES[error.errno])
+                error.add_note(Remedy(_REMEDIES[error.errno]))
             raise
         try:
             ours, host = os.fstat(fd), os.stat("/")

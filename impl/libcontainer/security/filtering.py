@@ -13,7 +13,7 @@ import os
 
 from kernelproof.impl._syscalls.seccomp import FLAG_SPEC_ALLOW, flags_known, set_filter
 from kernelproof.impl.libcontainer.config.jsontext import format_value
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.libcontainer.security.capabilities import finish
 from kernelproof.impl.libcontainer.security.seccomp import NEW_LISTENER
 
@@ -46,7 +46,7 @@ class ConnectListener(Operation):
         except OSError as error:
             agent.close()
             named = OSError(error.errno, error.strerror or str(error), self.path)
-            named.add_note("SCMP_ACT_NOTIFY needs a process that listens at linux.seccomp.listenerPath")
+            named.add_note(Remedy("SCMP_ACT_NOTIFY needs a process that listens at linux.seccomp.listenerPath"))
             raise named from None
         site.descriptors[_AGENT] = agent.detach()
 

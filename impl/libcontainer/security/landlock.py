@@ -17,7 +17,7 @@ import os
 import stat
 
 from kernelproof.impl._syscalls.landlock import abi_version, add_path, add_port, create_ruleset, restrict_self
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def confine(policy: Policy) -> None:
             restrict_self(ruleset)
         except OSError as error:
             if error.errno == errno.E2BIG:
-                error.add_note("this process is below 16 Landlock domains already: an outer sandbox made them")
+                error.add_note(Remedy("this process is below 16 Landlock domains already: an outer sandbox made them"))
             raise
     finally:
         os.close(ruleset)

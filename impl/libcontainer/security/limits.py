@@ -12,7 +12,7 @@ import errno
 
 from kernelproof.impl._syscalls.limits import prlimit
 from kernelproof.impl.libcontainer.config.names import RLIMITS
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.libcontainer.security.procfs import write_of, write_own
 
 _NUMBERS = {name: number for number, name in enumerate(RLIMITS)}
@@ -62,7 +62,7 @@ def _raise_hard(pid: int, name: str, wanted: int) -> None:
         try:
             prlimit(pid, resource, (soft, wanted))
         except PermissionError as error:
-            error.add_note(f"{name}: {_shown(hard)} is the most without CAP_SYS_RESOURCE")
+            error.add_note(Remedy(f"{name}: {_shown(hard)} is the most without CAP_SYS_RESOURCE"))
             raise
 
 

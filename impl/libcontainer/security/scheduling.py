@@ -10,7 +10,7 @@ import os
 
 from kernelproof.impl._syscalls.prctl import personality
 from kernelproof.impl._syscalls.scheduling import ioprio_set, sched_setattr, set_mempolicy
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 
 POLICIES = {
     "SCHED_OTHER": 0,
@@ -106,7 +106,8 @@ class SetScheduler(Operation):
         try:
             sched_setattr(0, policy, flags=flags, nice=self.nice, priority=self.priority, deadline=self.deadline)
         except PermissionError as error:
-            error.add_note(f"{self.policy} needs CAP_SYS_NICE, and in a cgroup of version 1 a cpu.rt_runtime_us")
+            needed = "CAP_SYS_NICE, and in a cgroup of version 1 a cpu.rt_runtime_us"
+            error.add_note(Remedy(f"{self.policy} needs {needed}"))
             raise
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from kernelproof.impl.libcontainer.locking import StateLock
-from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, Message, open_channel
 from kernelproof.impl.libcontainer.process.identity import Identity, open_process, read_identity
 from kernelproof.impl.libcontainer.process.maps import remedy
 from kernelproof.impl.libcontainer.process.program import check_directory, explain
+from kernelproof.impl.libcontainer.process.remedies import find_remedy, too_many_namespaces
 from kernelproof.impl.libcontainer.process.sealing import copy_sealed
-from kernelproof.impl.libcontainer.process.walking import Birth, Child, HostWalk
+from kernelproof.impl.libcontainer.process.walking import Birth, Child, HostWalk, failure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="containers are Linux's")
 
@@ -152,6 +153,50 @@ def test_each_stage_tells_a_record(stage: str) -> None:
     }
     assert str(error) == f"{stage}: Step mount: no space left on device (ENOSPC)"
     assert site.found["notes"] == ["do first", "undo first"]
+
+
+class Refused(Operation):
+    """Fails as the kernel would, with words of what helps."""
+
+    __slots__ = ()
+    stage = "init"
+
+    def describe(self) -> str:
+        return "map"
+
+    def do(self, site: Site) -> None:
+        error = PermissionError(errno.EPERM, "Operation not permitted")
+        error.add_note("write('0 0 1')")
+        error.add_note(Remedy("map it"))
+        raise error
+
+
+@pytest.mark.rule("K+1")
+def test_what_helps_is_told_as_such() -> None:
+    """A note that is a remedy is the record's remedy, over the wire too, and the other notes are of its detail."""
+    error, _ = walk(step("first"), Forked(()), Refused(), step("last"))
+    record = error.as_record()
+    assert (record["detail"], record["remedy"]) == ("operation not permitted; write('0 0 1')", "Map it")
+    assert str(error) == "init: Refused: operation not permitted; write('0 0 1') (EPERM). Map it"
+
+
+def test_what_was_tried_is_told_where_no_path_is() -> None:
+    """An error without a path and notes says what the operation was to do, and what helps if its number says that."""
+    told = failure(step("look"), "host", OSError(errno.EMFILE, "Too many open files"))
+    assert told.detail == "too many open files; this was to look"
+    assert told.remedy == "Raise the limit of open files (RLIMIT_NOFILE; ulimit -n)"
+    assert failure(step("look"), "host", OSError(errno.EIO, "Input/output error", "/x")).detail == "input/output error"
+
+
+def test_which_limit_of_namespaces_helps(tmp_path: Path) -> None:
+    """The sysctl that forbids any is named; else all are, and how deep they can be."""
+    for kind in ("mnt", "user", "net"):
+        (tmp_path / f"max_{kind}_namespaces").write_text("0\n" if kind == "user" else "7\n")
+    assert too_many_namespaces(str(tmp_path)) == "Raise user.max_user_namespaces, which forbids any"
+    (tmp_path / "max_user_namespaces").write_text("1\n")
+    assert "32 deep" in too_many_namespaces(str(tmp_path))
+    assert "max_" in find_remedy("MakeProcess", errno.ENOSPC)
+    assert find_remedy("Recorded", errno.ENOSPC) == ""
 
 
 class TakesAnyWord(HostWalk):

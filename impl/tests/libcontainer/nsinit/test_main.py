@@ -161,6 +161,22 @@ def test_records_are_json_in_the_file_and_text_on_standard_error(
     assert capfd.readouterr().err == "nsinit: container 'web' does not exist\n" * 2
 
 
+def test_a_failed_operation_is_a_record(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A program reads stage, call, number, path, detail and remedy beside the sentence that people read."""
+    error = StartError("init", "Bind", 2, "/not", "no such file or directory", "Make it")
+
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(load("list"), "run", fail)
+    assert main(["--log-format=json", "list"]) == 1
+    record = json.loads(capfd.readouterr().err)
+    assert record["msg"] == "init: Bind /not: no such file or directory (ENOENT). Make it"
+    assert record["error"] == error.as_record()
+
+
 def test_records_without_a_file_are_on_standard_error(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """As JSON if that is asked for, once."""
     assert main(["--log-format=json", "--root", str(tmp_path / "r"), "state", "web"]) == 1
