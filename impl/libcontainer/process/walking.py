@@ -129,16 +129,19 @@ def failure(operation: Operation | None, stage: str, error: Exception) -> StartE
         if not path and not notes and operation is not None:
             notes.append(f"this was to {operation.describe()}")
         detail = "; ".join([_strerror(error), *notes])
-        number = error.errno or 0
-        return StartError(stage, call, number, path, detail, remedy or _find_remedy(call, number))
+        return StartError(stage, call, error.errno or 0, path, detail, remedy)
     kind = "" if isinstance(error, (ValueError, LookupError)) else f"{type(error).__name__}: "
     return StartError(stage, call, 0, path, "; ".join([f"{kind}{error}", *notes]), remedy)
 
 
-def _find_remedy(call: str, number: int) -> str:
+def advised(told: StartError) -> StartError:
+    """An error with what helps, where its number alone says that: for the runtime, as in a container nothing is loaded."""
+    if told.remedy or not told.errno:
+        return told
     from kernelproof.impl.libcontainer.process.remedies import find_remedy  # only an error asks
 
-    return find_remedy(call, number)
+    remedy = find_remedy(told.call, told.errno)
+    return StartError(told.stage, told.call, told.errno, told.path, told.detail, remedy) if remedy else told
 
 
 def _strerror(error: OSError) -> str:
@@ -187,7 +190,7 @@ class HostWalk:
                     operation.do(self.site)
                 self._done.append(operation)
         except FAILURES as error:
-            told = failure(operation, operation.stage if operation is not None else "host", error)
+            told = advised(failure(operation, operation.stage if operation is not None else "host", error))
             told.left = self.undo()
             raise told from error
         except BaseException:  # interrupted: nothing may stay behind either
@@ -314,7 +317,7 @@ def error_of(values: dict[str, object]) -> StartError:
 
     number = values.get("errno")
     code = number if isinstance(number, int) else 0
-    return StartError(text("stage"), text("call"), code, text("path"), text("detail"), text("remedy"))
+    return advised(StartError(text("stage"), text("call"), code, text("path"), text("detail"), text("remedy")))
 
 
 def walk_as_child(operations: Sequence[Operation], start: int, site: Site, channel: Channel) -> NoReturn:

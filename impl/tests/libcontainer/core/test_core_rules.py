@@ -22,7 +22,7 @@ from kernelproof.impl.libcontainer.process.maps import remedy
 from kernelproof.impl.libcontainer.process.program import check_directory, explain
 from kernelproof.impl.libcontainer.process.remedies import find_remedy, too_many_namespaces
 from kernelproof.impl.libcontainer.process.sealing import copy_sealed
-from kernelproof.impl.libcontainer.process.walking import Birth, Child, HostWalk, failure
+from kernelproof.impl.libcontainer.process.walking import Birth, Child, HostWalk, advised, failure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="containers are Linux's")
 
@@ -182,7 +182,7 @@ def test_what_helps_is_told_as_such() -> None:
 
 def test_what_was_tried_is_told_where_no_path_is() -> None:
     """An error without a path and notes says what the operation was to do, and what helps if its number says that."""
-    told = failure(step("look"), "host", OSError(errno.EMFILE, "Too many open files"))
+    told = advised(failure(step("look"), "host", OSError(errno.EMFILE, "Too many open files")))
     assert told.detail == "too many open files; this was to look"
     assert told.remedy == "Raise the limit of open files (RLIMIT_NOFILE; ulimit -n)"
     assert failure(step("look"), "host", OSError(errno.EIO, "Input/output error", "/x")).detail == "input/output error"
