@@ -102,7 +102,7 @@ def clone3(
     exit_signal: int = _SIGCHLD,
     cgroup_fd: int = 0,
     set_tid: tuple[int, ...] = (),
-    tasks: Path = "/proc/self/task",
+    tasks: Path | None = "/proc/self/task",
 ) -> Cloned:
     """Make a child process as fork does, in new namespaces or another cgroup.
 
@@ -115,7 +115,7 @@ def clone3(
         exit_signal: number of the signal the parent gets; 0 for none.
         cgroup_fd: with INTO_CGROUP, an open directory of a v2 hierarchy.
         set_tid: PIDs for the child, innermost PID namespace first.
-        tasks: directory with an entry for each thread of this process.
+        tasks: directory with an entry for each thread of this process; None: it is such a child itself, with one.
 
     Raises:
         OSError: EAGAIN (a limit on processes), EBUSY and EOPNOTSUPP (the cgroup cannot take processes), EEXIST and
@@ -128,7 +128,7 @@ def clone3(
     if flags & _SHARED_WITH_CHILD:
         shared = flag_names(CloneFlag, flags & _SHARED_WITH_CHILD)
         raise ValueError(f"clone3: {shared} would share memory or signal handlers of this Python with the child")
-    if len(os.listdir(tasks)) != 1:
+    if tasks is not None and len(os.listdir(tasks)) != 1:
         raise RuntimeError("clone3: the process has more than one thread, so its child could deadlock")
     return _clone3_single_threaded(flags, exit_signal, cgroup_fd, set_tid)
 

@@ -214,21 +214,20 @@ def plan_exec(
         identifier, bundle: the container's, for its keyring and its seccomp agent.
         preserved: how many descriptors, from 3 on, the program gets.
     """
-    outer = tuple(kind for kind in kinds if kind in _OUTER)
-    inner = tuple(kind for kind in kinds if kind not in outer)
+    is_scouted = any(kind in _OUTER for kind in kinds)
     security = plan_process_security(config, process, host, identifier, bundle, preserved)
     return (
         *(operation for operation in security if operation.stage == "host" and not is_late(operation)),
         OpenContainer(target.inode, kinds, target.pid, target.start_time),
         *((OpenCgroup(cgroup),) if cgroup else ()),
-        MakeProcessByScout(outer, None, (), "") if outer else MakeProcess(()),
+        MakeProcessByScout(True, kinds, None, (), "") if is_scouted else MakeProcess(()),
         EnterCgroupOf(target.pid),
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
         MakeUndumpable(),
         *(operation for operation in security if operation.stage == "init"),
         *((BecomeRoot(False),) if "user" in kinds else ()),
-        *((JoinNamespaces(inner),) if inner else ()),
+        *((JoinNamespaces(kinds),) if kinds and not is_scouted else ()),
         *((EnterChroot(),) if "mount" not in kinds else ()),
         *((OpenOwnRoot(),) if "mount" in kinds else ()),
         *_terminal(process),

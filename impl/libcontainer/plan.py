@@ -296,7 +296,7 @@ def plan_birth(
     if scouted:
         first = joined if before_user else outer_joined
         outer_new = tuple(kind for kind in division.new if kind in _OUTER)
-        birth: tuple[Operation, ...] = (MakeProcessByScout(first, maps, outer_new, format_offsets(config)),)
+        birth: tuple[Operation, ...] = (MakeProcessByScout(False, first, maps, outer_new, format_offsets(config)),)
     else:
         first = ()
         birth = (MakeProcess(tuple(kind for kind in ("user", "pid") if kind in division.new)),)

@@ -25,6 +25,7 @@ from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel
 from kernelproof.impl.libcontainer.process.joining import PREFIX, become_root, join_all
 from kernelproof.impl.libcontainer.process.walking import FAILURES, Birth, Child, error_of, failure
+from kernelproof.impl.libcontainer.rootfs.entering import enter_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ _SIGCHLD = 17
 _PIDFD = int(CloneFlag.PIDFD)
 _PARENT = int(CloneFlag.PARENT)
 _INTO_CGROUP = int(CloneFlag.INTO_CGROUP)
+_TASKS = "/proc/self/task"
 _NO_CGROUP = (errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.ENODEV, errno.EINVAL)
 
 
-def clone(flags: int, site: Site) -> Cloned:
+def clone(flags: int, site: Site, *, tasks: str | None = _TASKS) -> Cloned:
     """Clones, into the cgroup whose descriptor is `site.found["cgroup directory"]` if the kernel lets it.
 
-    Whether it did stands in `site.found["in cgroup"]`; that the cgroup can't be entered so is no error yet.
+    Whether it did stands in `site.found["in cgroup"]`; that the cgroup can't be entered so is no error yet. `tasks` is
+    as for clone3.
 
     Raises:
         OSError: as clone3.
@@ -52,22 +55,22 @@ def clone(flags: int, site: Site) -> Cloned:
     if isinstance(cgroup, int):
         try:
             site.found["in cgroup"] = True
-            return clone3(flags | _PIDFD | _INTO_CGROUP, exit_signal=exit_signal, cgroup_fd=cgroup)
+            return clone3(flags | _PIDFD | _INTO_CGROUP, exit_signal=exit_signal, cgroup_fd=cgroup, tasks=tasks)
         except OSError as error:
             if error.errno not in _NO_CGROUP:
                 raise
     site.found["in cgroup"] = False
-    return clone3(flags | _PIDFD, exit_signal=exit_signal)
+    return clone3(flags | _PIDFD, exit_signal=exit_signal, tasks=tasks)
 
 
-def keep_only(site: Site, *channels: Channel) -> None:
+def keep_only(site: Site, *channels: Channel, also: tuple[int, ...] = ()) -> None:
     """Closes what the process does not need: all but the first three, what stands in the site, and its channels.
 
     Descriptors that are to be handed to the program stay (`site.found["preserved"]`: how many, from 3 on).
     """
     preserved = site.found.get("preserved", 0)
     assert isinstance(preserved, int)
-    kept = {*range(3 + preserved), *site.descriptors.values(), *(channel.fileno() for channel in channels)}
+    kept = {*range(3 + preserved), *site.descriptors.values(), *(channel.fileno() for channel in channels), *also}
     first = 0
     for fd in sorted(kept):
         if first < fd:
@@ -134,11 +137,17 @@ class MakeProcess(Birth):
 class MakeProcessByScout(Birth):
     """Clones the container's process by one that enters namespaces first.
 
-    `joined`: kinds that are of a path, opened before. `new`: kinds that are made; `maps` for a user namespace among
-    them. `offsets`: of the clocks of a new time namespace, as its file has them.
+    Attributes:
+        enters: whether others are at work in the container, who may look at each process of their PID namespace: the
+            scout, which is not in it, leaves all that is the host's behind before the process is born.
+        joined: kinds that are of a path, opened before.
+        maps: for a user namespace among the new ones.
+        new: kinds that are made.
+        offsets: of the clocks of a new time namespace, as its file has them.
     """
 
-    __slots__ = ("joined", "maps", "new", "offsets")
+    __slots__ = ("enters", "joined", "maps", "new", "offsets")
+    enters: bool
     joined: tuple[str, ...]
     maps: WriteIdMaps | None
     new: tuple[str, ...]
@@ -211,7 +220,7 @@ class MakeProcessByScout(Birth):
         try:
             for end in runtimes:
                 end.close()
-            cloned = self._enter(site, way)
+            cloned = self._enter(site, way, theirs)
             if cloned.pid == 0:
                 return begin_life(self, site, theirs, way)
             assert cloned.pidfd is not None
@@ -220,7 +229,7 @@ class MakeProcessByScout(Birth):
         except BaseException as error:  # noqa: BLE001 - told, and the end of this process
             leave(self, way, error)
 
-    def _enter(self, site: Site, way: Channel) -> Cloned:
+    def _enter(self, site: Site, way: Channel, theirs: Channel) -> Cloned:
         join_all(site, self.joined)
         for kind in self.joined:
             os.close(site.descriptors.pop(PREFIX + kind))
@@ -238,7 +247,26 @@ class MakeProcessByScout(Birth):
                 os.close(fd)
         if "user" in (*self.new, *self.joined):
             become_root()
-        return clone(_PARENT | (FLAGS["pid"] if "pid" in self.new else 0), site)
+        if self.enters:
+            leave_host(site, way, theirs)
+        return clone(_PARENT | (FLAGS["pid"] if "pid" in self.new else 0), site, tasks=None)
+
+
+def leave_host(site: Site, *channels: Channel) -> None:
+    """Gives up what could be had by way of /proc/PID of the process that is born next: root, descriptors, memory.
+
+    The directory of the cgroup stays until then, as the process is born into it.
+
+    Raises:
+        OSError: EPERM without CAP_SYS_CHROOT.
+
+    Source: CVE-2016-9962; proc(5), /proc/pid/root, /proc/pid/fd; ptrace(2), "Ptrace access mode checking".
+    """
+    if "root" in site.descriptors:  # the mounts are the host's, and only the root is another
+        enter_root(site)
+    cgroup = site.found.get("cgroup directory")
+    keep_only(site, *channels, also=(cgroup,) if isinstance(cgroup, int) else ())
+    prctl(PR_SET_DUMPABLE, 0)
 
 
 class MakeUndumpable(Operation):

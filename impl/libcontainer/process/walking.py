@@ -135,7 +135,7 @@ def failure(operation: Operation | None, stage: str, error: Exception) -> StartE
 
 
 def advised(told: StartError) -> StartError:
-    """An error with what helps, where its number alone says that: for the runtime, as in a container nothing is loaded."""
+    """An error with what helps, where its number says that: for the runtime, as in a container nothing is loaded."""
     if told.remedy or not told.errno:
         return told
     from kernelproof.impl.libcontainer.process.remedies import find_remedy  # only an error asks
@@ -212,8 +212,9 @@ class HostWalk:
         return self.child
 
     def _go(self, number: int) -> None:
+        child = self._born()
         try:
-            self._born().channel.send(number, "go")
+            child.channel.send(number, "go", {"pid": child.pid})
         except (BrokenPipeError, ConnectionResetError):
             self._receive()  # its last word, if there is one, says more
             raise self._lost() from None
@@ -334,7 +335,7 @@ def walk_as_child(operations: Sequence[Operation], start: int, site: Site, chann
             if was_mine and not mine:
                 _reached(channel, number, site)
             elif mine and not was_mine:
-                _await_go(channel, number)
+                _await_go(channel, number, site)
             if isinstance(operation, Turn):
                 channel = operation.take(site, channel)
                 site.found["channel"] = channel
@@ -356,9 +357,10 @@ def _reached(channel: Channel, number: int, site: Site) -> None:
         os.close(site.descriptors.pop(name))
 
 
-def _await_go(channel: Channel, number: int) -> None:
+def _await_go(channel: Channel, number: int, site: Site) -> None:
     message = channel.receive()
     if message is None:
         os._exit(1)  # the runtime is gone; what it made is found by its state
     if message.kind != "go" or message.number != number:
         raise ChannelError(f"{message.kind} {message.number} came where operation {number} was to be allowed")
+    site.found["outer pid"] = message.values["pid"]  # as the runtime sees it

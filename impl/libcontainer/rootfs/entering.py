@@ -137,10 +137,19 @@ class EnterChroot(Operation):
         Raises:
             OSError: EPERM without CAP_SYS_CHROOT.
         """
-        refuse_imports()
-        os.chdir(root_of(site).fd)
-        os.chroot(".")
-        os.chdir("/")
+        enter_root(site)
+
+
+def enter_root(site: Site) -> None:
+    """Makes the root that is open the process's own.
+
+    Raises:
+        OSError: EPERM without CAP_SYS_CHROOT.
+    """
+    refuse_imports()
+    os.chdir(root_of(site).fd)
+    os.chroot(".")
+    os.chdir("/")
 
 
 class RootPropagation(Operation):

@@ -57,25 +57,6 @@ class ConnectListener(Operation):
             os.close(fd)
 
 
-class LearnPid(Operation):
-    """Learns the pid that the process has for its runtime, from the host's procfs, while that can be seen."""
-
-    __slots__ = ()
-    stage = "init"
-
-    def describe(self) -> str:
-        """What will happen."""
-        return "learn the process's pid outside"
-
-    def do(self, site: Site) -> None:
-        """Does it.
-
-        Raises:
-            OSError: no procfs at /proc.
-        """
-        site.found["outer pid"] = int(os.readlink("/proc/self"))
-
-
 class FilterCalls(Operation):
     """Has a filter of system calls in force as the program starts.
 

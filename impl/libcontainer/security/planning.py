@@ -151,7 +151,7 @@ def _plan_filter(
     if policy is None:
         return (), ()
     # Measured: 3 ms with its tables, and many containers have no filter.
-    from kernelproof.impl.libcontainer.security.filtering import ConnectListener, FilterCalls, LearnPid
+    from kernelproof.impl.libcontainer.security.filtering import ConnectListener, FilterCalls
     from kernelproof.impl.libcontainer.security.seccomp import compile_seccomp
 
     program = compile_seccomp(policy)
@@ -163,7 +163,7 @@ def _plan_filter(
         ("annotations", config.annotations),
     )
     load = FilterCalls(program.flags, keeps, policy.listener_metadata or "", state, program.words)
-    before = (ConnectListener(policy.listener_path), LearnPid()) if program.notifies else ()
+    before = (ConnectListener(policy.listener_path),) if program.notifies else ()
     return before, (load,)
 
 

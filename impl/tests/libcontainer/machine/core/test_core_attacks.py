@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kernelproof.impl.libcontainer import Host, InvalidIdError, Request, StartError, lifecycle, plan_container, running
-from kernelproof.impl.libcontainer.config.records import Config, Hook, Hooks, Process
+from kernelproof.impl.libcontainer.config.records import Capabilities, Config, Hook, Hooks, Process
 from kernelproof.impl.libcontainer.config.writing import dump
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
@@ -44,6 +44,34 @@ def test_cve_2016_9962_a_waiting_process_shows_nothing_of_the_host(bundle: Any, 
     assert end(running.execute(str(bundle.states), "box", unprivileged)) != 0
     lifecycle.delete(str(bundle.states), "box", force=True)
     assert end(started) == 137
+
+
+# By way of /proc/PID: root, working directory and descriptors of whatever else is in the PID namespace.
+LOOK = """while :; do
+for p in /proc/[0-9]*; do
+    [ $p = /proc/1 ] && continue
+    for way in root cwd; do [ -e $p/$way/SECRET ] && echo $way; done
+    for way in $p/fd/*; do [ -e $way/state.json ] && echo state; done
+done
+echo round
+done >> /found"""
+TRACE = ("CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE")
+
+
+def test_cve_2016_9962_entering_shows_nothing_of_the_host(bundle: Any, cgroup2: Path) -> None:
+    """Who may trace all of its PID namespace finds no process there with the host's root or descriptors."""
+    secret = Path("/secret")
+    secret.touch()
+    config = bundle.config("sh", "-c", LOOK.replace("SECRET", secret.name))
+    rights = Capabilities(bounding=TRACE, effective=TRACE, permitted=TRACE)
+    started = create(bundle, config.replace(process=config.process.replace(capabilities=rights)))
+    lifecycle.start(str(bundle.states), "box")
+    for _ in range(20):
+        assert end(running.execute(str(bundle.states), "box", Process("/", ("true",), ("PATH=/bin",)))) == 0
+    lifecycle.delete(str(bundle.states), "box", force=True)
+    assert end(started) == 137
+    secret.unlink()
+    assert set((bundle.rootfs / "found").read_text().split()) == {"round"}
 
 
 def test_cve_2024_21626_no_directory_leads_out(bundle: Any, cgroup2: Path) -> None:
