@@ -54,7 +54,8 @@ def kill(root: str, identifier: str, number: int, *, everything: bool = False) -
         if pidfd is None:
             if everything:
                 return
-            raise WrongStatusError(f"container {identifier!r} is {STOPPED}: it can't be killed")
+            # containerd looks for the first words: whatever else it is told is an error of its stop.
+            raise WrongStatusError(f"container not running: {identifier!r} is {STOPPED}")
         try:
             if everything or (number == _SIGKILL and shares_processes(state)):
                 kill_all(state, number)

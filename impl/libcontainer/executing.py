@@ -214,20 +214,22 @@ def plan_exec(
         identifier, bundle: the container's, for its keyring and its seccomp agent.
         preserved: how many descriptors, from 3 on, the program gets.
     """
-    is_scouted = any(kind in _OUTER for kind in kinds)
+    # From inside a cgroup namespace nobody is born into a cgroup while its parent is outside of that (nsdelegate).
+    ahead = tuple(kind for kind in kinds if kind != "cgroup") if any(kind in _OUTER for kind in kinds) else ()
+    inner = tuple(kind for kind in kinds if kind not in ahead)
     security = plan_process_security(config, process, host, identifier, bundle, preserved)
     return (
         *(operation for operation in security if operation.stage == "host" and not is_late(operation)),
         OpenContainer(target.inode, kinds, target.pid, target.start_time),
         *((OpenCgroup(cgroup),) if cgroup else ()),
-        MakeProcessByScout(True, kinds, None, (), "") if is_scouted else MakeProcess(()),
+        MakeProcessByScout(True, ahead, None, (), "") if ahead else MakeProcess(()),
         EnterCgroupOf(target.pid),
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
         MakeUndumpable(),
         *(operation for operation in security if operation.stage == "init"),
         *((BecomeRoot(False),) if "user" in kinds else ()),
-        *((JoinNamespaces(kinds),) if kinds and not is_scouted else ()),
+        *((JoinNamespaces(inner),) if inner else ()),
         *((EnterChroot(),) if "mount" not in kinds else ()),
         *((OpenOwnRoot(),) if "mount" in kinds else ()),
         *_terminal(process),
@@ -236,7 +238,7 @@ def plan_exec(
         *((SendConsole(console_socket),) if console_socket else ()),
         *(operation for operation in security if is_late(operation)),
         Told(),
-        EnterDirectory(process.cwd),
+        EnterDirectory(False, process.cwd),
         *plan_end(security),
         BecomeProgram(process.args, process.env),
     )

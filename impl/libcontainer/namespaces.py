@@ -59,8 +59,9 @@ class Division:
 
     def __init__(self, namespaces: tuple[Namespace, ...]) -> None:
         listed = {namespace.type: namespace.path for namespace in namespaces}
-        self.new = tuple(kind for kind in FLAGS if kind in listed and listed[kind] is None)
-        self.joined = tuple((kind, path) for kind in FLAGS if (path := listed.get(kind)) is not None)
+        # An empty path is what Go writes for none.
+        self.new = tuple(kind for kind in FLAGS if kind in listed and not listed[kind])
+        self.joined = tuple((kind, path) for kind in FLAGS if (path := listed.get(kind)))
 
     def is_private(self, kind: str) -> bool:
         """Whether the container has one that is new or of a path."""

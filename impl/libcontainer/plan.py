@@ -215,7 +215,7 @@ def plan_start(
         return (RefuseStart(),)
     return (
         *((rendezvous.AwaitStart(),) if request.waits else ()),
-        EnterDirectory(process.cwd),
+        EnterDirectory(True, process.cwd),
         *plan_end(rooms),
         *((LoadFilter(),) if hooked and config.linux.seccomp is not None else ()),
         *hooked,

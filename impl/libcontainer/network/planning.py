@@ -28,7 +28,7 @@ def plan_network(config: Config, host: Host) -> tuple[Operation, ...]:
         ValueError: an unknown strategy, one without what it needs, or a network without a new network namespace.
     """
     network = next((each for each in config.linux.namespaces if each.type == "network"), None)
-    own = network is not None and network.path is None
+    own = network is not None and not network.path
     asked = bool(config.networks or config.routes or config.linux.net_devices)
     if not asked:
         return (RaiseLoopback(0),) if own else ()

@@ -1,7 +1,8 @@
 """The entry of nsinit: global options, then the subcommand; errors become records and an exit status.
 
 Exit status: 0; 1 if it failed, 255 for exec, so that it can't be taken for the program's; 2 for words that are not
-understood; that of the program for `run` and `exec`, 128 + N if signal N killed it; 130 after Ctrl-C.
+understood; that of the program for `run` and `exec`, 128 + N if signal N killed it; 130 after Ctrl-C,
+128 + N if another signal ended a call that makes a process.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.nsinit.scripts.packed import Packed
 
 USAGE, INTERRUPTED = 2, 130
+_BY_SIGNAL = 128
 DATA_PATH = "data_path"  # in the environment: the commands are those of 2014
 ENTERING = ("create", "run", "exec", "exec-2014")  # what makes processes that enter a container
 
@@ -70,8 +72,8 @@ def main(words: list[str] | None = None) -> int:
     except UsageError as error:
         known = rest and module_of(rest[0])
         return _refuse(log, str(error), f"{PROGRAM} {rest[0]} --help" if known else f"{PROGRAM} --help")
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return _BY_SIGNAL + interrupt.args[0] if interrupt.args else INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered has nowhere to go
         return 1
@@ -139,6 +141,7 @@ def _dispatch(given: Given, rest: list[str], log: Log, *, is_command: bool = Fal
         rest = translate(rest, os.environ[DATA_PATH])
     if is_command and rest[0] in ENTERING:
         _seal(log)
+        _interrupt_by_signals()
     try:
         command = load(rest[0])
     except LookupError:
@@ -146,7 +149,7 @@ def _dispatch(given: Given, rest: list[str], log: Log, *, is_command: bool = Fal
     if asks_for_help(command, rest[1:]):
         return _help(rest[:1])
     asked = parse(command, rest[1:])
-    return _run(command, make_context(given, log), asked)
+    return _run(rest[0], command, make_context(given, log), asked)
 
 
 def make_context(given: Given, log: Log) -> Context:
@@ -174,12 +177,26 @@ def asks_for_help(command: Command, words: list[str]) -> bool:
         return not command.in_order
 
 
-def _run(command: Command, context: Context, given: Given) -> int:
+def _interrupt_by_signals() -> None:
+    """Has what ends other programs at once end this one as Ctrl-C does: what was begun is taken back."""
+    import _signal as signal  # type: ignore[import-not-found]  # signal makes enums of its constants: 4 ms
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_DFL:  # who had one ignored, as nohup(1) does, meant it
+            signal.signal(number, interrupt)
+
+
+def _run(name: str, command: Command, context: Context, given: Given) -> int:
     from kernelproof.impl.libcontainer.nsinit.failures import known_failures, tell  # measured: not for --version
 
     assert command.run is not None
     try:
-        return command.run(context, given)
+        status = command.run(context, given)
+        context.log.debug(f"{name}: exit status {status}")
+        return status
     except BrokenPipeError:
         raise
     except known_failures() as error:

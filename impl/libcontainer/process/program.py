@@ -40,10 +40,15 @@ def environment(entries: tuple[str, ...]) -> dict[str, str]:
 
 
 class EnterDirectory(Operation):
-    """Enters the program's working directory, and makes it if it is not there."""
+    """Enters the program's working directory.
 
-    __slots__ = ("path",)
+    Attributes:
+        makes: whether it is made if it is not there; in a container that is at work it would be nobody's wish.
+    """
+
+    __slots__ = ("makes", "path")
     stage = "final"
+    makes: bool
     path: str
 
     def describe(self) -> str:
@@ -54,11 +59,13 @@ class EnterDirectory(Operation):
         """Does it.
 
         Raises:
-            OSError: ENOENT: it is not below the root; EROFS: it can't be made; ENOTDIR.
+            OSError: ENOENT: it is not there, or not below the root; EROFS: it can't be made; ENOTDIR.
         """
         try:
             os.chdir(self.path)
         except FileNotFoundError:
+            if not self.makes:
+                raise
             os.makedirs(self.path, 0o755, exist_ok=True)
             os.chdir(self.path)
         except PermissionError:

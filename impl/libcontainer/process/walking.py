@@ -176,6 +176,7 @@ class HostWalk:
         mine = True
         try:
             for number, operation in enumerate(self._operations):
+                self._trace(operation)
                 was_mine, mine = mine, operation.stage == "host"
                 if mine and not was_mine:
                     self._prepare(number)
@@ -196,6 +197,11 @@ class HostWalk:
         except BaseException:  # interrupted: nothing may stay behind either
             self.undo()
             raise
+
+    def _trace(self, operation: Operation) -> None:
+        trace = self.site.found.get("trace")
+        if callable(trace):
+            trace(f"{operation.stage}: {operation.describe()}")
 
     def _bear(self, number: int, operation: Birth) -> None:
         made = operation.make(self.site)

@@ -215,7 +215,7 @@ def _explain_port(config: Config, port: int, right: str) -> Iterator[Reason]:
         yield Reason("Landlock", ALLOWED if allowed else DENIED, why if allowed else f"{why}: EACCES")
     kinds = {each.type: each for each in config.linux.namespaces}
     network = kinds.get("network")
-    if network is not None and network.path is None and not config.networks and right == "connect_tcp":
+    if network is not None and not network.path and not config.networks and right == "connect_tcp":
         yield Reason(
             "namespaces", DENIED, "a network namespace of its own without networks: nothing but itself is there"
         )

@@ -138,10 +138,10 @@ def _plan_user(process: Process, kept: int) -> tuple[Operation, ...]:
 
 
 def _sets(asked: Capabilities) -> tuple[int, int, int, int, int]:
-    # Names that nobody knows are told by the check of the configuration; here they are left out.
+    # Names that nobody knows, and what can't be ambient, are told by the check of the configuration, and left out here.
     names = (asked.bounding, asked.permitted, asked.effective, asked.inheritable, asked.ambient)
     bounding, permitted, effective, inheritable, ambient = (mask_of(each)[0] for each in names)
-    return bounding, permitted, effective, inheritable, ambient
+    return bounding, permitted, effective, inheritable, ambient & permitted & inheritable
 
 
 def _plan_filter(

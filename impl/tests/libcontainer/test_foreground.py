@@ -39,3 +39,30 @@ def test_who_waits_hands_signals_on(number: signal.Signals) -> None:
         finally:
             waiting.kill()
     assert waiting.returncode == 0
+
+
+ORPHANS = """
+import os, signal
+from kernelproof.impl.libcontainer import foreground
+gone, child = os.fork(), -1
+if gone == 0:
+    os._exit(3)
+os.waitid(os.P_PID, gone, os.WEXITED | os.WNOWAIT)
+child = os.fork()
+if child == 0:
+    signal.pause()
+foreground.reap_orphans(child)
+assert not os.path.exists(f"/proc/{gone}"), "it is still waited for"
+os.kill(child, signal.SIGKILL)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+foreground.reap_orphans(child)
+print(foreground.attend(child, os.pidfd_open(child)))
+foreground.reap_orphans(child)
+"""
+
+
+def test_orphans_are_waited_for() -> None:
+    """Whoever else came to who waits does not stay as a zombie; the process's own end is not taken away."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, env=environment, check=False)
+    assert (done.stdout, done.stderr) == ("137\n", "")

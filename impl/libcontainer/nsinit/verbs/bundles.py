@@ -6,13 +6,18 @@ import os
 import sys
 
 from kernelproof.impl.libcontainer.config.reading import Loaded, load_config
+from kernelproof.impl.libcontainer.config.records import ConsoleSize
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, TEXT, Given, Option, UsageError
 from kernelproof.impl.libcontainer.plan import Request
 from kernelproof.impl.libcontainer.state import ContainerError, check_id, default_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernelproof.impl.libcontainer.config.records import Process
     from kernelproof.impl.libcontainer.nsinit.main import Context
+    from kernelproof.impl.libcontainer.operations import Site
 
 BUNDLE = Option("--bundle -b", TEXT, "directory with config.json; by default the current one", "DIR")
 OPTIONS = (
@@ -113,6 +118,21 @@ def check_terminal(given: Given, terminal: bool, *, foreground: bool) -> None:
         raise ContainerError("--console-socket is for detached processes: in the foreground the terminal is this one")
     if socket and not terminal:
         raise ContainerError("--console-socket: the process has no terminal")
+
+
+def with_size(process: Process) -> Process:
+    """A process in the foreground whose terminal has the size of this one from its first instruction on."""
+    if not process.terminal or process.console_size is not None or not os.isatty(0):
+        return process
+    size = os.get_terminal_size(0)
+    return process.replace(console_size=ConsoleSize(size.lines, size.columns))
+
+
+def tracer(context: Context) -> Callable[[Site], None] | None:
+    """What has each operation recorded as its turn comes, if steps are asked for."""
+    if not context.log.debugging:
+        return None
+    return lambda site: site.found.update(trace=context.log.debug)
 
 
 def send_pidfd(path: str, pidfd: int) -> None:

@@ -12,6 +12,7 @@ from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
     make_request,
     root_of,
     send_pidfd,
+    tracer,
 )
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
@@ -25,7 +26,12 @@ def run(context: Context, given: Given) -> int:
     request = make_request(context, given, loaded, waits=True)
     flush()
     started = create(
-        root_of(context), loaded.config, request, config_text=copy_of(loaded), pid_file=given.text("pid-file")
+        root_of(context),
+        loaded.config,
+        request,
+        config_text=copy_of(loaded),
+        pid_file=given.text("pid-file"),
+        prepare=tracer(context),
     )
     send_pidfd(given.text("pidfd-socket"), started.pidfd)
     return 0

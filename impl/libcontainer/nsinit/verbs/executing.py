@@ -15,6 +15,8 @@ from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
     flush,
     root_of,
     send_pidfd,
+    tracer,
+    with_size,
 )
 from kernelproof.impl.libcontainer.nsinit.verbs.running import DETACH_KEYS, attend
 from kernelproof.impl.libcontainer.running import execute, stored_config
@@ -35,6 +37,8 @@ def run(context: Context, given: Given) -> int:
     else:
         process = plan_process(stored_config(root, identifier).process or Process("/"), given, tuple(args))
     check_terminal(given, process.terminal, foreground=not detached)
+    if not detached:
+        process = with_size(process)
     flush()
     started = execute(
         root,
@@ -45,6 +49,7 @@ def run(context: Context, given: Given) -> int:
         sub_cgroup=sub_cgroup,
         ignore_paused=given.flag("ignore-paused"),
         preserved=count_preserved(given),
+        prepare=tracer(context),
     )
     for text in started.refused:
         context.log.warning(f"not to be had here: {text}")

@@ -20,20 +20,30 @@ HEADER = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 def run(context: Context, given: Given) -> int:
     """Prints the list; what can't be read is skipped with a warning."""
     root = context.root or default_root()
-    if given.flag("quiet"):
-        sys.stdout.write("".join([f"{identifier}\n" for identifier in list_ids(root)]))
-        return 0
     states = []
     for identifier in list_ids(root):
         try:
-            states.append(read_state(root, identifier))
+            state = read_state(root, identifier)
+            states.append({**state, "owner": user_name(int(str(state["owner"])))})
         except (ContainerError, OSError) as error:
             context.log.warning(f"skipped {identifier}: {error}")
-    if given.text("format", "table") == "json":
+    if given.flag("quiet"):
+        sys.stdout.write("".join([f"{state['id']}\n" for state in states]))
+    elif given.text("format", "table") == "json":
         print_json(states, None)
     else:
         print_table(HEADER, [[str(state[name.lower()]) for name in HEADER] for state in states])
     return 0
+
+
+def user_name(uid: int) -> str:
+    """What a user is called; the number where nobody knows a name."""
+    import pwd  # few call this
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 COMMAND = Command(

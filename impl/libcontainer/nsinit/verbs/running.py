@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.lifecycle import run as run_container
 from kernelproof.impl.libcontainer.nsinit.options import FLAG, TEXT, Command, Given, Option
 from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
@@ -15,7 +16,10 @@ from kernelproof.impl.libcontainer.nsinit.verbs.bundles import (
     make_request,
     root_of,
     send_pidfd,
+    tracer,
+    with_size,
 )
+from kernelproof.impl.libcontainer.state import NoSuchContainerError
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -30,6 +34,9 @@ def run(context: Context, given: Given) -> int:
     loaded = load(context, given)
     request = make_request(context, given, loaded, waits=False, foreground=not detached)
     root = root_of(context)
+    process = loaded.config.process
+    if process is not None and not detached:
+        loaded.config = loaded.config.replace(process=with_size(process))
     flush()
     if not detached and not given.flag("no-subreaper"):
         _become_subreaper()
@@ -39,6 +46,7 @@ def run(context: Context, given: Given) -> int:
         request,
         config_text=copy_of(loaded),
         pid_file=given.text("pid-file"),
+        prepare=tracer(context),
         tell=context.log.warning,
     )
     for text in started.refused:
@@ -54,7 +62,8 @@ def run(context: Context, given: Given) -> int:
     if not given.flag("keep"):
         from kernelproof.impl.libcontainer.ending import delete  # measured: loaded while the container is made
 
-        delete(root, request.id, tell=context.log.warning)
+        with suppress(NoSuchContainerError):  # somebody else has deleted it, perhaps by force
+            delete(root, request.id, tell=context.log.warning)
     return status
 
 

@@ -229,8 +229,8 @@ def test_what_can_hold_is_taken(change: dict[str, Any]) -> None:
             "not in permitted",
         ),
         (
-            {"process__capabilities": {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]}},
-            "$.process.capabilities.ambient[0]",
+            {"process__capabilities": {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}},
+            "$.process.capabilities.ambient",
             "permitted and inheritable",
         ),
         (

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from kernelproof.impl.libcontainer import activation, ending
-from kernelproof.impl.libcontainer.config.records import (
-    Config,
-)
+from kernelproof.impl.libcontainer.config.records import Config, ConsoleSize, Process
 from kernelproof.impl.libcontainer.nsinit.main import main
 from kernelproof.impl.libcontainer.nsinit.options import Given
 from kernelproof.impl.libcontainer.nsinit.tables import format_table, plain
@@ -29,7 +27,8 @@ from kernelproof.impl.libcontainer.nsinit.verbs import (
     running,
     starting,
 )
-from kernelproof.impl.libcontainer.state import ContainerError
+from kernelproof.impl.libcontainer.operations import Site
+from kernelproof.impl.libcontainer.state import ContainerError, NoSuchContainerError
 from kernelproof.impl.tests.libcontainer.nsinit.calls import Calls
 
 FIXTURES = Path(__file__).parents[4] / "fixtures/libcontainer/legacy"
@@ -93,7 +92,7 @@ def test_create_reads_the_bundle_and_asks_for_a_waiting_container(
     assert main(["--root", "/r", *words, "web"]) == 0
     (((root, config, request), named),) = calls.seen
     assert (root, config) == ("/r", Config.minimal("rootfs", ["true"]))
-    assert named == {"config_text": (bundle / "config.json").read_bytes(), "pid_file": "/p"}
+    assert named == {"config_text": (bundle / "config.json").read_bytes(), "pid_file": "/p", "prepare": None}
     found: Any = request
     assert (found.id, found.bundle, found.waits, found.console_socket) == ("web", str(bundle), True, "")
     assert (found.no_pivot, found.no_new_keyring, found.preserved) == (True, True, 2)
@@ -144,6 +143,47 @@ def test_run_in_the_foreground_ends_as_the_program_did(
     monkeypatch.setattr(ending, "delete", removed)
     assert main(["--root", "/r", "run", *words, "-b", str(bundle), "web"]) == status
     assert bool(removed.seen) == deleted
+
+
+def test_run_in_the_foreground_may_find_the_container_gone(
+    bundle: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody else has deleted it by force, the exit status is the program's all the same."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise NoSuchContainerError("container 'web' does not exist")
+
+    monkeypatch.setattr(running, "run_container", calls)
+    monkeypatch.setattr(running, "attend", lambda *_: 137)
+    monkeypatch.setattr(running, "_become_subreaper", lambda: None)
+    monkeypatch.setattr(ending, "delete", gone)
+    assert main(["run", "-b", str(bundle), "web"]) == 137
+
+
+def test_a_terminal_has_the_size_of_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the foreground, from the program's first instruction on, unless the configuration says another."""
+    plain = Process("/", ("sh",), terminal=True)
+    monkeypatch.setattr(os, "isatty", lambda fd: fd == 0)
+    monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((132, 43)))
+    assert bundles.with_size(plain).console_size == ConsoleSize(height=43, width=132)
+    said = plain.replace(console_size=ConsoleSize(25, 80))
+    assert bundles.with_size(said) == said
+    assert bundles.with_size(plain.replace(terminal=False)).console_size is None
+    monkeypatch.setattr(os, "isatty", lambda fd: False)
+    assert bundles.with_size(plain).console_size is None
+
+
+def test_debug_records_each_operation(
+    bundle: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With --debug the walk over the plan has something to tell its steps to."""
+    monkeypatch.setattr(creating, "create", calls)
+    assert main(["--debug", "create", "-b", str(bundle), "web"]) == 0
+    ((_, named),) = calls.seen
+    site = Site()
+    named["prepare"](site)  # type: ignore[operator]
+    site.found["trace"]("host: look")  # type: ignore[operator]
+    assert capfd.readouterr().err.splitlines() == ["nsinit: debug: create: exit status 0", "nsinit: debug: host: look"]
 
 
 @pytest.mark.parametrize(
@@ -201,12 +241,14 @@ def test_list_skips_what_is_broken(
     monkeypatch.setattr(listing, "read_state", read)
     assert main(["--root", str(tmp_path), "list"]) == 0
     captured = capfd.readouterr()
-    assert captured.out.splitlines()[1].split() == ["web", "7", "running", "/b", "now", "0"]
+    assert captured.out.splitlines()[1].split() == ["web", "7", "running", "/b", "now", "root"]
     assert captured.err == "nsinit: warning: skipped broken: damaged\n"
     assert main(["--root", str(tmp_path), "list", "-f", "json"]) == 0
     assert [state["id"] for state in json.loads(capfd.readouterr().out)] == ["web"]
     assert main(["--root", str(tmp_path), "list", "--quiet"]) == 0
-    assert capfd.readouterr().out == "broken\nweb\n"
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("web\n", "nsinit: warning: skipped broken: damaged\n")
+    assert listing.user_name(4294967294) == "4294967294"
 
 
 def test_plan_prints_every_step_and_does_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -145,11 +145,14 @@ def test_inheritable_is_what_is_asked(subject) -> None:  # type: ignore[no-untyp
 
 
 def test_sets_are_those_of_the_configuration() -> None:
-    """Each of the five sets goes to its place, and unknown names to none."""
-    asked = Capabilities(("CAP_CHOWN", "CAP_FLY"), ("CAP_KILL",), ("CAP_SETUID",), ("CAP_SETGID",), ("CAP_NET_RAW",))
+    """Each of the five sets goes to its place, unknown names to none, nor what can't be ambient."""
+    raw = "CAP_NET_RAW"
+    asked = Capabilities(
+        ("CAP_CHOWN", "CAP_FLY"), ("CAP_KILL",), ("CAP_SETUID", raw), ("CAP_SETGID", raw), (raw, "CAP_SETUID")
+    )
     plan = plan_security(config(capabilities=asked), HOST, CONTAINER)
     assert LimitCapabilities(1 << 0) in plan
-    assert SetCapabilities(1 << 13, 1 << 5, 1 << 7, 0, 1 << 6) in plan
+    assert SetCapabilities(1 << 13, 1 << 5, 1 << 13 | 1 << 7, 0, 1 << 13 | 1 << 6) in plan
 
 
 def test_names_and_masks() -> None:

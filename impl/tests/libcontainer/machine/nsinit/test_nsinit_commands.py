@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -85,6 +86,46 @@ def test_another_process_and_a_pause(nsinit: Command) -> None:
     assert nsinit("pause", "box").returncode == 0
     assert nsinit.status("box") == "paused"
     assert nsinit("delete", "--force", "box").returncode == 0
+
+
+def test_exec_makes_no_directory(nsinit: Command) -> None:
+    """A working directory that the container does not have is an error, not a directory that nobody asked for."""
+    nsinit.configure("sleep", "1000")
+    assert nsinit("run", "--detach", "box").returncode == 0
+    done = nsinit("exec", "--cwd", "/tpyo/x", "box", "true")
+    assert done.returncode == 255
+    assert done.stderr == "nsinit: final: EnterDirectory /tpyo/x: no such file or directory (ENOENT)\n"
+    assert not (nsinit.bundle / "rootfs/tpyo").exists()
+    assert nsinit("delete", "--force", "box").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=["TERM", "HUP", "INT"])
+def test_a_call_that_is_ended_takes_back_what_it_began(nsinit: Command, number: signal.Signals) -> None:
+    """While a hook runs a signal ends the call as 128 + N; no state and no cgroup is left, and the name is free."""
+    nsinit.configure("true")
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo > {nsinit.bundle}/begun; exec sleep 1000"]}
+    config = json.loads((nsinit.bundle / "config.json").read_text())
+    (nsinit.bundle / "config.json").write_text(json.dumps({**config, "hooks": {"createRuntime": [hook]}}))
+    os.mkfifo(nsinit.bundle / "begun")
+    cgroups = set(Path("/sys/fs/cgroup").rglob("*"))
+    words = [*NSINIT, "--root", str(nsinit.bundle / "states"), "run", "box"]
+    with subprocess.Popen(words, cwd=nsinit.bundle, stderr=subprocess.PIPE, text=True) as call:
+        (nsinit.bundle / "begun").read_text()
+        call.send_signal(number)
+        assert call.wait() == 128 + number
+    assert list((nsinit.bundle / "states").iterdir()) == []
+    assert set(Path("/sys/fs/cgroup").rglob("*")) <= cgroups
+    nsinit.configure("true")
+    assert nsinit("run", "box").returncode == 0
+
+
+def test_steps_are_recorded(nsinit: Command) -> None:
+    """With --debug each operation of the making stands in the log, in its order."""
+    nsinit.configure("true")
+    assert nsinit("--debug", "--log", "log", "run", "box").returncode == 0
+    text = (nsinit.bundle / "log").read_text()
+    places = [text.index(words) for words in ("debug: host: ", "debug: init: ", "debug: root: find true")]
+    assert places == sorted(places)
 
 
 def test_run_ends_as_the_program_did(nsinit: Command) -> None:
