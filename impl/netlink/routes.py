@@ -80,7 +80,7 @@ _HEADER: Final = Struct("=BBBBBBBBI")
 _CACHE: Final = Struct("=IIiI")
 _ZERO: Final = {INET: "0.0.0.0/0", INET6: "::/0"}
 _LENGTHS: Final = tuple(f"/{length}" for length in range(256))
-_FIELDS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 16, 18, 20, 21, 22, 23, 25, 26, 30})
+_FIELDS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 16, 18, 20, 21, 22, 25, 30})
 
 
 class RouteType(IntEnum):
@@ -245,7 +245,7 @@ def _unusual(found: dict[int, bytes], destination: str, header: tuple[int, ...])
         whole(11),
         _expires(found[12]) if 12 in found else 0,
         family,
-        tuple((place, data) for place, data in found.items() if place not in _FIELDS or place in {23, 26}),
+        tuple((place, data) for place, data in found.items() if place not in _FIELDS),
     )
 
 

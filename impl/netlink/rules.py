@@ -31,6 +31,7 @@ INVERT: Final = 0x2
 _HEADER: Final = Struct("=BBBBBxxBI")
 _RANGE: Final = Struct("=HH")
 _UIDS: Final = Struct("=II")
+_TUN_ID: Final = Struct("!Q")
 _FIELDS: Final = frozenset({1, 2, 3, 4, 6, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 24})
 
 
@@ -41,6 +42,7 @@ class Rule(NamedTuple):
         priority: where it stands; None lets the kernel choose.
         source, destination: prefixes, "" for all.
         action: TO_TABLE, GOTO (with target), NOP, BLACKHOLE, UNREACHABLE, PROHIBIT.
+        tun_id: of the tunnel that a packet came through; 0 for any.
         suppress_prefix_length: routes with a shorter or equal prefix do not count; None for no such limit.
     """
 
@@ -65,6 +67,7 @@ class Rule(NamedTuple):
     suppress_prefix_length: int | None = None
     suppress_group: int | None = None
     l3mdev: bool = False
+    tun_id: int = 0
     family: int = INET
     rest: tuple[tuple[int, bytes], ...] = ()
 
@@ -115,6 +118,7 @@ def parse_rule(message: Message, splitter: "Splitter | None" = None) -> Rule:
         limit(14),
         limit(13),
         bool(number(found[19], U8, "FRA_L3MDEV")) if 19 in found else False,
+        number(found[12], _TUN_ID, "FRA_TUN_ID") if 12 in found else 0,
         family,
         tuple((place, data) for place, data in found.items() if place not in _FIELDS),
     )
@@ -155,6 +159,8 @@ def _request(kind: int, how: int, rule: Rule, verb: str) -> Request:
     attributes += [(place, pack(U8, value, RULE.name(place))) for place, value in bytes_ if value is not None]
     ports = ((23, rule.source_ports), (24, rule.destination_ports))
     attributes += [(place, pack_all(_RANGE, "ports", *value)) for place, value in ports if value is not None]
+    if rule.tun_id:
+        attributes.append((12, pack(_TUN_ID, rule.tun_id, "tun_id")))
     if rule.uids is not None:
         attributes.append((20, pack_all(_UIDS, "uids", *rule.uids)))
     table = rule.table if rule.table < 256 and rule.action == TO_TABLE and not rule.l3mdev else 0

@@ -197,6 +197,7 @@ def shown_rule(rule: Rule, *, details: bool = False) -> Shown:
         if pair is not None:
             one = pair[0] == pair[1] and word != "uid"
             shown |= {word: pair[0]} if one else {f"{word}_start": pair[0], f"{word}_end": pair[1]}
+    shown |= {"tun_id": rule.tun_id} if rule.tun_id else {}
     if rule.ip_protocol:
         shown["ipproto"] = _IP_PROTOCOLS.get(rule.ip_protocol, f"ipproto-{rule.ip_protocol}")
     shown |= _shown_action(rule)

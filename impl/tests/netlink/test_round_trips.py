@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import pack, unpack_from
 
 import pytest
 
-from kernelproof.impl.netlink import Neighbour, Route, Rule
+from kernelproof.impl.netlink import (
+    Neighbour,
+    Route,
+    Rule,
+    WireError,
+    addresses,
+    link_records,
+    neighbours,
+    netconf,
+    routes,
+    rules,
+)
 from kernelproof.impl.netlink.links import add_link, parse_link
 from kernelproof.impl.netlink.multicast import MulticastEntry, add_multicast, parse_multicast
 from kernelproof.impl.netlink.neighbours import NeighbourFlag, NeighbourState, add_neighbour, parse_neighbour
@@ -15,6 +27,7 @@ from kernelproof.impl.netlink.requests import Request
 from kernelproof.impl.netlink.routes import NextHop, add_route, parse_route
 from kernelproof.impl.netlink.rules import GOTO, add_rule, parse_rule
 from kernelproof.impl.netlink.shown_links import shown_link
+from kernelproof.impl.netlink.spaces import RULE
 from kernelproof.impl.netlink.watched import _settled_neighbour, route_key
 from kernelproof.impl.netlink.wire import Message, encode_attributes, parse_attributes, parse_list
 
@@ -33,6 +46,7 @@ RULES = {
     "limits": Rule(5, suppress_prefix_length=0, suppress_group=7, realms=0x10002),
     "l3mdev": Rule(6, l3mdev=True, table=0),
     "IPv6": Rule(7, source="fd00::/8", family=10),
+    "tunnel": Rule(8, table=100, tun_id=2**40 + 42),
 }
 
 
@@ -40,6 +54,12 @@ RULES = {
 def test_rules_are_read_as_they_are_written(name: str) -> None:
     """Every field of a rule is the same after both ways."""
     assert parse_rule(as_message(add_rule(RULES[name]))) == RULES[name]
+
+
+def test_attributes_of_rules_are_called_as_the_kernel_calls_them() -> None:
+    """The names of include/uapi/linux/fib_rules.h stand at its numbers."""
+    names = {4: "GOTO", 6: "PRIORITY", 10: "FWMARK", 12: "TUN_ID", 15: "TABLE", 19: "L3MDEV", 24: "DPORT_RANGE"}
+    assert {number: RULE.name(number) for number in names} == {key: f"FRA_{name}" for key, name in names.items()}
 
 
 ROUTES = {
@@ -144,6 +164,32 @@ def test_routes_are_told_apart_by_what_the_kernel_compares() -> None:
     others = (route._replace(destination="10.0.0.0/9"), route._replace(table=7), route._replace(priority=9))
     assert len({route_key(each) for each in (route, *others)}) == 4
     assert route_key(route._replace(metrics=((2, 1400),))) == route_key(route)
+
+
+@pytest.mark.rule("N+7")
+@pytest.mark.parametrize(
+    ("parse", "family", "header_bytes", "fields"),
+    [
+        (addresses.parse_address, 2, 8, addresses._FIELDS),
+        (link_records.parse_link, 0, 16, link_records._FIELDS - {7}),  # IFLA_STATS repeats 23 in 32 bits
+        (neighbours.parse_neighbour, 2, 12, neighbours._FIELDS),
+        (netconf.parse_netconf, 2, 4, netconf._FIELDS),
+        (routes.parse_route, 2, 12, routes._FIELDS - {22}),  # RTA_ENCAP counts with its type, 21
+        (rules.parse_rule, 2, 12, rules._FIELDS),
+    ],
+    ids=["address", "link", "neighbour", "netconf", "route", "rule"],
+)
+def test_what_is_not_in_the_rest_has_a_field(
+    parse: Callable[[Message], object], family: int, header_bytes: int, fields: frozenset[int]
+) -> None:
+    """An attribute that is left out of the rest is read: what it holds makes another record, or is refused."""
+    header = bytes([family]) + bytes(header_bytes - 1)
+    nothing = parse(Message(0, 0, 0, 0, header))
+    for place in fields:
+        try:
+            assert parse(Message(0, 0, 0, 0, header + encode_attributes([(place, b"\1\2\3\4")]))) != nothing, place
+        except WireError:
+            continue
 
 
 def test_what_has_a_field_is_not_in_the_rest() -> None:

@@ -162,6 +162,7 @@ RULES = [
     Rule(56, 254, uids=(1000, 2000), suppress_prefix_length=0),
     Rule(57, 254, suppress_group=3, family=10),
     Rule(58, 0, l3mdev=True),
+    Rule(59, 100, tun_id=2**40 + 42),
 ]
 
 
