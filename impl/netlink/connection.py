@@ -1,12 +1,13 @@
 """Requests and dumps over one socket: answers matched, refusals explained, interrupted dumps repeated.
 
 This is the lowest layer through which refusals go: it sends what it is given, and checks only what would corrupt the
-message. A connection may be used by several threads; each exchange is whole. It is not for notifications (`monitor`).
+message. A connection may be used by several threads; each exchange is whole. While a stream is read, everything else is
+refused. It is not for notifications (`monitor`).
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from errno import EAGAIN, ENOBUFS, ETIMEDOUT
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -110,7 +111,10 @@ class Connection:
         self._socket: Endpoint = socket or KernelSocket(
             protocol, netns=netns, strict=strict, receive_buffer_bytes=receive_buffer_bytes
         )
-        self._lock = threading.Lock()
+        # Held while the socket is used, never while a caller's code runs. A stream that the collector of garbage ends
+        # may come in between: hence reentrant.
+        self._lock = threading.RLock()
+        self._streamed = ""  # what is listed to a reader who has not come to its end
         self._closed = False
         self._closing = threading.Lock()
         self._sequence = 0
@@ -145,6 +149,8 @@ class Connection:
             NetlinkError: the kernel refused, with its errno; ETIMEDOUT: no answer in time.
             ClosedError: the connection is closed, or was meanwhile.
             WireError: the answer is none.
+            ValueError: it is a dump.
+            RuntimeError: a stream of this connection is being read.
         """
         (result,) = self._exchange((request,))
         if isinstance(result, NetlinkError):
@@ -159,7 +165,7 @@ class Connection:
 
         Raises:
             NetlinkError: ETIMEDOUT; ENOBUFS, if answers were lost.
-            ClosedError: as for request.
+            ClosedError, RuntimeError: as for request.
             ValueError: one of them is a dump.
         """
         results: list[Answer | NetlinkError] = []
@@ -185,11 +191,10 @@ class Connection:
 
         Raises:
             DumpInterruptedError: inconsistent each time; it has the last records.
-            NetlinkError, ClosedError, WireError: as for request.
+            NetlinkError, ClosedError, WireError, RuntimeError: as for request.
         """
         for attempt in range(retries + 1):
-            with self._lock:
-                records, flags = self._dump_once(request, parse)
+            records, flags = self._dump_once(request, parse)
             if not flags & DUMP_INTR:
                 return Dump.of(records, consistent=True, retries=attempt, filtered=bool(flags & DUMP_FILTERED))
         error = DumpInterruptedError(
@@ -198,24 +203,33 @@ class Connection:
         error.records = tuple(records)
         raise error
 
-    def stream(self, request: Request, parse: Callable[[Message], T]) -> Iterator[T]:
-        """Yield what the kernel lists while it lists, in bounded memory; nobody else can use the connection meanwhile.
+    def stream(self, request: Request, parse: Callable[[Message], T]) -> Generator[T, None, None]:
+        """Yield what the kernel lists while it lists, in bounded memory.
+
+        Until it is read to its end, or closed, the connection refuses all else (RuntimeError): ask over another one.
 
         Raises:
             DumpInterruptedError: at the end, if something changed meanwhile.
-            NetlinkError, ClosedError, WireError: as for request.
+            NetlinkError, ClosedError, WireError, RuntimeError: as for request.
         """
         flags = 0
         with self._lock:
+            self._check_free()
+            self._streamed = request.words or f"message type {request.type}"
             answers = self._dumped(request)
-            try:
-                for message in answers:
-                    flags |= message.flags
-                    if message.type != DONE:
-                        yield parse(message)
-            finally:
-                for _ in answers:  # a dump not read to its end would make the next one EBUSY
-                    pass
+        try:
+            while True:
+                with self._lock:
+                    message = next(answers, None)
+                if message is None:
+                    break
+                flags |= message.flags
+                if message.type != DONE:
+                    yield parse(message)
+        finally:
+            with self._lock:
+                answers.close()
+                self._streamed = ""
         if flags & DUMP_INTR:
             raise DumpInterruptedError(EAGAIN, "changed during the dump", request=request.words)
 
@@ -227,39 +241,69 @@ class Connection:
         records: list[T] = []
         wrong: WireError | None = None
         flags = 0
-        for message in self._dumped(request):
-            flags |= message.flags
-            if message.type != DONE:
-                try:
-                    records.append(parse(message))
-                except WireError as reason:
-                    wrong = wrong or reason
+        with self._lock:
+            self._check_free()
+            answers = self._dumped(request)
+            try:
+                for message in answers:
+                    flags |= message.flags
+                    if message.type != DONE:
+                        try:
+                            records.append(parse(message))
+                        except WireError as reason:
+                            wrong = wrong or reason
+            finally:
+                answers.close()
         if wrong:
             raise wrong
         return records, flags
 
-    def _dumped(self, request: Request) -> Iterator[Message]:
-        # All messages of one dump, NLMSG_DONE of success included.
+    def _dumped(self, request: Request) -> Generator[Message, None, None]:
+        # All messages of one dump, NLMSG_DONE of success included. Whoever does not read to the end closes this.
         deadline = self._deadline()
         sequence = self._next()
-        sent = self._send(request.encode(sequence, DUMP))
-        while True:
-            datagram = self._receive(deadline, request)
-            for message in parse_messages(datagram):
-                if message.sequence != sequence or message.port != self._socket.port or message.type == NOOP:
-                    continue
-                if message.type in {DONE, ERROR}:
-                    ended = parse_acknowledgement(message)
-                    if ended.code:
-                        raise error_of(ended, request, sent)
+        is_whole = False
+        try:
+            sent = self._send(request.encode(sequence, DUMP))
+            while not is_whole:
+                for message in parse_messages(self._receive(deadline, request)):
+                    if message.sequence != sequence or message.port != self._socket.port or message.type == NOOP:
+                        continue
+                    if message.type in {DONE, ERROR}:
+                        is_whole = True
+                        ended = parse_acknowledgement(message)
+                        if ended.code:
+                            raise error_of(ended, request, sent)
                     yield message
-                    return
-                yield message
+                    if is_whole:
+                        break
+        finally:
+            if not is_whole:
+                self._discard()
+
+    def _discard(self) -> None:
+        # A dump that is not read to its end makes the next one EBUSY. The kernel lists on as soon as one reads, so what
+        # is left of it is there without waiting.
+        while not self._closed:
+            try:
+                data, sender = self._socket.receive()
+            except BlockingIOError:
+                return
+            if sender == 0 and self._recorder:
+                self._recorder.received(data)
+
+    def _check_free(self) -> None:
+        if self._streamed and not self._closed:
+            raise RuntimeError(
+                f"a stream of this connection is being read ({self._streamed}): "
+                "read it to its end or close() it first, or use another connection"
+            )
 
     def _exchange(self, requests: Sequence[Request]) -> tuple[Answer | NetlinkError, ...]:
         if any(request.flags & DUMP == DUMP and request.type & 3 == 2 for request in requests):
             raise ValueError("a dump is asked for by dump()")
         with self._lock:
+            self._check_free()
             deadline = self._deadline()
             first = self._sequence + 1
             encoded: list[bytes] = []

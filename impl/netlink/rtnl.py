@@ -10,7 +10,7 @@ an ifindex is needed. Lists say whether they are consistent (`Dump`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from errno import ENODEV
 from typing import TYPE_CHECKING, Any
@@ -324,7 +324,7 @@ class Rtnl:
         request = routes.list_routes(family=family, table=table, protocol=protocol, oif=out, type=type)
         return self.connection.dump(request, lambda message: routes.parse_route(message, splitter))
 
-    def routes_stream(self, **filters: int) -> Iterator[Route]:
+    def routes_stream(self, **filters: int) -> Generator[Route, None, None]:
         """Yield routes in bounded memory, see Connection.stream."""
         splitter = Splitter()
         request = routes.list_routes(**filters)

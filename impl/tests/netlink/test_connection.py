@@ -119,7 +119,7 @@ def test_streamed_dump_tells_at_its_end() -> None:
     assert got == [] or got == [b"one"]
     begun = connection.stream(LIST, payload)
     assert next(begun) == b"one"
-    begun.close()  # type: ignore[attr-defined]
+    begun.close()
     assert connection.dump(LIST, payload) == (b"one", b"two")
 
 
