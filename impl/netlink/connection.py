@@ -118,6 +118,7 @@ class Connection:
         self._closed = False
         self._closing = threading.Lock()
         self._sequence = 0
+        self._protocol = protocol
         self._recorder = recorder
         self.timeout_seconds = timeout_seconds
 
@@ -300,7 +301,10 @@ class Connection:
             )
 
     def _exchange(self, requests: Sequence[Request]) -> tuple[Answer | NetlinkError, ...]:
-        if any(request.flags & DUMP == DUMP and request.type & 3 == 2 for request in requests):
+        # The bits of DUMP mean REPLACE and EXCL where nothing is asked; in rtnetlink every fourth type asks.
+        if any(
+            request.flags & DUMP == DUMP and (request.type & 3 == 2 or self._protocol != ROUTE) for request in requests
+        ):
             raise ValueError("a dump is asked for by dump()")
         with self._lock:
             self._check_free()

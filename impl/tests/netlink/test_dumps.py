@@ -13,6 +13,7 @@ from kernelproof.impl.netlink.endpoint import KernelSocket
 from kernelproof.impl.netlink.errors import ClosedError
 from kernelproof.impl.netlink.links import get_link
 from kernelproof.impl.netlink.rtnl import Rtnl
+from kernelproof.impl.netlink.sock_diag import unix_request
 
 MANY = 2000  # addresses of lo: a dump of several datagrams
 
@@ -129,3 +130,9 @@ def test_a_dump_that_ctrl_c_ends_is_over(net: Rtnl, namespace: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             other.addresses()
         assert other.addresses() == net.addresses()
+
+
+def test_a_dump_of_sockets_is_no_request() -> None:
+    """Where types are not those of rtnetlink, the flags alone say that a request is a dump; it is refused at once."""
+    with Connection(4, strict=False, timeout_seconds=20) as connection, pytest.raises(ValueError, match=r"by dump\(\)"):
+        connection.request(unix_request()._replace(flags=0x300))
