@@ -5,10 +5,13 @@
             print(event.what, event.record)
 
 The kernel drops notifications when the receive buffer is full, and says so once (ENOBUFS). Also it says nothing of the
-IPv4 routes and next hop objects that go with a link or an address. In both cases the monitor asks again, at most once
-a second, and yields what it missed; so the events, folded over the first view, make the view of a fresh dump.
+IPv4 routes and next hop objects that go with a link or an address, and of the ways that an IPv6 route has left when one
+of them goes. In these cases the monitor asks again, at most once a second, and yields what it missed; so the events,
+folded over the first view, make the view of a fresh dump.
 
-Counters and timers that run by themselves (statistics, times of a bridge, `rest`) are no part of the view.
+What runs by itself (statistics, times of a bridge, the lifetime of an address, `rest`) is no part of the view, nor what
+changes without a word (the queueing discipline of a link, how many addresses a bridge has learned). Such a number is 0,
+a text "", an option not there; an address that is not for ever has lifetimes of 0.
 
 Source: netlink(7), DESCRIPTION and ERRORS.
 """
@@ -29,10 +32,11 @@ from kernelproof.impl.netlink.links import UP, Link
 from kernelproof.impl.netlink.neighbours import Neighbour
 from kernelproof.impl.netlink.netconf import NetConf
 from kernelproof.impl.netlink.nexthops import NextHopObject
-from kernelproof.impl.netlink.requests import REPLACE
+from kernelproof.impl.netlink.requests import EXCL, REPLACE
 from kernelproof.impl.netlink.routes import Route
 from kernelproof.impl.netlink.rules import Rule
-from kernelproof.impl.netlink.watched import KINDS, Watched, route_key
+from kernelproof.impl.netlink.values import INET6
+from kernelproof.impl.netlink.watched import KINDS, Watched, route_key, route_place
 from kernelproof.impl.netlink.wire import Message, parse_messages
 
 if TYPE_CHECKING:
@@ -266,8 +270,8 @@ class Monitor:
             self._ask_again()
         if name not in self._view:
             return
-        if name == "route" and message.flags & REPLACE:
-            yield from self._replaced(record)
+        if name == "route":
+            yield from self._beside(record, gone, message.flags)
         yield from self._folded(self._view[name], kind.key(record), record, gone)
 
     @staticmethod
@@ -281,16 +285,29 @@ class Monitor:
             view[key] = record
             yield Event("changed" if before is not None else "added", record, before)
 
-    def _replaced(self, route: Route) -> Iterator[Event]:
-        # The route that was there goes without a word of its own.
-        def place(each: Route) -> tuple[Any, ...]:
-            return each.family, each.table, each.destination, each.tos, each.priority
-
-        view = self._view["route"]
-        same = [key for key, each in view.items() if place(each) == place(route) and key != route_key(route)]
-        for key in same[:1]:
-            old = view.pop(key)
-            yield Event("removed", old, old)
+    def _beside(self, route: Route, gone: bool, flags: int) -> Iterator[Event]:
+        # What a message says of routes beside its own.
+        view, key = self._view["route"], route_key(route)
+        if gone:
+            if route.family == INET6 and key not in view:  # one way of a route that has several
+                self._ask_again()
+            return
+        replaces = bool(flags & REPLACE)
+        # The kernel says EXCL of an IPv6 route that found no other in its place.
+        joins = route.family == INET6 and not flags & EXCL and bool(route.gateway or route.nexthops)
+        if not replaces and not joins:
+            return
+        place = route_place(route)
+        same = [each for each, other in view.items() if each != key and route_place(other) == place]
+        if len(same) > replaces:  # ways were joined, or which route was replaced is not known
+            self._ask_again()
+        if replaces and same:  # it goes without a word of its own
+            old = view.pop(same[0])
+            if old[:9] == route[:9]:
+                view[key] = route
+                yield Event("changed", route, old)
+            else:
+                yield Event("removed", old, old)
 
 
 def wait_until_link(

@@ -222,7 +222,7 @@ def shown_link(link: Link, names: Mapping[int, str], *, details: bool = False) -
         "ifname": link.name,
         "flags": flag_words(link.flags),
         "mtu": link.mtu,
-        "qdisc": link.qdisc,
+        "qdisc": link.qdisc or None,
         "master": names.get(link.master) if link.master else None,
         "operstate": link.operstate,
         "linkmode": "DORMANT" if rest.get(17) == b"\1" else "DEFAULT",

@@ -159,11 +159,20 @@ def test_a_tunnel_s_address_is_that_of_its_end() -> None:
 
 
 def test_routes_are_told_apart_by_what_the_kernel_compares() -> None:
-    """Another destination, table or priority is another route; what else is told of one is not."""
+    """Another destination, table, priority, TOS or way is another route, of IPv4 other metrics too; a flag is not."""
     route = Route("10.0.0.0/8", "10.9.9.9", 3)
-    others = (route._replace(destination="10.0.0.0/9"), route._replace(table=7), route._replace(priority=9))
-    assert len({route_key(each) for each in (route, *others)}) == 4
+    ways = (NextHop("10.9.9.9", 3), NextHop("10.9.9.8", 3))
+    others = (
+        *(route._replace(destination="10.0.0.0/9"), route._replace(table=7), route._replace(priority=9)),
+        *(route._replace(tos=8), route._replace(nexthop_id=1), route._replace(metrics=((2, 1400),))),
+        *(route._replace(nexthops=ways), route._replace(nexthops=ways[::-1])),
+    )
+    assert len({route_key(each) for each in (route, *others)}) == 9
+    down = (ways[0]._replace(flags=0x11), ways[1])
+    assert route_key(route._replace(nexthops=down)) == route_key(route._replace(nexthops=ways))
+    route = Route("fd00::/8", "fe80::9", 3, family=10)
     assert route_key(route._replace(metrics=((2, 1400),))) == route_key(route)
+    assert route_key(route._replace(source="fd01::/16")) != route_key(route)
 
 
 @pytest.mark.rule("N+7")
