@@ -57,14 +57,15 @@ class KernelSocket:
         if sys.platform != "linux":
             raise NotImplementedError("netlink exists on Linux only")
         self._socket = _open(protocol) if netns is None else call_in(netns, _open, protocol)
+        self._waker = -1
         try:
             self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._set_options(strict, extended, receive_buffer_bytes)
             self._socket.bind((0, 0))
             for group in groups:
                 self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
-        except OSError:
-            self._socket.close()
+        except BaseException:
+            self.close()
             raise
         self.port = int(self._socket.getsockname()[0])
         self._poll = select.poll()
@@ -118,7 +119,8 @@ class KernelSocket:
     def close(self) -> None:
         """Give the descriptors back; nobody may wait meanwhile."""
         self._socket.close()
-        os.close(self._waker)
+        if self._waker >= 0:
+            os.close(self._waker)
 
 
 def _open(protocol: int) -> socket.socket:

@@ -108,8 +108,12 @@ class Monitor:
         except OSError:
             self._connection.close()
             raise
-        for _ in self._dump_again():
-            pass
+        try:
+            for _ in self._dump_again():
+                pass
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -194,22 +198,32 @@ class Monitor:
 
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        self._on_close.append(lambda: loop.call_soon_threadsafe(ready.set))
-        fd = self.fileno()
-        while not self._closed:
-            for event in self.pending():
-                yield event
-            if self._is_closed():
-                return
-            ready.clear()
-            loop.add_reader(fd, ready.set)
+
+        def tell() -> None:
             try:
-                left = None if self._due is None else max(0.0, self._due - self._clock())
-                await asyncio.wait_for(ready.wait(), left)
-            except TimeoutError:
-                continue
-            finally:
-                loop.remove_reader(fd)
+                loop.call_soon_threadsafe(ready.set)
+            except RuntimeError:  # the loop is closed: nobody iterates in it any more
+                return
+
+        self._on_close.append(tell)
+        fd = self.fileno()
+        try:
+            while not self._closed:
+                for event in self.pending():
+                    yield event
+                if self._is_closed():
+                    return
+                ready.clear()
+                loop.add_reader(fd, ready.set)
+                try:
+                    left = None if self._due is None else max(0.0, self._due - self._clock())
+                    await asyncio.wait_for(ready.wait(), left)
+                except TimeoutError:
+                    continue
+                finally:
+                    loop.remove_reader(fd)
+        finally:
+            self._on_close.remove(tell)
 
     def _is_closed(self) -> bool:
         return self._closed  # a method, since whoever got an event may have closed it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -144,6 +145,41 @@ def test_events_in_asyncio(namespace: int) -> None:
         return seen
 
     assert asyncio.run(asyncio.wait_for(watch(), 60)) == ["changed True"]
+
+
+@pytest.mark.parametrize("loop_ends", [True, False], ids=["ended", "left"])
+def test_a_monitor_is_closed_after_its_loop(namespace: int, loop_ends: bool) -> None:
+    """Closing a monitor whose iterator was left behind, in an event loop that is closed, gives back all descriptors."""
+    before = len(os.listdir("/proc/self/fd"))
+    kept = []
+
+    async def take_one(monitor: Monitor) -> None:
+        iterator = aiter(monitor)
+        kept.append(iterator)
+        with Rtnl(namespace) as net:
+            net.link_set("lo", up=True)
+        await anext(iterator)
+
+    with Monitor("link", netns=namespace) as monitor:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(take_one(monitor))
+        if loop_ends:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        assert len(monitor._on_close) == (0 if loop_ends else 1)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_monitor_that_cannot_list_leaves_nothing_open(namespace: int) -> None:
+    """An error in the first dump gives back the descriptors of both sockets."""
+
+    def no_time() -> float:
+        raise ZeroDivisionError
+
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ZeroDivisionError) as caught:
+        Monitor("link", netns=namespace, clock=no_time)
+    assert os.listdir("/proc/self/fd") == before, caught  # whose traceback keeps the monitor from being collected
 
 
 def test_waiting_for_a_link(namespace: int) -> None:
