@@ -26,6 +26,7 @@ _AF_NETLINK: Final = 16
 _SOL_NETLINK: Final = 270
 _ADD_MEMBERSHIP, _LISTEN_ALL_NSID, _CAP_ACK, _EXT_ACK, _STRICT = 1, 8, 10, 11, 12
 _SO_RCVBUFFORCE: Final = 33
+_LONGEST_POLL: Final = 2**31 - 1  # poll(2) takes an int of milliseconds: 24 days
 
 
 class KernelSocket:
@@ -110,7 +111,16 @@ class KernelSocket:
 
     def wait(self, seconds: float | None) -> bool:
         """Wait for a datagram or for `wake`; return whether there may be one before the time is over."""
-        return bool(self._poll.poll(None if seconds is None else max(0, int(seconds * 1000 + 0.999))))
+        if seconds is None:
+            return bool(self._poll.poll(None))
+        left = max(0.0, seconds * 1000 + 0.999)  # milliseconds; infinite ones stay so
+        while True:
+            step = int(min(left, _LONGEST_POLL))
+            if self._poll.poll(step):
+                return True
+            left -= step
+            if left < 1:
+                return False
 
     def wake(self) -> None:
         """End all waiting, now and from now on."""
