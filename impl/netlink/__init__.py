@@ -7,7 +7,7 @@
     wire        bytes of messages and attributes; spaces: what attributes are called; values: addresses and names
     multicast, qdiscs, netconf, namespace_ids: more records; generic, ethtool: generic netlink; tuntap: TUN and TAP
     monitor     events, and a view that is never stale
-    topology    what is to be there, the steps to it, and back; steps: how they are done and undone
+    topology    what is to be there, the steps to it, and back; route_plans: those of routes; steps: how they are done
     netns       sockets and calls in other network namespaces, and named ones as `ip netns` has them
     recorder    what passed over a socket, kept and played back
     errors      what can go wrong

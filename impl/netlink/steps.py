@@ -1,24 +1,33 @@
 """Steps as values, carried out in a namespace and in those named beside it, and undone in reverse order.
 
-A step is a method of Rtnl with its arguments, so that a plan can be printed and compared. What the steps are for is
-none of this module's business (see `topology`).
+A step is a method of Rtnl with its arguments, so that a plan can be printed and compared. Steps of routes that follow
+each other go in batches. What the steps are for is none of this module's business (see `topology`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EADDRNOTAVAIL, ENODEV, ENOENT, ESRCH
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from kernelproof.impl.netlink.errors import NetlinkError
 from kernelproof.impl.netlink.netns import DIRECTORY, create_namespace, delete_namespace, list_namespaces, name_path
-from kernelproof.impl.netlink.routes import Route, describe_route
+from kernelproof.impl.netlink.routes import Route, add_route, delete_route, describe_route
 from kernelproof.impl.netlink.rtnl import Rtnl
 
 if TYPE_CHECKING:
     from typing import Self
 
     from kernelproof.impl.netlink.netns import Where
+    from kernelproof.impl.netlink.requests import Request
 
+# What goes in batches, as requests.
+_BATCHED: Final[dict[str, Callable[..., Request]]] = {
+    "route_add": add_route,
+    "route_replace": lambda route: add_route(route, replace=True),
+    "route_delete": delete_route,
+}
 _GONE: Final = frozenset({ENODEV, ENOENT, ESRCH, EADDRNOTAVAIL})  # what somebody else undid already
 
 
@@ -47,6 +56,14 @@ class Step(NamedTuple):
         words += [f"{key} {value}" for key, value in self.settings]
         where = [f"in {self.namespace}:"] if self.namespace else []
         return " ".join([*where, *self.do.split("_"), *words])
+
+    def reversed(self) -> Step:
+        """Return the step that undoes this one, and that this one undoes."""
+        return Step(
+            *(self.undo, self.undo_arguments, self.undo_settings),
+            *(self.do, self.arguments, self.settings),
+            self.namespace,
+        )
 
 
 class Places:
@@ -100,17 +117,25 @@ class Places:
         """Return the file of a namespace."""
         return name_path(name, self._directory)
 
-    def do(self, step: Step) -> None:
-        """Carry a step out."""
-        self._call(step.namespace, step.do, step.arguments, step.settings)
+    def do(self, run: Sequence[Step]) -> tuple[OSError | None, ...]:
+        """Carry out one step, or several that go in a batch, and return what each was refused with.
 
-    def undo(self, step: Step) -> None:
-        """Undo a step that was carried out."""
-        self._call(step.namespace, step.undo, step.undo_arguments, step.undo_settings)
+        Raises:
+            OSError: the batch had no answer, so that it is not known what was done.
+            ValueError: of a step that cannot be asked.
+        """
+        if len(run) > 1:
+            requests = [_BATCHED[step.do](*step.arguments, **dict(step.settings)) for step in run]
+            answers = self.net(run[0].namespace).batch(requests)
+            return tuple(each if isinstance(each, NetlinkError) else None for each in answers)
+        try:
+            self._call(run[0])
+        except OSError as error:
+            return (error,)
+        return (None,)
 
-    def _call(
-        self, namespace: str, method: str, arguments: tuple[Any, ...], settings: tuple[tuple[str, Any], ...]
-    ) -> None:
+    def _call(self, step: Step) -> None:
+        method, arguments, settings = step.do, step.arguments, step.settings
         if method == "namespace_add":
             create_namespace(*arguments, directory=self._directory)
         elif method == "namespace_delete":
@@ -122,11 +147,20 @@ class Places:
             peer = told.get("peer")
             if peer and peer.get("namespace"):
                 told["peer"] = {**peer, "namespace": self.path(peer["namespace"])}
-            getattr(self.net(namespace), method)(*arguments, **told)
+            getattr(self.net(step.namespace), method)(*arguments, **told)
+
+
+def _runs(steps: Iterable[Step]) -> Iterator[tuple[Step, ...]]:
+    # What goes together.
+    for (_, is_batched), together in groupby(steps, lambda step: (step.namespace, step.do in _BATCHED)):
+        run = tuple(together)
+        yield from (run,) if is_batched else ((step,) for step in run)
 
 
 def apply(where: Rtnl | Places, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Do the steps and return them; a step that fails undoes those before it in reverse order, and raises its error.
+
+    Those that went in one batch with it and were done are undone too; others that were refused are notes on the error.
 
     Raises:
         OSError, ValueError: of the step; what could not be undone is a note on it.
@@ -134,12 +168,9 @@ def apply(where: Rtnl | Places, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     places = where if isinstance(where, Places) else Places(net=where)
     done: list[Step] = []
     try:
-        for step in steps:
-            places.do(step)
-            done.append(step)
+        for run in _runs(steps):
+            _do(places, run, done)
     except BaseException as error:
-        if len(done) < len(steps):
-            error.add_note(f"step: {steps[len(done)].describe()}")
         for left in undo(places, tuple(done)):
             error.add_note(left)
         raise
@@ -149,16 +180,39 @@ def apply(where: Rtnl | Places, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(done)
 
 
+def _do(places: Places, run: tuple[Step, ...], done: list[Step]) -> None:
+    try:
+        refusals = places.do(run)
+    except BaseException as error:
+        error.add_note(f"step: {run[0].describe()}{f' and {len(run) - 1} more' if len(run) > 1 else ''}")
+        if len(run) > 1 and not isinstance(error, ValueError):
+            done += run  # perhaps: what was not done is gone already
+        raise
+    done += [step for step, refusal in zip(run, refusals, strict=True) if refusal is None]
+    refused = [(step, refusal) for step, refusal in zip(run, refusals, strict=True) if refusal is not None]
+    if refused:
+        (step, first), others = refused[0], refused[1:]
+        first.add_note(f"step: {step.describe()}")
+        for each, other in others:
+            first.add_note(f"also refused: {each.describe()}: {other}")
+        raise first
+
+
 def undo(where: Rtnl | Places, steps: tuple[Step, ...]) -> tuple[str, ...]:
     """Undo steps in reverse order, and return what could not be undone, in words; what is gone already is undone."""
     places = where if isinstance(where, Places) else Places(net=where)
     left = []
-    for step in reversed([step for step in steps if step.undo]):
+    reverse = [step.reversed() for step in reversed(steps) if step.undo]
+    for run in _runs(reverse):
         try:
-            places.undo(step)
+            refusals = places.do(run)
         except OSError as error:
-            if error.errno not in _GONE:
-                left.append(f"not undone: {step.describe()}: {error}")
+            refusals = (error,) * len(run)
+        left += [
+            f"not undone: {step.reversed().describe()}: {refusal}"
+            for step, refusal in zip(run, refusals, strict=True)
+            if refusal is not None and refusal.errno not in _GONE
+        ]
     if places is not where:
         places.close()
     return tuple(left)

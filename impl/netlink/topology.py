@@ -12,8 +12,9 @@
     )
     with wanted.applied(): ...
 
-A plan adds and changes; it removes nothing that the topology does not speak of. A step that fails undoes those before
-it, in reverse order. Steps go one by one, not in batches: each is undone by what is known before the next.
+A plan adds and changes; it removes nothing that the topology does not speak of, but routes whose protocol it owns.
+A step that fails undoes those before it, in reverse order. Routes go in batches; other steps go one by one: each is
+undone by what is known before the next.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kernelproof.impl.netlink.links import Link
 from kernelproof.impl.netlink.netns import DIRECTORY
+from kernelproof.impl.netlink.route_plans import plan_routes
 from kernelproof.impl.netlink.steps import Places, Step, apply, undo
-from kernelproof.impl.netlink.values import encode_ip, encode_prefix, parse_ip
+from kernelproof.impl.netlink.values import encode_prefix, parse_ip
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -61,14 +63,17 @@ class Topology(NamedTuple):
 
     Attributes:
         addresses: pairs of a link's name and `address/length`.
-        routes: whose oif 0 the kernel chooses.
+        routes: whose oif 0 the kernel chooses; where another is in their place, they replace it.
         namespaces: pairs of a name, as `ip netns` has it, and what is wanted there; those have none of their own.
+        routes_of: protocol (RTPROT_) that marks the topology's routes: those of it that are there, but are not in
+            `routes`, are removed, from all tables. 0 removes none.
     """
 
     links: tuple[LinkWanted, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
     routes: tuple[Route, ...] = ()
     namespaces: tuple[tuple[str, Topology], ...] = ()
+    routes_of: int = 0
 
     def applied(
         self, netns: Where | None = None, *, directory: str = DIRECTORY
@@ -86,7 +91,12 @@ class Topology(NamedTuple):
 
 
 class Current(NamedTuple):
-    """What is there: the part of it that a plan looks at; of named namespaces those that were asked for and exist."""
+    """What is there: the part of it that a plan looks at.
+
+    Attributes:
+        routes: of the tables that were asked for.
+        namespaces: those that were asked for and exist.
+    """
 
     links: tuple[Link, ...]
     addresses: frozenset[tuple[str, str]]
@@ -94,19 +104,32 @@ class Current(NamedTuple):
     namespaces: tuple[tuple[str, Current], ...] = ()
 
 
-def read_current(net: Rtnl) -> Current:
-    """Return what is there in one namespace; errors as Rtnl."""
+def read_current(net: Rtnl, wanted: Topology | None = None) -> Current:
+    """Return what is there in one namespace; errors as Rtnl.
+
+    Args:
+        net: a connection to it.
+        wanted: what the plan will be for; routes of other tables than its own are then not read.
+    """
     links = net.links()
     names = {link.ifindex: link.name for link in links}
     addresses = frozenset((names.get(each.ifindex, ""), each.cidr) for each in net.addresses())
-    return Current(links, addresses, net.routes())
+    return Current(links, addresses, net.routes() if wanted is None else _read_routes(net, wanted))
+
+
+def _read_routes(net: Rtnl, wanted: Topology) -> tuple[Route, ...]:
+    tables = sorted({route.table for route in wanted.routes})
+    found = [route for table in tables for route in net.routes(table=table)]
+    if wanted.routes_of:
+        found += [route for route in net.routes(protocol=wanted.routes_of) if route.table not in tables]
+    return tuple(found)
 
 
 def read_places(places: Places, wanted: Topology) -> Current:
     """Return what is there, also in the named namespaces that a topology speaks of."""
     there = set(places.names()) if wanted.namespaces else set()
-    named = tuple((name, read_current(places.net(name))) for name, _ in wanted.namespaces if name in there)
-    return read_current(places.net(""))._replace(namespaces=named)
+    named = tuple((name, read_current(places.net(name), inner)) for name, inner in wanted.namespaces if name in there)
+    return read_current(places.net(""), wanted)._replace(namespaces=named)
 
 
 class _Link(NamedTuple):
@@ -160,7 +183,9 @@ def plan(current: Current, wanted: Topology) -> tuple[Step, ...]:
     for place in places:
         steps += _add_addresses(place)
     for place in places:
-        steps += _add_routes(place)
+        steps += plan_routes(
+            place.current.routes, place.wanted.routes, owner=place.wanted.routes_of, namespace=place.namespace
+        )
     return tuple(steps)
 
 
@@ -261,20 +286,6 @@ def _add_addresses(place: _Place) -> Iterator[Step]:
         pair = name, f"{parse_ip(data)}/{length}"
         if pair not in place.current.addresses:
             yield Step("address_add", pair, (), "address_delete", pair, namespace=place.namespace)
-
-
-def _add_routes(place: _Place) -> Iterator[Step]:
-    for route in place.wanted.routes:
-        if _missing(route, place.current):
-            yield Step("route_add", (route,), (), "route_delete", (route,), namespace=place.namespace)
-
-
-def _missing(route: Route, current: Current) -> bool:
-    def key(each: Route) -> tuple[object, ...]:
-        gateway = encode_ip(each.gateway) if each.gateway else None
-        return encode_prefix(each.destination), each.table, each.priority, each.type, gateway
-
-    return all(key(each) != key(route) for each in current.routes if each.destination)
 
 
 def applied(net: Rtnl, wanted: Topology) -> AbstractContextManager[tuple[Step, ...]]:
