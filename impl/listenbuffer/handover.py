@@ -118,7 +118,7 @@ class Generations:
                     raise HandOverRefused("another hand-over is under way, or over")
             except (HandOverRefused, TimeoutError) as refused:
                 with suppress(OSError):
-                    messages.send(connection, "refused", reason=str(refused))
+                    messages.refuse(connection, refused)
                 return
             except OSError:
                 return
@@ -126,7 +126,7 @@ class Generations:
                 self._give(connection)
             except (HandOverRefused, HandOverFailed, OSError) as failed:
                 with suppress(OSError):
-                    messages.send(connection, "refused", reason=str(failed))
+                    messages.refuse(connection, failed)
             finally:
                 self._busy.release()
 

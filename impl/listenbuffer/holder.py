@@ -3,7 +3,7 @@
     python -m kernelproof.impl.listenbuffer.holder /run/app/holder.sock
 
 What systemd's descriptor store does for services, for programs that systemd does not run. A name holds a set of
-descriptors, listening sockets and connections alike, until it is taken, deleted, or expires. The next holder takes the
+descriptors, listening sockets and connections alike, until it is taken or expires. The next holder takes the
 whole set over from this one.
 
 Sources: s6-fdholder-daemon's documentation (identifiers, expiry, transfer); sd_notify(3), FDSTORE.
@@ -21,13 +21,21 @@ from contextlib import ExitStack, closing, suppress
 from typing import Final, NamedTuple, Self
 
 from kernelproof.impl.listenbuffer import messages
-from kernelproof.impl.listenbuffer.errors import HandOverRefused
+from kernelproof.impl.listenbuffer.errors import NO_ROOM, NO_ROOM_SECONDS, HandOverRefused
 from kernelproof.impl.listenbuffer.gate import Gate
-from kernelproof.impl.listenbuffer.inherit import real_fileno
+from kernelproof.impl.listenbuffer.inherit import NAME_MAX, real_fileno
 from kernelproof.impl.listenbuffer.listening import listen
 
 NAMES_MAX: Final = 1024
 ANSWER_SECONDS: Final = 5.0
+
+SECONDS_MAX: Final = 1e9
+"""The longest time that is no `for ever`: some thirty years."""
+
+NAMES_A_MESSAGE: Final = 16
+"""A name takes up to 12 bytes of JSON for each of its characters."""
+
+_WAIT_MAX: Final = 2**31 - 1  # poll(2) takes an int of milliseconds
 
 
 class Kept(NamedTuple):
@@ -64,34 +72,66 @@ class Holder:
         while not until():
             self._expire()
             moments = [kept.expires for kept in self._kept.values() if kept.expires is not None]
-            rest = None if not moments else max(0.0, min(moments) - self._clock()) * 1000 + 1
+            rest = None if not moments else min(max(0.0, min(moments) - self._clock()) * 1000 + 1, _WAIT_MAX)
             if poll.poll(rest):
                 self.answer_one()
 
     def answer_one(self) -> None:
         """Accept one client and answer its request."""
-        with suppress(BlockingIOError):
-            connection, _ = self._socket.accept()
+        connection = self._accept()
+        if connection is not None:
             with closing(connection), suppress(OSError):
+                connection.settimeout(ANSWER_SECONDS)  # for one who asks and does not read
                 self._answer(connection)
+
+    def _accept(self) -> socket.socket | None:
+        try:
+            return self._socket.accept()[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            # What is kept leaves room for a connection; others use it up, and nothing tells when there is room again.
+            select.poll().poll(NO_ROOM_SECONDS * 1000)
+            return None
 
     def _answer(self, connection: socket.socket) -> None:
         try:
             messages.check_peer(connection)
             request = messages.expect(connection, list(self._verbs), ANSWER_SECONDS)
+            if request.kind != "store":
+                request.close()
             self._verbs[request.kind](self, connection, request)
         except (HandOverRefused, TimeoutError) as refused:
-            messages.send(connection, "refused", reason=str(refused))
+            messages.refuse(connection, refused)
 
     def _store(self, connection: socket.socket, request: messages.Message) -> None:
-        name, seconds = request.fields.get("name"), request.fields.get("expires_seconds")
-        wrong = not isinstance(name, str) or not name or not request.descriptors or name in self._kept
-        if wrong or not isinstance(seconds, int | float | None) or len(self._kept) >= NAMES_MAX:
+        try:
+            if not request.descriptors or len(self._kept) >= NAMES_MAX:
+                raise HandOverRefused("it cannot be kept: no descriptors came, or too many names are kept")
+            name, kept = self._read(request)
+        except HandOverRefused:
             request.close()
-            raise HandOverRefused(f"{name!r} cannot be kept: no name, no descriptors, taken, or too many names")
-        expires = None if seconds is None else self._clock() + seconds
-        self._kept[str(name)] = Kept(request.descriptors, expires)
+            raise
+        self._kept[name] = kept
         messages.send(connection, "stored")
+
+    def _read(self, message: messages.Message) -> tuple[str, Kept]:
+        # A set that came, and its name, if they can be kept.
+        name, seconds = message.fields.get("name"), message.fields.get("expires_seconds")
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX:
+            raise HandOverRefused(f"that name cannot be kept: a name has 1 to {NAME_MAX} characters")
+        if name in self._kept:
+            raise HandOverRefused(f"{name!r} is kept already, and cannot be kept twice")
+        if seconds is None:
+            return name, Kept(message.descriptors, None)
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= SECONDS_MAX:
+            raise HandOverRefused(
+                f"{name!r} cannot be kept: expires_seconds is a number of seconds from 0 to {SECONDS_MAX:g}, or none "
+                "for ever"
+            )
+        return name, Kept(message.descriptors, self._clock() + seconds)
 
     def _take(self, connection: socket.socket, request: messages.Message) -> None:
         name = request.text("name")
@@ -102,8 +142,10 @@ class Holder:
         self._drop(name)
 
     def _list(self, connection: socket.socket, request: messages.Message) -> None:
-        names = {name: [len(kept.descriptors), self._rest(kept)] for name, kept in sorted(self._kept.items())}
-        messages.send(connection, "names", names=names)
+        names = [(name, [len(kept.descriptors), self._rest(kept)]) for name, kept in sorted(self._kept.items())]
+        for begin in range(0, len(names) or 1, NAMES_A_MESSAGE):
+            end = begin + NAMES_A_MESSAGE
+            messages.send(connection, "names", names=dict(names[begin:end]), more=end < len(names))
 
     def _transfer(self, connection: socket.socket, request: messages.Message) -> None:
         # Everything, a message for each name; it is let go only when all has arrived.
@@ -132,7 +174,8 @@ class Holder:
         """Take the whole set over from another holder; return the number of names.
 
         Raises:
-            HandOverRefused: It refuses, ends in the middle, or has a name that is kept here: it keeps everything then.
+            HandOverRefused: It refuses, ends in the middle, or has a name that is kept here or cannot be: it keeps
+                everything then.
             TimeoutError: It does not answer.
             OSError: Nobody answers there.
         """
@@ -141,11 +184,10 @@ class Holder:
             connection = undo.enter_context(HolderClient(path)._ask("transfer"))
             while (message := messages.expect(connection, ["set", "end"], ANSWER_SECONDS)).kind == "set":
                 undo.callback(message.close)
-                name, seconds = message.text("name"), message.fields.get("expires_seconds")
-                if name in taken or name in self._kept:
-                    raise HandOverRefused(f"{name!r} is kept already")
-                expires = self._clock() + seconds if isinstance(seconds, int | float) else None
-                taken[name] = Kept(message.descriptors, expires)
+                name, kept = self._read(message)
+                if name in taken:
+                    raise HandOverRefused(f"{name!r} came twice")
+                taken[name] = kept
             messages.send(connection, "received")
             undo.pop_all()
             connection.close()
@@ -176,8 +218,13 @@ class HolderClient:
     def store(self, name: str, sockets: Sequence[socket.socket], *, expires_seconds: float | None = None) -> None:
         """Have sockets kept under a name.
 
+        Args:
+            name: Of 1 to 255 characters.
+            sockets: At least one, and at most 250.
+            expires_seconds: How long they are kept, at most 1e9; None for ever.
+
         Raises:
-            HandOverRefused: The name is taken, empty, or there are too many.
+            HandOverRefused: The name is taken, empty or too long, the time is none, or there are too many.
             OSError: Nobody answers there.
         """
         descriptors = [real_fileno(one) for one in sockets]
@@ -200,13 +247,19 @@ class HolderClient:
         """Return the names that are kept, with the number of descriptors of each.
 
         Raises:
+            HandOverRefused: The holder refuses, or ends in the middle.
             OSError: Nobody answers there.
         """
+        found: dict[str, int] = {}
         with self._ask("list") as connection:
-            names = messages.expect(connection, ["names"], ANSWER_SECONDS).fields.get("names")
-        if not isinstance(names, dict):
-            raise HandOverRefused("the holder's answer has no names")
-        return {str(name): int(found[0]) for name, found in names.items()}
+            more: object = True
+            while more:
+                fields = messages.expect(connection, ["names"], ANSWER_SECONDS).fields
+                names, more = fields.get("names"), fields.get("more")
+                if not isinstance(names, dict):
+                    raise HandOverRefused("the holder's answer has no names")
+                found |= {str(name): int(counted[0]) for name, counted in names.items()}
+        return found
 
 
 class _Connection(socket.socket):
@@ -219,10 +272,9 @@ def main(arguments: Sequence[str]) -> int:
     if not 1 <= len(arguments) <= 2:
         print("usage: python -m kernelproof.impl.listenbuffer.holder PATH [OLD-HOLDER]", file=sys.stderr)
         return 2
-    holder = Holder(arguments[0])
-    if len(arguments) == 2:
-        holder.take_from(arguments[1])
-    with closing(holder):
+    with closing(Holder(arguments[0])) as holder:
+        if len(arguments) == 2:
+            holder.take_from(arguments[1])
         holder.serve()
     return 0
 

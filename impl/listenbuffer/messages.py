@@ -23,6 +23,7 @@ from kernelproof.impl.listenbuffer.errors import HandOverRefused
 VERSION: Final = 1
 SIZE_MAX: Final = 65536
 DESCRIPTORS_MAX: Final = 250
+REASON_MAX: Final = 1000
 _UCRED: Final = struct.Struct("3i")
 _CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -55,14 +56,27 @@ def send(connection: socket.socket, kind: str, descriptors: Sequence[int] = (), 
     """Send one message.
 
     Raises:
+        HandOverRefused: It is larger than the other side would take.
         OSError: The other side is gone (EPIPE), or there is no room (ETOOMANYREFS, EMSGSIZE).
     """
     text = json.dumps({"version": VERSION, "kind": kind, **fields}).encode()
     if len(text) > SIZE_MAX or len(descriptors) > DESCRIPTORS_MAX:
-        raise ValueError(f"a message of {len(text)} bytes and {len(descriptors)} descriptors is too large")
+        raise HandOverRefused(
+            f"a message of {len(text)} bytes and {len(descriptors)} descriptors is too large: at most {SIZE_MAX} bytes "
+            f"and {DESCRIPTORS_MAX} descriptors"
+        )
     # Not socket.send_fds and socket.recv_fds: they drop the flags that they are given.
     passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
     connection.sendmsg([text], passed, socket.MSG_NOSIGNAL)
+
+
+def refuse(connection: socket.socket, refused: Exception) -> None:
+    """Tell the other side why it is refused; what it said itself may be in there, and is cut.
+
+    Raises:
+        OSError: As for `send`.
+    """
+    send(connection, "refused", reason=str(refused)[:REASON_MAX])
 
 
 def receive(connection: socket.socket, timeout_seconds: float) -> Message | None:
@@ -104,7 +118,7 @@ def _parse(data: bytes, descriptors: tuple[int, ...], flags: int) -> Message | N
         raise HandOverRefused("the other side's message is too large, or its descriptors are too many for this process")
     try:
         fields = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HandOverRefused(f"the other side does not speak our protocol: {error}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
         raise HandOverRefused("the other side does not speak our protocol")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import subprocess
 import sys
@@ -15,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from kernelproof.impl.listenbuffer import HandOverRefused, listen, messages
-from kernelproof.impl.listenbuffer.holder import Holder, HolderClient
+from kernelproof.impl.listenbuffer import GatedListener, HandOverRefused, listen, messages
+from kernelproof.impl.listenbuffer.holder import Holder, HolderClient, Kept
 
 
 @contextmanager
@@ -43,6 +45,13 @@ def holder(tmp_path: Path) -> Iterator[tuple[Holder, HolderClient, list[float]]]
     path = str(tmp_path / "holder.sock")
     with answering(path, lambda: now[0]) as kept:
         yield kept, HolderClient(path), now
+
+
+def answers(client: HolderClient) -> bool:
+    """Whether a holder that was started listens already."""
+    with suppress(FileNotFoundError, ConnectionRefusedError):
+        return client.names() == {}
+    return False
 
 
 @pytest.mark.rule("L+5")
@@ -126,6 +135,139 @@ def test_a_time_is_a_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.rule("L+5")
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 10**400], ids=["nan", "inf", "-1", "10**400"])
+def test_times_that_cannot_be(holder: tuple[Holder, HolderClient, list[float]], seconds: float) -> None:
+    """A time that never comes is refused with what to write instead, and what is kept stays kept."""
+    _, client, _ = holder
+    with socket.socket() as one:
+        client.store("app", [one])
+        with pytest.raises(HandOverRefused, match="from 0 to 1e\\+09, or none for ever"):
+            client.store("other", [one], expires_seconds=seconds)
+    assert client.names() == {"app": 1}
+
+
+@pytest.mark.rule("L+5")
+def test_the_longest_time(holder: tuple[Holder, HolderClient, list[float]]) -> None:
+    """A time of many years is kept, though poll(2) waits for 24 days at most."""
+    _, client, _ = holder
+    with socket.socket() as one:
+        client.store("app", [one], expires_seconds=1e9)
+    assert client.names() == client.names() == {"app": 1}
+
+
+@pytest.mark.rule("L+5")
+def test_as_many_and_as_long_names_as_may_be(holder: tuple[Holder, HolderClient, list[float]]) -> None:
+    """All names come in the list, more than one message holds; those that are longer, and one more, are refused."""
+    kept, client, _ = holder
+    names = [f"{number:04}" + "\U0001f511" * 251 for number in range(1024)]
+    with socket.socket() as one:
+        with pytest.raises(HandOverRefused, match="1 to 255 characters"):
+            client.store(names[0] + "x", [one])
+        for name in names:
+            kept._kept[name] = Kept((os.dup(one.fileno()),), None)
+        assert client.names() == dict.fromkeys(names, 1)
+        with pytest.raises(HandOverRefused, match="too many names"):
+            client.store("app", [one])
+
+
+@pytest.mark.rule("L+5")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 60_000,
+        b'{"version": 1, "kind": "%s"}' % (b"\x7f" * 60_000),
+        b'{"version": %s, "kind": "list"}' % (b"9" * 60_000),
+        b'{"version": 1, "kind": "take", "name": "%s"}' % (b"\x7f" * 60_000),
+        b'{"version": 1, "kind": "store", "name": ["app"]}',
+    ],
+    ids=["nested", "kind", "version", "name", "no name"],
+)
+def test_no_request_ends_the_holder(holder: tuple[Holder, HolderClient, list[float]], data: bytes) -> None:
+    """Whatever a client says is answered with a refusal, and the next one is served; what it sent along is closed."""
+    _, client, _ = holder
+    given, peer = socket.socketpair()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger, peer:
+        stranger.connect(client._path)
+        socket.send_fds(stranger, [data], [given.fileno()])
+        given.close()
+        with pytest.raises(HandOverRefused, match=r"protocol|expected|version|kept"):
+            messages.expect(stranger, [], 60)
+        peer.settimeout(30)
+        assert peer.recv(1) == b""
+    assert client.names() == {}
+
+
+@pytest.mark.rule("L+5")
+def test_descriptors_sent_with_another_request_are_closed(holder: tuple[Holder, HolderClient, list[float]]) -> None:
+    """What comes with a request that keeps nothing does not stay open in the holder."""
+    _, client, _ = holder
+    given, peer = socket.socketpair()
+    with peer, client._ask("list", [given.fileno()]) as connection:
+        given.close()
+        messages.expect(connection, ["names"], 60)
+        peer.settimeout(30)
+        assert peer.recv(1) == b""
+
+
+@pytest.mark.rule("L+5")
+def test_one_who_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that asks for everything and reads nothing of it is given up after a time."""
+    monkeypatch.setattr("kernelproof.impl.listenbuffer.holder.ANSWER_SECONDS", 0.1)
+    client = HolderClient(str(tmp_path / "holder.sock"))
+    with socket.socket() as one, closing(Holder(str(tmp_path / "holder.sock"))) as kept:
+        for number in range(1024):
+            kept._kept[f"{number:04}" + "\U0001f511" * 251] = Kept((os.dup(one.fileno()),), None)
+        with client._ask("transfer"):
+            kept.answer_one()
+        assert len(kept._kept) == 1024
+
+
+FULL = """
+import os, resource, sys
+from kernelproof.impl.listenbuffer.holder import main
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.rule("L+5")
+def test_a_holder_without_descriptors(tmp_path: Path) -> None:
+    """A holder that has no descriptor left refuses what is to be kept, and gives back what it keeps."""
+    client = HolderClient(str(tmp_path / "holder.sock"))
+    with socket.socket() as one, subprocess.Popen([sys.executable, "-c", FULL, client._path]) as process:
+        while not answers(client):
+            assert process.poll() is None
+        stored = 0
+        with suppress(HandOverRefused):
+            for stored in range(100):
+                client.store(f"{stored}", [one])
+        assert 0 < stored < 64
+        assert client.names() == {f"{number}": 1 for number in range(stored)}
+        client.take("0")[0].close()
+        client.store("0", [one])
+        with pytest.raises(HandOverRefused, match="too many for this process"):
+            client.store("one more", [one])
+        process.terminate()
+
+
+@pytest.mark.rule("L+5")
+def test_a_client_for_whom_there_is_no_room_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where accept(2) has no descriptor, the holder goes on, and answers the client when it has one."""
+    failures = [OSError(errno.EMFILE, "none"), OSError(errno.ENFILE, "none")]
+    accept = GatedListener.accept
+
+    def fail(listener: GatedListener) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(listener)
+
+    with answering(str(tmp_path / "holder.sock"), time.monotonic):
+        monkeypatch.setattr(GatedListener, "accept", fail)
+        assert HolderClient(str(tmp_path / "holder.sock")).names() == {}
+    assert failures == []
+
+
+@pytest.mark.rule("L+5")
 def test_what_expires_is_dropped_though_nobody_asks(tmp_path: Path) -> None:
     """At the end of its time a connection is closed, without a request that wakes the holder."""
     path = str(tmp_path / "holder.sock")
@@ -206,11 +348,8 @@ HolderClient(sys.argv[1]).store("app", [listener, connection])
 print("stored", flush=True)
 threading.Event().wait()
 """
-    answers = False
-    while not answers:
+    while not answers(HolderClient(path)):
         assert holder.poll() is None
-        with suppress(FileNotFoundError, ConnectionRefusedError):  # it is bound a moment before it listens
-            answers = HolderClient(path).names() == {}
     with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         port = int(owner.stdout.readline())
