@@ -8,8 +8,8 @@
 A service manager knows this as socket activation; `inherit` takes its sockets, `Generations` hands ours to the next
 generation of a program, without one refused or lost connection.
 
-Layers, lower ones first: errors, address, gate, wake, backlog, doorman, socketfile; listener; listening; inherit,
-notify, messages; probes, handover, holder.
+Layers, lower ones first: errors, address, gate, wake, backlog, doorman, socketfile; gated, listener; listening;
+inherit, notify, messages; probes, generations, handover; holder.
 """
 
 from kernelproof.impl.listenbuffer.address import Address, parse_address

@@ -1,9 +1,7 @@
 """A listening socket whose accept waits for a gate. It is a `socket.socket`, so servers take it as theirs.
 
 The kernel listens from the start: clients connect and wait in its queue, and only `accept` (for datagrams `recv` and
-its kin) is held back. Blocking calls wait within the socket's own timeout; non-blocking ones raise BlockingIOError as
-on an empty queue. A pause holds back those who already wait, and a close wakes them: to the kernel the descriptor
-is always non-blocking, and waiting is ours.
+its kin, see `gated`) is held back.
 
 What a selector watches, `fileno()`, is not readable while the gate is shut: where it is asked for first while the gate
 is shut, it is an epoll descriptor that holds the socket only while the gate is open, so that a loop does not spin. To
@@ -14,7 +12,6 @@ Sources: listen(2), NOTES; accept(2); epoll(7), Q3 (an epoll descriptor is itsel
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -22,23 +19,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from kernelproof.impl.listenbuffer import backlog
 from kernelproof.impl.listenbuffer.address import STREAMS, Address, describe, protocol_of
 from kernelproof.impl.listenbuffer.backlog import Queue
 from kernelproof.impl.listenbuffer.doorman import Doorman
-from kernelproof.impl.listenbuffer.errors import ActivationTimeout, GateClosed
+from kernelproof.impl.listenbuffer.errors import ActivationTimeout
 from kernelproof.impl.listenbuffer.gate import Gate
+from kernelproof.impl.listenbuffer.gated import GatedSocket
 from kernelproof.impl.listenbuffer.socketfile import Owned
-from kernelproof.impl.listenbuffer.wake import Wake
-
-T = TypeVar("T")
 
 _HAS_EPOLL: Final = hasattr(select, "epoll")
 
 
-class GatedListener(socket.socket):
+class GatedListener(GatedSocket):
     """A listening or receiving socket behind a gate.
 
     Made by `listen`, or around an inherited socket by `adopt`. The socket's methods are the standard ones; added are
@@ -47,8 +42,6 @@ class GatedListener(socket.socket):
     Attributes:
         gate: The gate; several listeners may share one.
     """
-
-    gate: Gate
 
     @classmethod
     def adopt(
@@ -79,21 +72,17 @@ class GatedListener(socket.socket):
     def _set_up(
         self, gate: Gate, address: Address | None, owned: Owned | None, activate_within_seconds: float | None
     ) -> None:
-        self.gate = gate
+        self._hold(gate)
         self.owned = owned
         self._address = address
-        self._patience: float | None = None
-        self._wake = Wake()
         self._epoll: select.epoll | None = None
         self._shown: int | None = None
-        self._ended: Exception | None = None
         self._change = threading.Lock()
         self._timer: threading.Timer | None = None
         self._doorman: Doorman | None = None
         self.probes: set[object] = set()
         self.on_probe: Callable[[socket.socket, object], None] | None = None
         self._kind = (int(self.family), int(self.type), self.proto)
-        super().settimeout(0.0)
         self._backlog: int | None = None
         if self.family != socket.AF_UNIX:  # whose queue takes netlink
             self._backlog = self.effective_backlog
@@ -132,112 +121,6 @@ class GatedListener(socket.socket):
             return kept
         descriptor, peer = self._accept()  # type: ignore[attr-defined]
         return socket.socket(*self._kind, fileno=descriptor), peer
-
-    def recv(self, *arguments: Any) -> bytes:
-        """Receive, once the gate is open; errors as for `accept`."""
-        return self._through(lambda: super(GatedListener, self).recv(*arguments))
-
-    def recvfrom(self, *arguments: Any) -> tuple[bytes, Any]:
-        """Receive, once the gate is open; errors as for `accept`."""
-        return self._through(lambda: super(GatedListener, self).recvfrom(*arguments))
-
-    def recv_into(self, *arguments: Any, **keywords: Any) -> int:
-        """Receive, once the gate is open; errors as for `accept`."""
-        return self._through(lambda: super(GatedListener, self).recv_into(*arguments, **keywords))
-
-    def recvfrom_into(self, *arguments: Any, **keywords: Any) -> tuple[int, Any]:
-        """Receive, once the gate is open; errors as for `accept`."""
-        return self._through(lambda: super(GatedListener, self).recvfrom_into(*arguments, **keywords))
-
-    def recvmsg(self, *arguments: Any) -> tuple[bytes, list[Any], int, Any]:
-        """Receive, once the gate is open; errors as for `accept`."""
-        return self._through(lambda: super(GatedListener, self).recvmsg(*arguments))
-
-    def sendto(self, *arguments: Any) -> int:
-        """Send a datagram; the gate does not matter. Errors as for `socket.sendto`."""
-        deadline = self._deadline()
-        while True:
-            try:
-                return super().sendto(*arguments)
-            except BlockingIOError:
-                if self._patience == 0.0:
-                    raise
-            self._wait_until_ready(select.POLLOUT, deadline)
-
-    def _deadline(self) -> float | None:
-        return None if self._patience is None else time.monotonic() + self._patience
-
-    def _through(self, call: Callable[[], T]) -> T:
-        if self.gate.is_open:  # all that an open gate costs
-            try:
-                return call()
-            except BlockingIOError:
-                if self._patience == 0.0:
-                    raise
-        elif self._patience == 0.0:
-            self._check_usable()
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        deadline = self._deadline()
-        while True:
-            self._wait_for_gate(deadline)
-            try:
-                return call()
-            except BlockingIOError:
-                self._wait_until_ready(select.POLLIN, deadline)
-
-    def _wait_for_gate(self, deadline: float | None) -> None:
-        try:
-            opened = self.gate.wait_until_open(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except GateClosed:
-            opened = True  # for `_check_usable` to say why
-        self._check_usable()
-        if not opened:
-            raise TimeoutError("timed out")
-
-    def _wait_until_ready(self, event: int, deadline: float | None) -> None:
-        # Until the socket is ready, the gate changes, or the time is over.
-        poll = select.poll()
-        real = super().fileno()
-        if real < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        poll.register(real, event)
-        poll.register(self._wake.descriptor, select.POLLIN)
-        rest = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poll.poll(rest):
-            raise TimeoutError("timed out")
-
-    def _check_usable(self) -> None:
-        if self._ended is not None:
-            raise self._ended
-        if super().fileno() < 0 or self.gate.is_closed:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-    def settimeout(self, value: float | None) -> None:
-        """Set how long blocking calls wait, the time for the gate included; in seconds, None for ever.
-
-        Raises:
-            ValueError: It is negative.
-        """
-        if value is not None and value < 0:
-            raise ValueError("Timeout value out of range")
-        self._patience = None if value is None else float(value)
-
-    def gettimeout(self) -> float | None:
-        """Return how long blocking calls wait."""
-        return self._patience
-
-    def setblocking(self, flag: bool) -> None:
-        """Make calls wait for ever, or not at all."""
-        self._patience = None if flag else 0.0
-
-    def getblocking(self) -> bool:
-        """Whether calls wait."""
-        return self._patience != 0.0
-
-    @property
-    def timeout(self) -> float | None:
-        """How long blocking calls wait."""
-        return self._patience
 
     def activate(self) -> None:
         """Open the gate for the first time.

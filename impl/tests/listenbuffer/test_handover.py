@@ -112,7 +112,7 @@ def test_alive_is_not_ready(
     old: tuple[Generations, GatedListener, GatedListener], monkeypatch: pytest.MonkeyPatch, subject: type[NoQuestions]
 ) -> None:
     """A successor that says ready and does not accept is not believed: the old generation goes on serving."""
-    monkeypatch.setattr("kernelproof.impl.listenbuffer.handover.PROBE_SECONDS", 0.3)
+    monkeypatch.setattr("kernelproof.impl.listenbuffer.generations.PROBE_SECONDS", 0.3)
     generations, web, _ = old
     subject(generations.control).ready()
     assert not generations.retired.is_set()
