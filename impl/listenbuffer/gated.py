@@ -38,6 +38,7 @@ class GatedSocket(socket.socket):
         self._patience: float | None = None
         self._wake = Wake()
         self._ended: Exception | None = None
+        self._filled: Wake | None = None
         super().settimeout(0.0)
 
     def recv(self, *arguments: Any) -> bytes:
@@ -102,13 +103,15 @@ class GatedSocket(socket.socket):
             raise TimeoutError("timed out")
 
     def _wait_until_ready(self, event: int, deadline: float | None) -> None:
-        # Until the socket is ready, the gate changes, or the time is over.
+        # Until the socket is ready, somebody is kept elsewhere, the gate changes, or the time is over.
         poll = select.poll()
         real = super().fileno()
         if real < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         poll.register(real, event)
         poll.register(self._wake.descriptor, select.POLLIN)
+        if self._filled is not None:
+            poll.register(self._filled.descriptor, select.POLLIN)
         rest = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         if not poll.poll(rest):
             raise TimeoutError("timed out")

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
 
 from kernelproof.impl.listenbuffer import messages
-from kernelproof.impl.listenbuffer.errors import HandOverFailed, HandOverRefused
+from kernelproof.impl.listenbuffer.errors import GateClosed, HandOverFailed, HandOverRefused, ListenBufferError
 from kernelproof.impl.listenbuffer.gate import Gate
 from kernelproof.impl.listenbuffer.inherit import real_fileno
 from kernelproof.impl.listenbuffer.listener import GatedListener
@@ -107,7 +107,7 @@ class Generations:
                 return
             try:
                 self._give(connection)
-            except (HandOverRefused, HandOverFailed, OSError) as failed:
+            except (ListenBufferError, OSError) as failed:
                 with suppress(OSError):
                     messages.refuse(connection, failed)
             finally:
@@ -118,31 +118,30 @@ class Generations:
         ours, theirs = socket.socketpair()
         with closing(theirs):
             described = [
-                {"name": name, "address": str(one.address), "file": list(one.owned.identity) if one.owned else None}
+                {
+                    "name": name,
+                    "address": str(one.address),
+                    "file": list(one.owned.identity) if one.owned else None,
+                    "limit": one.limit,
+                }
                 for name, one in sockets.items()
             ]
             descriptors = [theirs.fileno(), *(real_fileno(one) for one in sockets.values())]
             messages.send(connection, "sockets", descriptors, generation=self.generation, sockets=described)
         self._exit_ends.append(ours.detach())
         messages.expect(connection, ["ready"], self._ready_seconds).close()
-        self._pause()
+        paused = _Paused(self.listeners)
         try:
             for name, listener in self.listeners.items():
                 if listener.address.is_stream:
                     self._probe(connection, name, listener)
+            paused.pass_on(connection)
             messages.send(connection, "retire")
         except BaseException:
-            self._resume()
+            paused.resume()
             raise
+        paused.let_go()
         self._retire()
-
-    def _pause(self) -> None:
-        for listener in self.listeners.values():
-            listener.gate.pause()
-
-    def _resume(self) -> None:
-        for listener in self.listeners.values():
-            listener.gate.open()
 
     def _retire(self) -> None:
         # First of all: who is told to be retired closes the listeners, which must not remove the successor's files.
@@ -227,3 +226,33 @@ class Generations:
         with self._idle:
             ended.set()
             self._idle.notify_all()
+
+
+class _Paused:
+    # Listeners that accept nobody while the successor is asked: what was open, and who was kept by their doormen.
+
+    def __init__(self, listeners: Mapping[str, GatedListener]) -> None:
+        self._listeners = listeners
+        self._opened = [listener.gate for listener in listeners.values() if listener.gate.is_open]
+        self._kept = {name: listener.dismiss_doorman() for name, listener in listeners.items()}
+        for gate in self._opened:
+            with suppress(GateClosed):
+                gate.pause()
+
+    def pass_on(self, connection: socket.socket) -> None:
+        for name, kept in self._kept.items():
+            for begin in range(0, len(kept), messages.DESCRIPTORS_MAX):
+                some = [one.fileno() for one, _ in kept[begin : begin + messages.DESCRIPTORS_MAX]]
+                messages.send(connection, "kept", some, name=name)
+
+    def resume(self) -> None:
+        for name, listener in self._listeners.items():
+            listener.employ_doorman(self._kept[name])
+        for gate in self._opened:
+            with suppress(GateClosed):
+                gate.open()
+
+    def let_go(self) -> None:
+        for kept in self._kept.values():
+            for connection, _ in kept:
+                connection.close()

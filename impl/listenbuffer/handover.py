@@ -11,6 +11,7 @@ control itself is handed over too, so there can be any number of generations.
         sockets, exit pipe  ------------>     (starts up)
                             <------------  ready()            gates open
         pause; probe, connect ----------->  accept answers the probe
+        whom a doorman kept  ----------->
         retire              ------------>  serves alone, is a Generations itself
         drain, exit
 
@@ -24,7 +25,7 @@ import select
 import socket
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 
 from kernelproof.impl.listenbuffer import messages
@@ -55,6 +56,7 @@ class Taken:
         found: Mapping[str, Inherited],
         addresses: Mapping[str, Address],
         files: Mapping[str, tuple[int, int]],
+        limits: Mapping[str, int],
         predecessor: socket.socket,
         generation: int,
     ) -> None:
@@ -63,6 +65,7 @@ class Taken:
         self._predecessor = predecessor.detach()
         self._let_go = weakref.finalize(self, os.close, self._predecessor)
         self._files = dict(files)
+        self._kept: list[tuple[str, socket.socket]] = []  # whom the predecessor accepted and leaves to us
         self.generation = generation
         self.inherited = dict(found)
         listeners = {
@@ -71,6 +74,8 @@ class Taken:
         self._control_listener = listeners.pop(CONTROL)
         del self.inherited[CONTROL]
         self.listeners = listeners
+        for name, limit in limits.items():
+            listeners[name].refuse_beyond(limit, dismissed=True)
 
     def ready(self, *, timeout_seconds: float = 30.0, **arguments: object) -> Generations:
         """Say that this program is ready, open the gates, and wait until the predecessor has retired.
@@ -95,6 +100,8 @@ class Taken:
             self.abandon()
             raise HandOverFailed(f"the predecessor goes on serving: {error}") from error
         self._connection.close()
+        for name, listener in self.listeners.items():
+            listener.employ_doorman(list(_with_peers(kept for whose, kept in self._kept if whose == name)))
         for name, listener in {**self.listeners, CONTROL: self._control_listener}.items():
             if name in self._files:
                 listener.owned = Owned(listener.address.path, self._files[name])
@@ -108,12 +115,17 @@ class Taken:
         )
 
     def _step(self, timeout_seconds: float) -> bool:
-        message = messages.expect(self._connection, ["probe", "retire"], timeout_seconds)
+        message = messages.expect(self._connection, ["probe", "kept", "retire"], timeout_seconds)
         if message.kind == "retire":
             return False
-        listener, word = self.listeners.get(message.text("name")), message.text("word").encode()
+        listener = self.listeners.get(message.text("name"))
         if listener is None:
-            raise HandOverRefused(f"a probe for {message.text('name')!r}, which was not handed over")
+            message.close()
+            raise HandOverRefused(f"a {message.kind} for {message.text('name')!r}, which was not handed over")
+        if message.kind == "kept":
+            self._kept += [(message.text("name"), socket.socket(fileno=number)) for number in message.descriptors]
+            return True
+        word = message.text("word").encode()
 
         def answer(connection: socket.socket, _: object) -> None:
             with closing(connection):
@@ -134,8 +146,18 @@ class Taken:
         """Give the sockets up; the predecessor goes on serving."""
         for listener in [*self.listeners.values(), self._control_listener]:
             listener.close()
+        for _, kept in self._kept:
+            kept.close()
         self._connection.close()
         self._let_go()
+
+
+def _with_peers(kept: Iterable[socket.socket]) -> Iterator[tuple[socket.socket, object]]:
+    for connection in kept:
+        try:
+            yield connection, connection.getpeername()
+        except OSError:  # the client is gone
+            connection.close()
 
 
 def take_over(control: str | None = None, *, timeout_seconds: float = 10.0) -> Taken:
@@ -172,6 +194,9 @@ def _unpack(path: str, connection: socket.socket, message: messages.Message) -> 
             raise HandOverRefused("the other side does not say which sockets it sends")
         names = [(str(one["name"]), parse_address(str(one["address"]))) for one in described]
         files = {str(one["name"]): (int(one["file"][0]), int(one["file"][1])) for one in described if one["file"]}
+        limits = {str(one["name"]): int(one["limit"]) for one in described if one.get("limit") is not None}
+        if not all(name != CONTROL and dict(names)[name].is_stream and limit >= 0 for name, limit in limits.items()):
+            raise HandOverRefused("the other side gives a limit to what has none")
         if len(message.descriptors) != len(names) + 1 or CONTROL not in dict(names):
             raise HandOverRefused(f"{len(names)} sockets were announced, {len(message.descriptors) - 1} came")
         found = {
@@ -181,8 +206,8 @@ def _unpack(path: str, connection: socket.socket, message: messages.Message) -> 
     except (HandOverRefused, WrongDescriptor):
         message.close()
         raise
-    except (KeyError, TypeError, IndexError, ValueError):
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         message.close()
         raise HandOverRefused("the other side does not say which sockets it sends") from None
     predecessor = socket.socket(fileno=message.descriptors[0])
-    return Taken(path, connection, found, dict(names), files, predecessor, generation + 1)
+    return Taken(path, connection, found, dict(names), files, limits, predecessor, generation + 1)

@@ -17,7 +17,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -182,8 +182,12 @@ class GatedListener(GatedSocket):
                     else:
                         self._epoll.unregister(descriptor)
 
-    def refuse_beyond(self, limit: int) -> None:
+    def refuse_beyond(self, limit: int, *, dismissed: bool = False) -> None:
         """While the gate is shut, keep that many connections and reset those who come beyond; see `doorman`.
+
+        Args:
+            limit: How many are kept.
+            dismissed: Not before `employ_doorman`.
 
         Raises:
             ValueError: The limit is negative, or this is no listener for connections.
@@ -194,6 +198,29 @@ class GatedListener(GatedSocket):
         if self._doorman is not None or self._shown is not None:
             raise RuntimeError("the limit is set once, before a selector watches the listener")
         self._doorman = Doorman(super().fileno(), super().accept, limit)
+        self._doorman.dismissed = dismissed
+        self._filled = self._doorman.filled
+        self._follow_gate()
+
+    @property
+    def limit(self) -> int | None:
+        """How many connections are kept while the gate is shut; None if those beyond are not reset."""
+        return None if self._doorman is None else self._doorman.limit
+
+    def dismiss_doorman(self) -> list[tuple[socket.socket, Any]]:
+        """Accept nobody more while the gate is shut; return those who were kept, which are the caller's now."""
+        with self._change:
+            if self._doorman is None:
+                return []
+            self._doorman.dismiss()
+            return self._doorman.take_all()
+
+    def employ_doorman(self, kept: Sequence[tuple[socket.socket, Any]] = ()) -> None:
+        """Where there is a limit, reset those who come beyond it again; keep connections to be accepted first."""
+        with self._change:
+            if self._doorman is not None:
+                self._doorman.dismissed = False
+                self._doorman.keep(kept)
         self._follow_gate()
 
     def refused(self) -> int:
