@@ -284,6 +284,9 @@ class GatedListener(GatedSocket):
         """Close the socket, wake all waiters, and remove the unix socket's file if it is still this one's.
 
         The gate is closed too: share one only between listeners that end together. Closing twice is once.
+
+        Raises:
+            OSError: The file may not be removed (EACCES, EPERM, EROFS); all else is done by then.
         """
         if super().fileno() < 0:
             return
@@ -296,10 +299,12 @@ class GatedListener(GatedSocket):
                 self._doorman.close()
             if self._epoll is not None:
                 self._epoll.close()
-            if self.owned is not None:
-                self.owned.remove()
-                self.owned = None
-            super().close()
+            owned, self.owned = self.owned, None
+            try:
+                if owned is not None:
+                    owned.remove()
+            finally:
+                super().close()
 
     def dup(self) -> socket.socket:  # type: ignore[override]
         """Make a plain socket of a duplicate, which no gate holds back."""

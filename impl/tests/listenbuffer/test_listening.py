@@ -129,6 +129,28 @@ def test_missing_privileges(tmp_path: Path) -> None:
     assert done.stdout.split() == expected
 
 
+WITHOUT_PRIVILEGES = """
+import encodings.idna, os, sys
+from kernelproof.impl.listenbuffer import listen
+listener = listen(f"unix:{sys.argv[1]}/x.sock", mode=0o666)
+os.setgid(65534); os.setuid(65534)
+for _ in range(2):
+    try:
+        listener.close()
+        print("closed")
+    except PermissionError as error:
+        print(error.errno, listener.real_fileno())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_a_file_that_may_not_be_removed(tmp_path: Path) -> None:
+    """A listener whose file stays, as privileges were given up since, is closed all the same, and says so once."""
+    command = [sys.executable, "-c", WITHOUT_PRIVILEGES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["13 -1", "closed"]
+
+
 # --- L4 ---------------------------------------------------------------------------------------------------------------
 
 
