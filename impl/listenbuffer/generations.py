@@ -121,7 +121,7 @@ class Generations:
                 {
                     "name": name,
                     "address": str(one.address),
-                    "file": list(one.owned.identity) if one.owned else None,
+                    "file": [*one.owned.identity, one.owned.path] if one.owned else None,
                     "limit": one.limit,
                 }
                 for name, one in sockets.items()

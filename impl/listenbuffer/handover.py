@@ -25,7 +25,7 @@ import select
 import socket
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from kernelproof.impl.listenbuffer import messages
@@ -55,7 +55,7 @@ class Taken:
         connection: socket.socket,
         found: Mapping[str, Inherited],
         addresses: Mapping[str, Address],
-        files: Mapping[str, tuple[int, int]],
+        files: Mapping[str, Owned],
         limits: Mapping[str, int],
         predecessor: socket.socket,
         generation: int,
@@ -104,7 +104,7 @@ class Taken:
             listener.employ_doorman(list(_with_peers(kept for whose, kept in self._kept if whose == name)))
         for name, listener in {**self.listeners, CONTROL: self._control_listener}.items():
             if name in self._files:
-                listener.owned = Owned(listener.address.path, self._files[name])
+                listener.owned = self._files[name]
         self._control_listener.gate.open()
         return Generations(
             self._control,
@@ -193,7 +193,11 @@ def _unpack(path: str, connection: socket.socket, message: messages.Message) -> 
         if not isinstance(described, list) or not isinstance(generation, int):
             raise HandOverRefused("the other side does not say which sockets it sends")
         names = [(str(one["name"]), parse_address(str(one["address"]))) for one in described]
-        files = {str(one["name"]): (int(one["file"][0]), int(one["file"][1])) for one in described if one["file"]}
+        files = {
+            str(one["name"]): _read_owned(one["file"], dict(names)[str(one["name"])])
+            for one in described
+            if one["file"]
+        }
         limits = {str(one["name"]): int(one["limit"]) for one in described if one.get("limit") is not None}
         if not all(name != CONTROL and dict(names)[name].is_stream and limit >= 0 for name, limit in limits.items()):
             raise HandOverRefused("the other side gives a limit to what has none")
@@ -211,3 +215,11 @@ def _unpack(path: str, connection: socket.socket, message: messages.Message) -> 
         raise HandOverRefused("the other side does not say which sockets it sends") from None
     predecessor = socket.socket(fileno=message.descriptors[0])
     return Taken(path, connection, found, dict(names), files, limits, predecessor, generation + 1)
+
+
+def _read_owned(file: Sequence[object], address: Address) -> Owned:
+    # Its absolute path: that of the address may be relative, and our working directory another one.
+    device, inode, *path = file
+    if not isinstance(device, int) or not isinstance(inode, int):
+        raise TypeError("a file is known by its device and inode")
+    return Owned(str(path[0]) if path else address.path, (device, inode))

@@ -1,8 +1,9 @@
 """Making listeners: what is bound how, with which options, in which order, and who is in the way.
 
 A unix socket's path that exists is replaced only if nobody answers there (connect says ECONNREFUSED): the new socket is
-bound beside it and renamed over it, under a lock on the directory, so that two that start at once do not take each
-other for dead. A path that is no socket is never replaced.
+bound beside it and renamed over it. A path that is no socket is never replaced. All of it, the listening included, is
+done under a lock on the directory, so that two that start at once do not take each other for dead. In a directory that
+may be written and not read there is no lock, and nothing is replaced.
 
 What a client sees while the gate is shut: it is connected, may send, and its bytes wait in the socket's buffer; it has
 no answer before an accept. Beyond the backlog (plus one) a TCP client's SYN is ignored, so that it tries again after 1,
@@ -111,11 +112,10 @@ def listen(
         raise ValueError(f"at_limit={at_limit!r}: choose wait or refuse")
     where = parse_address(address) if isinstance(address, str) else address
     limit = choose_backlog(backlog)
-    choices = Choices(backlog, reuse_port, freebind, dual_stack, unlink_stale, mode, owner, group)
-    bound, owned = bind(where, choices)
+    asked = backlog if at_limit == "wait" else None  # beyond the limit the doorman must see who comes
+    choices = Choices(asked, reuse_port, freebind, dual_stack, unlink_stale, mode, owner, group)
+    bound, owned = bind(where, choices, listening=where.is_stream)
     try:
-        if where.is_stream:
-            bound.listen(limit if at_limit == "wait" else choose_backlog(None))
         at = where if where.path else describe(bound, where.protocol)
         listener = GatedListener.adopt(
             bound, gate or Gate(), address=at, owned=owned, activate_within_seconds=activate_within_seconds
@@ -172,8 +172,13 @@ def choose_backlog(asked: int | None) -> int:
     return effective_backlog(asked, somaxconn)
 
 
-def bind(address: Address, choices: Choices) -> tuple[socket.socket, Owned | None]:
+def bind(address: Address, choices: Choices, *, listening: bool = False) -> tuple[socket.socket, Owned | None]:
     """Make a socket and bind it; the second is the unix socket's file, if there is one.
+
+    Args:
+        address: Where.
+        choices: How.
+        listening: Listen too, before another starter may look whether a path is stale.
 
     Raises:
         OSError: As for `listen`.
@@ -182,7 +187,7 @@ def bind(address: Address, choices: Choices) -> tuple[socket.socket, Owned | Non
     bound = socket.socket(family, address.type)
     try:
         if address.path and not address.is_abstract:
-            return bound, _bind_path(bound, address.path, choices)
+            return bound, _bind_path(bound, address.path, choices, listening)
         _set_options(bound, choices)
         try:
             bound.bind(sockaddr)
@@ -190,6 +195,8 @@ def bind(address: Address, choices: Choices) -> tuple[socket.socket, Owned | Non
             if error.errno == errno.EADDRINUSE:
                 error.add_note(f"{address}: {_who_listens(address) or 'by whom cannot be seen'}")
             raise
+        if listening:
+            bound.listen(choose_backlog(choices.backlog))
     except BaseException:
         bound.close()
         raise
@@ -211,19 +218,34 @@ def _set_options(bound: socket.socket, choices: Choices) -> None:
 # --- unix sockets' files ----------------------------------------------------------------------------------------------
 
 
-def _bind_path(bound: socket.socket, path: str, choices: Choices) -> Owned:
+def _bind_path(bound: socket.socket, path: str, choices: Choices, listening: bool) -> Owned:
     if choices.mode is not None:
         os.fchmod(bound.fileno(), choices.mode)  # Linux gives the file at most this, from its first moment on
+    with _locked(os.path.dirname(path) or ".") as directory:
+        try:
+            bound.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            _check_stale(path, bound.type, choices, error)
+            if directory is None:
+                error.add_note(f"{path}: nobody listens there any more, but its directory may not be locked: remove it")
+                raise
+            return _replace(bound, path, choices, listening, directory)
+        return _make_ready(bound, path, choices, listening)
+
+
+def _make_ready(bound: socket.socket, path: str, choices: Choices, listening: bool) -> Owned:
+    # Under the lock, so that it is found only when it listens: else it looks dead itself.
+    owned = Owned(path)
     try:
-        bound.bind(path)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        _check_stale(path, bound.type, choices, error)
-        _replace(bound, path, choices)
-        return Owned(path)
-    _set_file(path, choices)
-    return Owned(path)
+        _set_file(path, choices)
+        if listening:
+            bound.listen(choose_backlog(choices.backlog))
+    except BaseException:
+        owned.remove()
+        raise
+    return owned
 
 
 def _set_file(path: str, choices: Choices) -> None:
@@ -248,32 +270,29 @@ def _check_stale(path: str, kind: int, choices: Choices, error: OSError) -> None
         raise error
 
 
-def _replace(bound: socket.socket, path: str, choices: Choices) -> None:
-    with _locked(os.path.dirname(path) or ".") as directory:
-        holder = who_listens_at(path, bound.type)
-        if holder is not None:
-            error = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
-            error.add_note(f"{path}: in use by {holder}, which came a moment before")
-            raise error
-        beside = f"{path}.{os.getpid()}"
-        if len(os.fsencode(beside)) <= UNIX_PATH_MAX:
-            bound.bind(beside)
-        else:  # too long for an address, though not for a file
-            beside = os.path.join(os.path.dirname(path), f".{os.getpid()}")
-            bound.bind(f"/proc/self/fd/{directory}/.{os.getpid()}")
-        try:
-            _set_file(beside, choices)
-            if bound.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
-                bound.listen(choose_backlog(choices.backlog))  # before it can be found: else it looks dead itself
-            os.rename(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
+def _replace(bound: socket.socket, path: str, choices: Choices, listening: bool, directory: int) -> Owned:
+    beside = f"{path}.{os.getpid()}"
+    if len(os.fsencode(beside)) <= UNIX_PATH_MAX:
+        bound.bind(beside)
+    else:  # too long for an address, though not for a file
+        beside = os.path.join(os.path.dirname(path), f".{os.getpid()}")
+        bound.bind(f"/proc/self/fd/{directory}/.{os.getpid()}")
+    made = _make_ready(bound, beside, choices, listening)
+    try:
+        os.rename(beside, path)
+    except BaseException:
+        made.remove()
+        raise
+    return Owned(path, made.identity)
 
 
 @contextmanager
-def _locked(directory: str) -> Iterator[int]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _locked(directory: str) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        yield None
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

@@ -9,10 +9,13 @@ import os
 
 
 class Owned:
-    """A unix socket's file, as it was when it was bound; the last owner removes it, if it is still that one."""
+    """A unix socket's file, as it was when it was bound; the last owner removes it, if it is still that one.
+
+    A relative path is kept as an absolute one: the working directory may be another one at the end.
+    """
 
     def __init__(self, path: str, identity: tuple[int, int] | None = None) -> None:
-        self.path = path
+        self.path = path if path.startswith("/") else os.path.join(os.getcwd(), path)
         if identity is None:
             status = os.stat(path)
             identity = (status.st_dev, status.st_ino)
