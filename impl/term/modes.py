@@ -42,7 +42,8 @@ class Mode:
     Args:
         fd: the terminal.
         make: makes the state for the block from the one found.
-        guard: start a process that puts the terminal back if this one is killed, or replaced by exec.
+        guard: start a process that puts the terminal back if this one is killed, or replaced by exec. Within a guarded
+            block of the same terminal that block's is enough: what the outermost one found comes back.
         leave: what that process writes to the terminal then, say guard.LEAVE.
         signals: on which the terminal is put back before what would have happened happens. After SIGTSTP, and after
             handlers that return, the mode is set again, in the foreground only. Only the main thread may name signals.

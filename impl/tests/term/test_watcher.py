@@ -16,6 +16,7 @@ from kernelproof.impl.term import (
     LEAVE,
     PseudoterminalPair,
     TermState,
+    cbreak,
     make_raw_state,
     raw,
     restore,
@@ -156,6 +157,39 @@ def test_watcher_ends_with_the_block(peer: int) -> None:
     assert os.listdir("/dev/fd") == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+NESTED = "raw(0, guard=True), cbreak(os.open('/dev/tty', os.O_RDWR), guard=True, leave=term.LEAVE)"
+HALF_NESTED = "raw(0), cbreak(0, guard=True, leave=term.LEAVE)"
+
+
+@pytest.mark.rule("T+1", ours=NESTED, wrong=HALF_NESTED)
+def test_nested_blocks_have_one_watcher(run_script: Run, subject: str) -> None:
+    """A guarded block within another of the same terminal starts none: after SIGKILL the outer's state is back."""
+    program = run_script(f"{IMPORTS}with {subject}:\n    {READY}\n    {SLEEP}")
+    program.read_until(b"ready")
+    assert len(children(program.process.pid)) == 1
+    program.process.send_signal(signal.SIGKILL)
+    program.process.wait(30)
+    program.read_until(LEAVE)  # the inner block's; the attributes come before it
+    assert save(program.pair.master) == program.before
+
+
+@pytest.mark.rule("T+1")
+def test_watcher_serves_until_the_outermost_block_ends(peer: int) -> None:
+    """The end of an inner block leaves the watcher on duty, and two terminals have two."""
+    own = os.getpid()
+    with raw(peer, guard=True):
+        (first,) = children(own)
+        with cbreak(peer, guard=True):
+            assert children(own) == [first]
+        assert children(own) == [first]
+        with PseudoterminalPair.open() as pair, raw(pair.master, guard=True), PseudoterminalPair.open() as other:
+            assert len(children(own)) == 2
+            with raw(other.master, guard=True):
+                assert len(children(own)) == 3
+        assert children(own) == [first]
+    assert children(own) == []
 
 
 @pytest.mark.rule("T+1")
