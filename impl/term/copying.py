@@ -53,7 +53,8 @@ def copy_terminal(
         resize: give the master the window size of stdin, now and whenever it changes. Only in the main thread, as it
             takes SIGWINCH and SIGCONT for that time; the handlers that were there are called too.
         pidfd: a process whose end ends the copy, after what it wrote.
-        send_end: at the end of stdin, type the peer's end-of-file character, if it reads lines.
+        send_end: at the end of stdin, type the peer's end-of-file character, if it reads lines and has one; twice if
+            the last line had no end.
         on_output: gets what was read from the master, before it is written; say a recorder's `output`.
         timeout_seconds: end after that time.
 

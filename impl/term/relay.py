@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kernelproof.impl.term.detach import DetachMatcher
-from kernelproof.impl.term.states import save
+from kernelproof.impl.term.states import TermState, save
 
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 WRITABLE = select.POLLOUT | select.POLLHUP | select.POLLERR
@@ -50,12 +50,13 @@ class Ended(NamedTuple):
 class _Flow:
     """One direction: a source, a sink, and what is on the way."""
 
-    __slots__ = ("count", "has_ended", "is_sink_gone", "pending", "sink", "source")
+    __slots__ = ("count", "has_ended", "is_sink_gone", "last", "pending", "sink", "source")
 
     def __init__(self, source: int, sink: int) -> None:
         self.source = source
         self.sink = sink
         self.pending = b""
+        self.last = b""  # the last byte that was to be written
         self.count = 0
         self.has_ended = False
         self.is_sink_gone = False
@@ -78,6 +79,7 @@ class _Flow:
         """Write what the sink takes, keep the rest, and return whether there is none."""
         if self.is_sink_gone or not data:
             return not self.is_sink_gone
+        self.last = data[-1:]
         try:
             written = os.write(self.sink, data)
         except BlockingIOError:
@@ -96,6 +98,17 @@ class _Flow:
         return False
 
 
+def _end_of_file(state: TermState, typed: bytes, disabled: int) -> bytes:
+    """Return what to type after a byte, for the end of file: within a line one character only sends off that line."""
+    end = state.character("VEOF")
+    if end == disabled:
+        return b""
+    ends = {ord("\n"), end, state.character("VEOL"), state.character("VEOL2")} - {disabled}
+    if state.iflag & termios.ICRNL:
+        ends.add(ord("\r"))
+    return bytes([end]) * (1 if not typed or typed[0] in ends else 2)
+
+
 class Relay:
     """The state of a copy.
 
@@ -105,7 +118,8 @@ class Relay:
         stdout: where output goes.
         matcher: finds the detach sequence in the input.
         pidfd: a process whose end ends the copy, also while others still hold the peer open.
-        send_end: at the end of stdin, type the peer's end-of-file character, if it reads lines.
+        send_end: at the end of stdin, type the peer's end-of-file character, if it reads lines and has one; twice if
+            the last line had no end.
         on_output: gets what was read from the master, before it is written; say a recorder's `output`.
     """
 
@@ -220,7 +234,7 @@ class Relay:
             except OSError:
                 return last  # no terminal, or hung up
             if state.is_canonical:
-                last += bytes([state.characters[termios.VEOF]])
+                last += _end_of_file(state, last[-1:] or self._in.last, os.fpathconf(self._in.sink, "PC_VDISABLE"))
         return last
 
     def _see_end(self) -> None:

@@ -252,6 +252,39 @@ def test_end_of_input_is_typed(copy: Copy, local: Local) -> None:
 
 @both_ways
 @pytest.mark.rule("T+4")
+@pytest.mark.parametrize("text", [b"line\n", b"line\r", b"no newline", b"held\n\x10", b"ended\x04", b"line;"])
+@pytest.mark.parametrize("keys", [b"", b"\x10\x11"], ids=["no detach keys", "detach keys"])
+def test_end_of_input_is_seen_once(copy: Copy, local: Local, text: bytes, keys: bytes) -> None:
+    """However the last line ends, the program's next read is the end of the file, and the one after that is none."""
+    with PseudoterminalPair.open(SIZE) as pair:
+        peer = pair.peer()
+        restore(peer, save(peer).changed("-ECHO", VEOL=ord(";")))
+        os.write(local.typing, text)
+        os.close(local.typing)
+        copy(pair.master, local.stdin, local.stdout, detach_keys=keys, timeout_seconds=0.1)
+        os.set_blocking(peer, False)
+        lines = [os.read(peer, 100) for _ in range(1 + text.startswith(b"held"))]
+        assert b"".join(lines) == text.removesuffix(b"\x04").replace(b"\r", b"\n")
+        assert os.read(peer, 100) == b""
+        with pytest.raises(BlockingIOError):
+            os.read(peer, 100)
+        os.close(peer)
+
+
+@both_ways
+@pytest.mark.rule("T+4")
+def test_no_end_of_file_character(copy: Copy, local: Local) -> None:
+    """A terminal that has no end-of-file character gets none, nor a NUL."""
+    os.close(local.typing)
+    with PseudoterminalPair.open(SIZE) as pair:
+        restore(pair.master, save(pair.master).changed(VEOF=0))
+        peer = pair.peer()
+        assert copy(pair.master, local.stdin, local.stdout, timeout_seconds=0.1) == Ended(TIMED_OUT, 0, 0)
+        os.close(peer)
+
+
+@both_ways
+@pytest.mark.rule("T+4")
 def test_end_of_input_for_who_reads_keys(copy: Copy, pair: PseudoterminalPair, local: Local) -> None:
     """A program in raw mode gets no byte that it could take for a key; nor does one, if that is switched off."""
     peer = pair.peer()
