@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from kernelproof.impl.term import linux
 from kernelproof.impl.term.calls import IS_LINUX
-from kernelproof.impl.term.process import Process, spawn_on
+from kernelproof.impl.term.process import Process, above_standard, spawn_on
 from kernelproof.impl.term.window import WindowSize, read_window_size, set_window_size
 
 if TYPE_CHECKING:
@@ -157,14 +157,15 @@ class PseudoterminalPair:
         """
         if not IS_LINUX:
             return spawn_on(self.name, argv, env=env, cwd=cwd, stderr=stderr, pass_fds=pass_fds)
-        peer = self.peer()
+        opened = self.peer()
         try:
-            # The child's own copy of the descriptor: not a path that somebody could have put something else at.
-            path = f"/proc/self/fd/{peer}"
-            path = path if os.path.exists(path) else self.name
-            return spawn_on(path, argv, env=env, cwd=cwd, stderr=stderr, pass_fds=pass_fds)
+            with above_standard(opened) as peer:
+                # The child's own copy of the descriptor: not a path that somebody could have put something else at.
+                path = f"/proc/self/fd/{peer}"
+                path = path if os.path.exists(path) else self.name
+                return spawn_on(path, argv, env=env, cwd=cwd, stderr=stderr, pass_fds=pass_fds)
         finally:
-            os.close(peer)
+            os.close(opened)
 
     def close(self) -> None:
         """Close the master: the peer's session is hung up. A second time does nothing."""

@@ -7,13 +7,14 @@ the controlling terminal, at its right size, with no Python in between and nothi
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +149,24 @@ def spawn_on(
     path = shutil.which(argv[0], path=env.get("PATH", os.defpath))
     if path is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    if stderr is None or stderr > 2:
+        return _spawn(path, terminal, argv, env, cwd, 0 if stderr is None else stderr, pass_fds)
+    with above_standard(stderr) as copy:
+        return _spawn(path, terminal, argv, env, cwd, copy, pass_fds)
+
+
+def _spawn(
+    path: str,
+    terminal: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str | os.PathLike[str] | None,
+    errors: int,
+    pass_fds: Sequence[int],
+) -> Process:
+    # Its errors go to a descriptor whose place the terminal has not taken: 0, which it is itself, or one above 2.
     signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    copies = [(0, 1), (0 if stderr is None else stderr, 2)]
+    copies = [(0, 1), (errors, 2)]
     closed = [fd for fd in _inheritable() if fd not in pass_fds]
     if cwd is None:
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
@@ -171,6 +188,16 @@ def spawn_on(
     return Process(
         spawn(os.path.abspath(path), argv, env, cwd=directory, file_actions=file_actions, default_signals=signals)
     )
+
+
+@contextmanager
+def above_standard(fd: int) -> Iterator[int]:
+    """Give a copy of a descriptor above 2, where the actions of a spawn put nothing else in its place."""
+    copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
 
 
 def _inheritable() -> list[int]:

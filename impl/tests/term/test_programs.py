@@ -134,6 +134,44 @@ def test_environment_and_errors_of_a_program(cwd: str | None) -> None:
     os.close(reading)
 
 
+@pytest.mark.parametrize("cwd", [None, "/"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_errors_go_to_a_standard_descriptor(cwd: str | None, number: int) -> None:
+    """A program's errors go to the caller's own input, output or errors, when told so, and not to the terminal."""
+    script = (
+        "from kernelproof.impl.term import PseudoterminalPair\n"
+        "with PseudoterminalPair.open() as pair, pair.spawn(['sh', '-c', 'echo bad >&2; echo good'],"
+        f" stderr={number}, cwd={cwd!r}) as process:\n"
+        "    print(os.read(pair.master, 100), file=open(other, 'w')); process.wait()\n"
+    )
+    reading, writing = os.pipe()
+    told, other = os.pipe()
+    actions = [(os.POSIX_SPAWN_DUP2, writing, number)]
+    argv = script_argv(f"import os; other = os.dup({other}); os.set_inheritable({other}, False)\n{script}")
+    os.set_inheritable(other, True)
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
+    os.close(writing)
+    os.close(other)
+    with open(reading, "rb") as errors, open(told, "rb") as terminal:
+        assert terminal.read() == b"b'good\\r\\n'\n"
+        assert errors.read() == b"bad\n"
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("cwd", [None, "/"])
+@pytest.mark.parametrize("closed", [(0,), (1,), (0, 1), (0, 1, 2)])
+def test_program_starts_where_standard_descriptors_are_closed(cwd: str | None, closed: tuple[int, ...]) -> None:
+    """A caller without standard input, as a daemon may be, starts a program on a terminal all the same."""
+    script = (
+        "import os; from kernelproof.impl.term import PseudoterminalPair, WindowSize\n"
+        "pair = PseudoterminalPair.open()\n"
+        f"for fd in {closed}: os.close(fd)\n"
+        f"os._exit(pair.spawn(['sh', '-c', 'test -t 0 && test -t 1 && test -t 2 && exit 7'], cwd={cwd!r}).wait(30))\n"
+    )
+    done = subprocess.run(script_argv(script), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 7, done.stderr
+
+
 def test_program_that_cannot_start(tmp_path: Path) -> None:
     """An unknown program, a file without permission, a missing directory, and none at all are errors with names."""
     (tmp_path / "plain").touch(mode=0o644)
