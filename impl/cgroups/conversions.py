@@ -104,18 +104,21 @@ def swap_of(memory_and_swap_bytes: int, memory_bytes: int | None) -> int:
 
     Args:
         memory_and_swap_bytes: the sum; negative is no limit.
-        memory_bytes: the limit of memory alone; negative or None is no limit.
+        memory_bytes: the limit of memory alone; negative or None is no limit, and then the sum can have none either.
 
     Returns:
         The limit of swap alone; -1 is no limit.
 
     Raises:
-        LimitError: the sum is below its part.
+        LimitError: the sum is below its part, or of one that has no limit.
 
     Source: cgroup-v1/memory.rst, memsw; cgroup-v2.rst, memory.swap.max.
     """
-    if memory_and_swap_bytes < 0 or memory_bytes is None or memory_bytes < 0:
+    if memory_and_swap_bytes < 0:
         return -1
+    if memory_bytes is None or memory_bytes < 0:
+        reason = "memory and swap together can't be limited without a limit of memory: set that too"
+        raise LimitError("memory and swap", memory_and_swap_bytes, reason)
     if memory_and_swap_bytes < memory_bytes:
         reason = f"memory and swap together cannot be less than the memory of {memory_bytes} bytes"
         raise LimitError("memory and swap", memory_and_swap_bytes, reason)

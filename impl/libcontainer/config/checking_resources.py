@@ -16,13 +16,15 @@ LEAST_PERIOD, MOST_PERIOD = 1_000, 1_000_000  # microseconds: sched-bwc.rst
 MOST_CPU = 1 << 16  # far above any kernel's NR_CPUS; keeps "0-4294967295" from becoming a set
 
 
-def check_resources(resources: Resources, found: Findings | None = None, at: str = "$.linux.resources") -> Findings:
-    """What is wrong in limits, at a JSON path."""
+def check_resources(
+    resources: Resources, found: Findings | None = None, at: str = "$.linux.resources", *, whole: bool = True
+) -> Findings:
+    """What is wrong in limits, at a JSON path; those that are not `whole` are a change of some, which others bound."""
     found = found or Findings()
     for index, rule in enumerate(resources.devices):
         _device_rule(rule, f"{at}.devices[{index}]", found)
     if resources.memory is not None:
-        _memory(resources.memory, f"{at}.memory", found)
+        _memory(resources.memory, f"{at}.memory", found, whole=whole)
     if resources.cpu is not None:
         _cpu(resources.cpu, f"{at}.cpu", found)
     if resources.block_io is not None:
@@ -64,13 +66,13 @@ def _device_rule(rule: DeviceRule, at: str, found: Findings) -> None:
             found.wrong(f"{at}.{key}", number, "a device's number, or -1 for all")
 
 
-def _memory(memory: Memory, at: str, found: Findings) -> None:
+def _memory(memory: Memory, at: str, found: Findings, *, whole: bool) -> None:
     for key in ("limit", "reservation", "swap", "kernel", "kernel_tcp"):
         value = getattr(memory, key)
         if value is not None and value < -1:
             found.wrong(f"{at}.{json_name(key)}", value, "bytes, or -1 for no limit")
     limit, swap = memory.limit or 0, memory.swap or 0
-    if swap > 0 and limit <= 0:
+    if swap > 0 and limit <= 0 and (whole or memory.limit is not None):
         rule = "memory and swap together can't be limited without a limit of memory"
         found.wrong(f"{at}.swap", swap, rule, "Set limit too", given=(f"{at}.limit",))
     elif 0 < swap < limit:

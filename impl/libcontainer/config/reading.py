@@ -95,7 +95,7 @@ def load_process(path: str | os.PathLike[str]) -> Process:
 
 
 def parse_resources(data: bytes | str, source: str) -> Resources:
-    """Decodes and checks the text of a `linux.resources` object, as update takes it.
+    """Decodes and checks the text of a `linux.resources` object, as update takes it: not all limits need be in it.
 
     Raises:
         ConfigError: it is no JSON, or these can't be limits.
@@ -142,7 +142,7 @@ def _process(record: Record) -> Findings:
 
 def _resources(record: Record) -> Findings:
     assert isinstance(record, Resources)
-    return check_resources(record, at="$")
+    return check_resources(record, at="$", whole=False)
 
 
 def _read(

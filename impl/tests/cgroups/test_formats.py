@@ -129,11 +129,14 @@ def test_blkio_weight_out_of_range(weight: int) -> None:
 
 
 def test_swap_alone() -> None:
-    """The sum less its part; no limit where either has none; less than its part is an error."""
+    """The sum less its part; no limit where the sum has none; less than its part, or of none, is an error."""
     assert (swap_of(300, 100), swap_of(300, 0), swap_of(0, 0)) == (200, 300, 0)
-    assert (swap_of(-1, 100), swap_of(300, -1), swap_of(300, None)) == (-1, -1, -1)
+    assert (swap_of(-1, 100), swap_of(-1, -1), swap_of(-1, None)) == (-1, -1, -1)
     with pytest.raises(LimitError, match="cannot be less"):
         swap_of(50, 100)
+    for memory in (None, -1):
+        with pytest.raises(LimitError, match="set that too"):
+            swap_of(300, memory)
 
 
 def test_pressure() -> None:

@@ -7,8 +7,7 @@ import sys
 from kernelproof.impl.libcontainer.conditions import require
 from kernelproof.impl.libcontainer.config.checking_resources import check_resources
 from kernelproof.impl.libcontainer.config.jsontext import MOST_BYTES
-from kernelproof.impl.libcontainer.config.problems import ConfigError
-from kernelproof.impl.libcontainer.config.reading import parse_resources, read_bounded
+from kernelproof.impl.libcontainer.config.reading import check_all, parse_resources, read_bounded
 from kernelproof.impl.libcontainer.config.record import Record
 from kernelproof.impl.libcontainer.config.resources import BlockIo, Cpu, Memory, Pids, Resources
 from kernelproof.impl.libcontainer.config.writing import dump
@@ -29,8 +28,12 @@ from kernelproof.impl.libcontainer.state import (
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from kernelproof.impl.cgroups.cgroup import Cgroup
     from kernelproof.impl.libcontainer.nsinit.main import Context
+
+    R = TypeVar("R", bound=Record)
 
 # Option -> the record and its field.
 FIELDS: dict[str, tuple[type[Record], str]] = {
@@ -68,12 +71,12 @@ def run(context: Context, given: Given) -> int:
         state = directory.read_state()
         require(directory, state, (CREATED, RUNNING, PAUSED), "updated")
         config = read_config(directory)
-        merged = merge(config.linux.resources or Resources(), asked)
+        merged = plan_merged(config.linux.resources or Resources(), asked)
         cgroup = find_cgroup(state.cgroup) if state.cgroup else None
         if cgroup is None:
             raise WrongStatusError(f"container {state.id!r} has no cgroup whose limits could be changed")
         with cgroup:
-            change_limits(state, cgroup, asked)
+            change_limits(state, cgroup, plan_change(merged, asked))
         changed = config.replace(linux=config.linux.replace(resources=merged))
         directory.write("config.json", dump(changed, None, own=True).encode())
     return 0
@@ -106,7 +109,7 @@ def plan_resources(given: Given) -> Resources:
 
     Raises:
         UsageError: no option was given.
-        ConfigError: the values can't hold together.
+        ConfigError: the values can't hold, whatever is set already.
     """
     parts: dict[type[Record], dict[str, object]] = {}
     for name, (part, field) in FIELDS.items():
@@ -115,16 +118,34 @@ def plan_resources(given: Given) -> Resources:
     if not parts:
         raise UsageError("nothing to change: --resources or a limit is needed")
     asked = Resources().replace(**{_PARTS[part]: part(**fields) for part, fields in parts.items()})
-    found = check_resources(asked, at="$")
-    # Swap alone is right here: the limit of memory is already set.
-    right = () if given.has("memory") else ("$.memory.swap",)
-    problems = [problem for problem in found.problems if problem.path not in right]
-    if problems:
-        raise ConfigError("update", problems)
+    check_all(asked, "update", check_resources(asked, at="$", whole=False))
     return asked
 
 
-def merge(old: Record, new: Record) -> Record:
+def plan_merged(old: Resources, asked: Resources) -> Resources:
+    """What holds after a change. Memory without limit has swap without limit, unless that is asked for.
+
+    Raises:
+        ConfigError: the old limits and the new ones can't hold together.
+    """
+    merged = merge(old, asked)
+    if asked.memory is not None and merged.memory is not None and not asked.memory.swap:
+        before = old.memory.swap if old.memory is not None else None
+        swap = -1 if before and (asked.memory.limit or 0) < 0 else before
+        merged = merged.replace(memory=merged.memory.replace(swap=swap))
+    check_all(merged, "update", check_resources(merged))
+    return merged
+
+
+def plan_change(merged: Resources, asked: Resources) -> Resources:
+    """What is to be set: what was asked, and of memory and swap, which are one sum, what holds of both after it."""
+    memory = merged.memory
+    if asked.memory is None or memory is None or (asked.memory.limit is None and not asked.memory.swap):
+        return asked
+    return asked.replace(memory=asked.memory.replace(limit=memory.limit, swap=memory.swap))
+
+
+def merge(old: R, new: Record) -> R:
     """What holds after a change: fields that were not named stay as they are, at each level."""
     changes: dict[str, object] = {}
     for field, value in new.set_fields():

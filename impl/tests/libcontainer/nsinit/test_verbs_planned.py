@@ -119,8 +119,45 @@ def test_update_keeps_what_is_not_named() -> None:
     assert updating.merge(old, new) == Resources(memory=Memory(limit=9, swap=2), cpu=Cpu(shares=3), pids=Pids(5))
 
 
+LIMITED = Resources(memory=Memory(limit=100, swap=150))
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "written"),
+    [
+        (("--memory-swap", "200"), Memory(limit=100, swap=200), Memory(limit=100, swap=200)),
+        (("--memory-swap", "-1"), Memory(limit=100, swap=-1), Memory(limit=100, swap=-1)),
+        (("--memory-swap", "0"), Memory(limit=100, swap=150), Memory(swap=0)),
+        (("--memory", "50"), Memory(limit=50, swap=150), Memory(limit=50, swap=150)),
+        (("--memory", "-1"), Memory(limit=-1, swap=-1), Memory(limit=-1, swap=-1)),
+        (("--memory-reservation", "9"), Memory(limit=100, swap=150, reservation=9), Memory(reservation=9)),
+    ],
+)
+def test_update_takes_memory_and_swap_as_one_sum(words: tuple[str, ...], kept: Memory, written: Memory) -> None:
+    """What is written of one comes from what holds of both; without a limit of memory there is none of the sum."""
+    asked = updating.plan_resources(limits(*words))
+    merged = updating.plan_merged(LIMITED, asked)
+    assert merged == Resources(memory=kept)
+    assert updating.plan_change(merged, asked) == Resources(memory=written)
+
+
+@pytest.mark.parametrize("words", [("--memory-swap", "50"), ("--memory", "151"), ("--memory=-1", "--memory-swap=5")])
+def test_update_refuses_what_cannot_hold_with_the_rest(words: tuple[str, ...]) -> None:
+    """A sum below its part, whichever of the two was there before."""
+    with pytest.raises(ConfigError, match="memory and swap together"):
+        updating.plan_merged(LIMITED, updating.plan_resources(limits(*words)))
+
+
+def test_update_refuses_swap_without_memory() -> None:
+    """Of a container without limits the sum alone can't be limited."""
+    with pytest.raises(ConfigError, match="Set limit too"):
+        updating.plan_merged(Resources(), updating.plan_resources(limits("--memory-swap", "50")))
+
+
 def test_update_reads_a_file_or_standard_input(tmp_path: Path) -> None:
-    """A file with linux.resources is read and checked."""
+    """A file with linux.resources is read and checked; swap alone is possible."""
+    (tmp_path / "limits.json").write_text('{"memory": {"swap": 7}}')
+    assert updating.read_resources(str(tmp_path / "limits.json")) == Resources(memory=Memory(swap=7))
     (tmp_path / "limits.json").write_text('{"pids": {"limit": 7}}')
     assert updating.read_resources(str(tmp_path / "limits.json")) == Resources(pids=Pids(7))
     (tmp_path / "limits.json").write_text('{"pids": {"limit": -7}}')

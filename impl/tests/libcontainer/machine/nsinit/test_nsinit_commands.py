@@ -49,9 +49,15 @@ class Command(NamedTuple):
 
 
 @pytest.fixture
-def nsinit(tmp_path: Path, hierarchy: Callable[..., Path]) -> Command:
-    """The command in a bundle whose root holds busybox, on a machine with version 2 of cgroups."""
+def nsinit(bundle: Command, hierarchy: Callable[..., Path]) -> Command:
+    """The command in a bundle, on a machine with version 2 of cgroups."""
     hierarchy("v2")
+    return bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Command:
+    """The command in a bundle whose root holds busybox."""
     busybox = shutil.which("busybox")
     assert busybox is not None, "the profile has it"
     for name in ("bin", "proc", "dev", "sys", "etc"):
@@ -212,6 +218,58 @@ def test_limits_are_changed_and_kept(nsinit: Command) -> None:
     event = json.loads(nsinit("events", "--stats", "box").stdout or "null")
     assert event is None or (event["type"], event["id"]) == ("stats", "box")
     assert nsinit("delete", "--force", "box").returncode == 0
+
+
+MIB = 1 << 20
+SUMS = [
+    (("--memory-swap", str(200 * MIB)), (100, 200)),
+    (("--memory", str(50 * MIB)), (50, 200)),
+    (("--memory", "-1"), (None, None)),
+    (("--memory", str(60 * MIB), "--memory-swap", str(90 * MIB)), (60, 90)),
+]
+
+
+def check_sums(nsinit: Command, read_limits: Callable[[], tuple[int | None, int | None]]) -> None:
+    """Changes memory and swap in turn, and looks at what the kernel has, in MiB and as a sum."""
+    nsinit.configure("sleep", "1000")
+    config = json.loads((nsinit.bundle / "config.json").read_text())
+    config["linux"] |= {"cgroupsPath": "/box", "resources": {"memory": {"limit": 100 * MIB, "swap": 150 * MIB}}}
+    (nsinit.bundle / "config.json").write_text(json.dumps(config))
+    made = nsinit("run", "--detach", "box")
+    assert made.returncode == 0, made.stderr
+    assert read_limits() == (100, 150)
+    for words, expected in SUMS:
+        done = nsinit("update", *words, "box")
+        assert (done.returncode, done.stderr, read_limits()) == (0, "", expected)
+        low = nsinit("update", "--memory-swap", str(40 * MIB), "box")
+        assert (low.returncode, read_limits()) == (1, expected)
+        assert "memory and swap together" in low.stderr
+        assert nsinit("exec", "box", "true").returncode == 0
+    assert nsinit("delete", "--force", "box").returncode == 0
+
+
+def test_memory_and_swap_are_changed_as_a_sum(bundle: Command, hierarchy: Callable[..., Path]) -> None:
+    """What version 2 has of swap follows from what is set of memory; a sum below its part changes nothing."""
+    top = hierarchy("v2")
+
+    def read_limits() -> tuple[int | None, int | None]:
+        memory, swap = [(top / "box" / f"memory.{name}").read_text().strip() for name in ("max", "swap.max")]
+        whole = None if memory == "max" else int(memory) // MIB
+        return whole, None if swap == "max" else (whole or 0) + int(swap) // MIB
+
+    check_sums(bundle, read_limits)
+
+
+def test_memory_and_swap_of_version_1_are_changed_as_a_sum(bundle: Command, hierarchy: Callable[..., Path]) -> None:
+    """Likewise where the kernel has the sum itself."""
+    top = hierarchy("v1", "memory")
+
+    def read_limits() -> tuple[int | None, int | None]:
+        found = [int((top / "box" / f"memory.{name}limit_in_bytes").read_text()) // MIB for name in ("", "memsw.")]
+        memory, both = [None if value > 1 << 40 else value for value in found]
+        return memory, both
+
+    check_sums(bundle, read_limits)
 
 
 def test_exec_of_2014_runs_by_container_json(nsinit: Command) -> None:
