@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _DEATH_SECONDS = 10.0
+_FREEZE_SECONDS = 1.0
 
 
 def kill(root: str, identifier: str, number: int, *, everything: bool = False) -> None:
@@ -52,7 +53,8 @@ def kill(root: str, identifier: str, number: int, *, everything: bool = False) -
         state = directory.read_state()
         pidfd = open_process(state.process)
         if pidfd is None:
-            if everything:
+            if everything:  # without a PID namespace of its own they outlive the first
+                kill_all(state, number)
                 return
             # containerd looks for the first words: whatever else it is told is an error of its stop.
             raise WrongStatusError(f"container not running: {identifier!r} is {STOPPED}")
@@ -71,7 +73,11 @@ def send_signal(pidfd: int, number: int) -> None:
 
 
 def kill_all(state: State, number: int) -> None:
-    """Sends a signal to all processes of the container's cgroup; SIGKILL in one step where the kernel has it."""
+    """Sends a signal to all processes of the container's cgroup and of those below; SIGKILL until nobody is left.
+
+    For others they are frozen, where that can be done: so nobody is missed who is just being forked, and nobody gets it
+    who is forked because of it.
+    """
     cgroup = cgroup_of(state)
     if cgroup is None:
         return
@@ -79,11 +85,20 @@ def kill_all(state: State, number: int) -> None:
         if number == _SIGKILL:
             cgroup.kill(_DEATH_SECONDS)
             return
-        for pid in cgroup.processes():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+        from kernelproof.impl.cgroups.ending import all_processes  # measured: see above
+
+        goes_on = not is_frozen(state)
+        if goes_on:
+            with suppress(OSError, LookupError):  # somebody waits for a device; no freezer
+                cgroup.freeze(_FREEZE_SECONDS)
+        try:
+            for pid in all_processes(cgroup.directory):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        finally:
+            if goes_on:
+                with suppress(OSError, LookupError):
+                    cgroup.thaw()
 
 
 def freeze(state: State, *, frozen: bool) -> None:

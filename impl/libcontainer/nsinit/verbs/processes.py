@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from kernelproof.impl.cgroups.ending import all_processes
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
 from kernelproof.impl.libcontainer.nsinit.options import Command, Given
 from kernelproof.impl.libcontainer.nsinit.tables import print_json, print_table
@@ -29,12 +30,12 @@ def run(context: Context, given: Given) -> int:
 
 
 def read_pids(state: State) -> list[int]:
-    """The processes of a container's cgroup, or its first one where it has no cgroup."""
+    """The processes of a container's cgroup and of those below, or its first one where it has no cgroup."""
     cgroup = find_cgroup(state.cgroup) if state.cgroup else None
     if cgroup is None:
         return [state.process.pid] if state.process.pid else []
     with cgroup:
-        return sorted(cgroup.processes())
+        return list(all_processes(cgroup.directory))
 
 
 def read_row(pid: int, proc: str = "/proc") -> tuple[str, ...]:

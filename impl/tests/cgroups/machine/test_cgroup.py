@@ -23,6 +23,7 @@ from kernelproof.impl.cgroups import (
     StillBusyError,
     read_layout,
 )
+from kernelproof.impl.cgroups.ending import all_processes
 
 pytestmark = pytest.mark.machine
 
@@ -93,6 +94,21 @@ def test_kill_gets_what_forks(layout: Layout) -> None:
         assert process.wait(timeout=10) == -signal.SIGKILL
         assert cgroup.processes() == ()
         cgroup.remove()
+
+
+def test_a_threaded_cgroup_is_killed_too(hierarchy: Mount, sleeper: subprocess.Popen[bytes]) -> None:
+    """The kernel lists no processes of it and takes no cgroup.kill: who has a thread in it is found, and killed."""
+    hierarchy("v2")
+    with Cgroup.create("domain", controllers=[]) as domain, domain.child("threads", controllers=[]) as threads:
+        domain.add(sleeper.pid)
+        threads.make_threaded()
+        threads.add_thread(sleeper.pid)
+        with pytest.raises(OSError, match="not supported"):
+            threads.processes()
+        assert all_processes(threads.directory) == all_processes(domain.directory) == (sleeper.pid,)
+        threads.kill()
+        assert sleeper.wait(timeout=10) == -signal.SIGKILL
+        domain.remove()
 
 
 def test_a_tree_is_removed_from_below(layout: Layout) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -218,6 +219,32 @@ def test_limits_are_changed_and_kept(nsinit: Command) -> None:
     event = json.loads(nsinit("events", "--stats", "box").stdout or "null")
     assert event is None or (event["type"], event["id"]) == ("stats", "box")
     assert nsinit("delete", "--force", "box").returncode == 0
+
+
+@pytest.mark.parametrize("mounted", [("v2",), ("v1", "devices"), ("v1", "devices", "freezer")])
+def test_who_is_in_a_cgroup_below_is_the_containers(
+    bundle: Command, hierarchy: Callable[..., Path], mounted: tuple[str, ...]
+) -> None:
+    """ps lists it, and kill --all signals it, with a freezer and without."""
+    version, *controllers = mounted
+    tops = [hierarchy(version, name) for name in controllers] or [hierarchy(version)]
+    bundle.configure("sleep", "1000")
+    assert bundle("run", "--detach", "--pid-file", "pid0", "box").returncode == 0
+    for number in (1, 2):
+        assert bundle("exec", "--detach", "--pid-file", f"pid{number}", "box", "sleep", "1000").returncode == 0
+    first, *pids = [int((bundle.bundle / f"pid{number}").read_text()) for number in range(3)]
+    for top in tops:
+        (top / "box/below").mkdir()
+        (top / "box/below/cgroup.procs").write_text(str(pids[1]))
+    assert json.loads(bundle("ps", "--format", "json", "box").stdout) == sorted([first, *pids])
+    descriptors = [os.pidfd_open(pid) for pid in pids]
+    assert bundle("kill", "--all", "box", "TERM").returncode == 0
+    for descriptor in descriptors:
+        assert select.select([descriptor], [], [], 30)[0], "it got no signal"
+        os.close(descriptor)
+    assert bundle.status("box") == "running"
+    assert bundle("delete", "--force", "box").returncode == 0
+    assert not any((top / "box").exists() for top in tops)
 
 
 MIB = 1 << 20
