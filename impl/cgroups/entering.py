@@ -18,7 +18,6 @@ from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.cgroups import enabling
 from kernelproof.impl.cgroups.directory import Directory
 from kernelproof.impl.cgroups.errors import NoControllerError
-from kernelproof.impl.cgroups.formats import parse_list
 from kernelproof.impl.cgroups.placing import TIMEOUT_SECONDS, Place
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
@@ -29,6 +28,7 @@ else:
     from kernelproof.impl._syscalls.unwinding import ExitStack
 
 _PAUSE_MILLISECONDS = 5
+_MOST_CPUS = 8192  # the most that Linux is built for (opencontainers/runc#5025); CPUs behind the end are forbidden
 
 
 def enter(places: Iterable[Place], pid: int, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
@@ -88,6 +88,7 @@ def widen_affinity(directory: Directory, pid: int) -> frozenset[int]:
     """Let a process use all CPUs of its cpuset.
 
     A process that was bound to some CPUs keeps to those of them that its new cpuset has, also when there are more.
+    Afterwards it is bound to none: what its cpuset gets later is its too.
 
     Args:
         directory: the cpuset, of either version.
@@ -105,8 +106,17 @@ def widen_affinity(directory: Directory, pid: int) -> frozenset[int]:
     text = directory.read_or_none("cpuset.cpus.effective") or directory.read_or_none("cpuset.effective_cpus")
     if text is None:
         raise NoControllerError(f"{directory.path} has no cpuset.cpus.effective")
-    os.sched_setaffinity(pid, parse_list(text, "cpuset.cpus.effective"))
+    use_all_cpus(pid)
     return frozenset(os.sched_getaffinity(pid))
+
+
+def use_all_cpus(pid: int) -> None:
+    """Binds a process to no CPU: of all that it asks for, the kernel gives what its cpuset has.
+
+    Raises:
+        OSError: ESRCH; EPERM: another user's process.
+    """
+    os.sched_setaffinity(pid, range(_MOST_CPUS))
 
 
 def _explain(error: OSError, pid: int, place: Place, done: list[str]) -> None:

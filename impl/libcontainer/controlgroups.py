@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.cgroups.errors import NoControllerError
 from kernelproof.impl.cgroups.layout import Layout, read_layout
@@ -119,6 +120,32 @@ class EnterCgroup(Operation):
         assert isinstance(pid, int)
         if cgroup is not None and not site.found.get("in cgroup"):
             cgroup.add(pid)
+
+
+class UseAllCpus(Operation):
+    """Lets the process run on all CPUs of its cpuset, also if the runtime was bound to some.
+
+    Since Linux 6.2 a process that enters a cpuset keeps to the CPUs that it was bound to before.
+    """
+
+    __slots__ = ()
+    stage = "host"
+
+    def describe(self) -> str:
+        """What will happen."""
+        return "let the process run on all CPUs of its cpuset"
+
+    def do(self, site: Site) -> None:
+        """Does it, in a cgroup; who has ended, or is another user's, stays as it is."""
+        pid = site.found["pid"]
+        assert isinstance(pid, int)
+        if open_cgroup(site) is None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            if len(os.sched_getaffinity(pid)) < os.sysconf("SC_NPROCESSORS_ONLN"):
+                from kernelproof.impl.cgroups.entering import use_all_cpus  # measured: few are bound
+
+                use_all_cpus(pid)
 
 
 class SetLimits(Operation):

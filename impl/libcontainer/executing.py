@@ -13,7 +13,7 @@ import os
 
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.libcontainer.config.records import Config, Process
-from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, find_cgroup, open_cgroup
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, UseAllCpus, find_cgroup, open_cgroup
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import FILES
 from kernelproof.impl.libcontainer.operations import Operation, Site
@@ -224,6 +224,7 @@ def plan_exec(
         *((OpenCgroup(cgroup),) if cgroup else ()),
         MakeProcessByScout(True, ahead, None, (), "") if ahead else MakeProcess(()),
         EnterCgroupOf(target.pid),
+        *(() if process.exec_cpu_affinity else (UseAllCpus(),)),  # else the kernel decides, by what was named
         *((TakeStreams(),) if streams else ()),
         MakeSession(),
         MakeUndumpable(),

@@ -15,7 +15,7 @@ import os
 
 from kernelproof.impl.libcontainer.config.checking_host import refuse_host
 from kernelproof.impl.libcontainer.config.records import Config, Hooks, Process
-from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, SetLimits, cgroup_name
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, MakeCgroup, SetLimits, UseAllCpus, cgroup_name
 from kernelproof.impl.libcontainer.facts import Host
 from kernelproof.impl.libcontainer.namespaces import Division
 from kernelproof.impl.libcontainer.network.planning import plan_network
@@ -267,7 +267,7 @@ def plan_cgroup(config: Config, host: Host, request: Request) -> tuple[tuple[Ope
         return (), *plan_scope(linux, request.id, is_user=host.uid != 0)
     required = linux.cgroups_path is not None or (resources is not None and resources.values() != ())
     made = MakeCgroup(cgroup_name(linux.cgroups_path, request.id), required)
-    return (made,), (EnterCgroup(),), (SetLimits(resources),) if resources is not None else ()
+    return (made,), (EnterCgroup(), UseAllCpus()), (SetLimits(resources),) if resources is not None else ()
 
 
 def plan_notify(request: Request) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:

@@ -19,7 +19,7 @@ from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.cgroups.systemd.manager import Manager
 from kernelproof.impl.cgroups.systemd.names import check_unit, expand_slice
 from kernelproof.impl.cgroups.systemd.properties import keepable, plan_properties
-from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, open_cgroup
+from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, UseAllCpus, open_cgroup
 from kernelproof.impl.libcontainer.limiting import limits_of, set_limits
 from kernelproof.impl.libcontainer.operations import Operation, Site
 
@@ -63,7 +63,7 @@ def plan_scope(linux: Linux, identifier: str, *, is_user: bool) -> tuple[tuple[O
     place, scope = scope_name(linux.cgroups_path, identifier, is_user=is_user)
     name = "" if is_user else f"{expand_slice(place)}/{scope}".strip("/")
     limits = (SetScopeLimits(is_user, linux.resources, scope),) if linux.resources is not None else ()
-    return (EnterScope(is_user, name, place, scope),), limits
+    return (EnterScope(is_user, name, place, scope), UseAllCpus()), limits
 
 
 class EnterScope(EnterCgroup):

@@ -219,4 +219,8 @@ def test_a_bound_process_is_freed(top: Path) -> None:
         assert os.sched_getaffinity(process.pid) == {0}
         assert box.widen_affinity(process.pid) == {0, 1}
         assert os.sched_getaffinity(process.pid) == {0, 1}
+        box.set(Limits(cpuset_cpus="0"))
+        assert box.widen_affinity(process.pid) == {0}
+        box.set(Limits(cpuset_cpus="0-1"))
+        assert os.sched_getaffinity(process.pid) == {0, 1}
         process.kill()

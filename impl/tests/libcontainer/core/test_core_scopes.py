@@ -85,9 +85,9 @@ def test_the_plan() -> None:
 
     def kinds(manager: str) -> list[str]:
         plan = plan_container(config, Host(), Request("box", "/b", cgroup_manager=manager))
-        return [type(one).__name__ for one in plan if "group" in type(one).__name__ or "Limits" in type(one).__name__
-                or "Scope" in type(one).__name__]  # fmt: skip
+        words = ("group", "Limits", "Scope", "Cpus")
+        return [type(one).__name__ for one in plan if any(word in type(one).__name__ for word in words)]
 
-    assert kinds("cgroupfs") == ["MakeCgroup", "EnterCgroup", "SetLimits"]
-    assert kinds("systemd") == [EnterScope.__name__, SetScopeLimits.__name__]
+    assert kinds("cgroupfs") == ["MakeCgroup", "EnterCgroup", "UseAllCpus", "SetLimits"]
+    assert kinds("systemd") == [EnterScope.__name__, "UseAllCpus", SetScopeLimits.__name__]
     assert kinds("disabled") == []

@@ -247,6 +247,35 @@ def test_who_is_in_a_cgroup_below_is_the_containers(
     assert not any((top / "box").exists() for top in tops)
 
 
+@pytest.mark.parametrize("version", ["v2", "v1"])
+def test_what_the_runtime_is_bound_to_is_not_the_containers(
+    bundle: Command, hierarchy: Callable[..., Path], version: str
+) -> None:
+    """A container has the CPUs of its cpuset, also by a runtime on one; exec too, unless it is to begin on some."""
+    if version == "v2":
+        hierarchy("v2", "cpuset")
+    else:
+        hierarchy("v1", "cpuset")
+        hierarchy("v1", "devices")
+    bound = "taskset -p 1 $$ >&2;"
+    allowed = ("grep", "Cpus_allowed_list", "/proc/self/status")
+    for cpus, expected in (("0-1", "0-1"), ("1", "1")):
+        bundle.configure(*allowed)
+        config = json.loads((bundle.bundle / "config.json").read_text())
+        config["linux"] |= {"cgroupsPath": "/box", "resources": {"cpu": {"cpus": cpus}}}
+        (bundle.bundle / "config.json").write_text(json.dumps(config))
+        assert bundle("run", "box", front=bound).stdout.split()[1:] == [expected]
+        config["process"]["args"] = ["sleep", "1000"]
+        (bundle.bundle / "config.json").write_text(json.dumps(config))
+        assert bundle("run", "--detach", "box", front=bound).returncode == 0
+        assert bundle("exec", "box", *allowed, front=bound).stdout.split()[1:] == [expected]
+        if cpus == "0-1":
+            process = config["process"] | {"args": allowed, "execCPUAffinity": {"final": "1"}}
+            (bundle.bundle / "process.json").write_text(json.dumps(process))
+            assert bundle("exec", "-p", "process.json", "box", front=bound).stdout.split()[1:] == ["1"]
+        assert bundle("delete", "--force", "box").returncode == 0
+
+
 MIB = 1 << 20
 SUMS = [
     (("--memory-swap", str(200 * MIB)), (100, 200)),
