@@ -112,14 +112,28 @@ def device_rules(resources: Resources) -> list[DeviceRule]:
     return [*rules, *(DeviceRule(*always) for always in ALWAYS)]
 
 
-def set_limits(cgroup: Cgroup, resources: Resources, *, check_usage: bool = True, loaded: int | None = None) -> None:
-    """Sets all that resources ask for; `loaded` is what `prepare_limits` gave.
+def set_limits(
+    cgroup: Cgroup,
+    resources: Resources,
+    *,
+    check_usage: bool = True,
+    loaded: int | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Sets all that resources ask for.
+
+    Args:
+        cgroup: the container's.
+        resources: what is asked.
+        check_usage: refuse a memory limit below what is in use.
+        loaded: what `prepare_limits` gave.
+        limits: in place of what `limits_of` makes of the resources.
 
     Raises:
         LimitError, NoControllerError, BelowUsageError: see impl.cgroups.
         OSError: what the kernel refuses, with the file.
     """
-    limits = limits_of(resources, cgroup.version)
+    limits = limits_of(resources, cgroup.version) if limits is None else limits
     if limits != Limits():
         cgroup.set(limits, check_usage=check_usage)
     if cgroup.version == 1:

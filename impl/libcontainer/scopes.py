@@ -2,7 +2,8 @@
 
 `cgroupsPath` is then "slice:prefix:name", and the scope is called prefix-name.scope. The scope is delegated: what the
 container makes below it is its own. Limits are told to systemd, which else would write its own over them at the next
-reload, and written to the files, which are exact and have some that systemd does not know.
+reload, and written to the files, which have some that systemd does not know. Both get what systemd makes of them: whole
+percents of a CPU.
 
 Source: org.freedesktop.systemd1(5), "StartTransientUnit"; systemd's CONTROL_GROUP_INTERFACE; docs/systemd.md of
 opencontainers/runc.
@@ -11,6 +12,7 @@ opencontainers/runc.
 from __future__ import annotations
 
 import contextlib
+import os
 
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.cgroups.errors import NoControllerError, SystemdError
@@ -18,7 +20,13 @@ from kernelproof.impl.cgroups.layout import read_layout
 from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.cgroups.systemd.manager import Manager
 from kernelproof.impl.cgroups.systemd.names import check_unit, expand_slice
-from kernelproof.impl.cgroups.systemd.properties import keepable, plan_properties
+from kernelproof.impl.cgroups.systemd.properties import (
+    keepable,
+    known_limits,
+    plan_properties,
+    round_limits,
+    whole_bandwidth,
+)
 from kernelproof.impl.libcontainer.controlgroups import EnterCgroup, UseAllCpus, open_cgroup
 from kernelproof.impl.libcontainer.limiting import limits_of, set_limits
 from kernelproof.impl.libcontainer.operations import Operation, Site
@@ -138,12 +146,26 @@ class SetScopeLimits(Operation):
 
 
 def set_scope_limits(scope: str, resources: Resources, cgroup: Cgroup, *, is_user: bool) -> None:
-    """Limits a scope; errors as set_limits, and SystemdError."""
-    limits = keepable(limits_of(resources, 2))
-    if limits != Limits():
+    """Limits a scope, by systemd and in its files to the same; errors as set_limits, and SystemdError."""
+    limits = scope_limits(limits_of(resources, 2), cgroup.directory.read_or_none("cpu.max"))
+    kept = keepable(limits)
+    if kept != Limits():
         with Manager.open(user=is_user) as manager:
-            manager.set_properties(scope, plan_properties(limits))
-    set_limits(cgroup, resources)
+            manager.set_properties(scope, plan_properties(kept))
+    set_limits(cgroup, resources, limits=limits)
+
+
+def scope_limits(limits: Limits, cpu_max: str | None) -> Limits:
+    """What is told to systemd and written to the files: all that it knows is rounded as it rounds.
+
+    Args:
+        limits: what is asked.
+        cpu_max: the text of cpu.max; None where there is no such file.
+    """
+    limits = known_limits(limits)
+    if cpu_max is not None:
+        limits = whole_bandwidth(limits, cpu_max)
+    return round_limits(limits, os.sysconf("SC_PAGE_SIZE"))
 
 
 def split_scope(name: str) -> tuple[str, str]:

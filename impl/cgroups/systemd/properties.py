@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kernelproof.impl.cgroups.controllers.cpu import check_bandwidth
+from kernelproof.impl.cgroups.controllers.cpu import check_bandwidth, parse_quota
 from kernelproof.impl.cgroups.controllers.io import check_devices
 from kernelproof.impl.cgroups.controllers.memory import check_bytes
 from kernelproof.impl.cgroups.conversions import DEFAULT_PERIOD_MICROSECONDS, check_weight
 from kernelproof.impl.cgroups.devices.rules import DeviceRule, check_rules
 from kernelproof.impl.cgroups.errors import LimitError
-from kernelproof.impl.cgroups.formats import parse_list
+from kernelproof.impl.cgroups.formats import parse_list, parse_value
 from kernelproof.impl.cgroups.limits import Limits
 
 INFINITY = (1 << 64) - 1
@@ -37,6 +37,15 @@ _RATES = (
     ("read_operations", "IOReadIOPSMax"),
     ("write_operations", "IOWriteIOPSMax"),
 )
+_FILES = {
+    "memory.max": "memory_max_bytes",
+    "memory.high": "memory_high_bytes",
+    "memory.low": "memory_low_bytes",
+    "memory.min": "memory_min_bytes",
+    "memory.swap.max": "swap_max_bytes",
+    "pids.max": "pids_max",
+    "cpu.weight": "cpu_weight",
+}
 _UNKNOWN = (
     "memory_swappiness", "memory_disable_oom_kill", "kernel_tcp_max_bytes", "cpu_burst_microseconds",
     "cpu_rt_runtime_microseconds", "cpu_rt_period_microseconds", "hugetlb_bytes", "rdma", "misc", "net_class_id",
@@ -89,6 +98,51 @@ def keepable(limits: Limits) -> Limits:
     """
     unknown = (*_UNKNOWN, "pids_max") if limits.pids_max == 0 else _UNKNOWN
     return Limits(**{name: value for name, value in limits._asdict().items() if name not in unknown})
+
+
+def known_limits(limits: Limits) -> Limits:
+    """Limits in which raw keys of `unified` are the limits that they write, where systemd has a property for it.
+
+    The raw keys win. A value that is neither a number nor max stays raw: the kernel may know it, systemd does not.
+    memory.oom.group stays too: a unit's OOMPolicy is decided when it is made.
+
+    >>> known_limits(Limits(unified={"memory.high": "max", "cpu.max": "5000", "x.y": "1"}))._asdict()["unified"]
+    {'x.y': '1'}
+    """
+    changed: dict[str, Any] = {}
+    left = {}
+    for file, text in (limits.unified or {}).items():
+        words = text.split()
+        if not words or not all(word == "max" or (word.isascii() and word.isdigit()) for word in words):
+            left[file] = text
+        elif file == "cpu.max" and len(words) <= 2:
+            changed["cpu_quota_microseconds"] = parse_value(words[0], file)
+            if words[1:]:
+                changed["cpu_period_microseconds"] = parse_value(words[1], file)
+        elif file in _FILES and len(words) == 1:
+            changed[_FILES[file]] = parse_value(words[0], file)
+        else:
+            left[file] = text
+    return limits._replace(**changed, unified=left or None)
+
+
+def whole_bandwidth(limits: Limits, cpu_max: str) -> Limits:
+    """Quota and period where one of them is asked for: systemd keeps the quota of a second, which is both together.
+
+    Args:
+        limits: what is asked.
+        cpu_max: the text of cpu.max, for what is not.
+
+    >>> whole_bandwidth(Limits(cpu_period_microseconds=20_000), "5000 10000").cpu_quota_microseconds
+    5000
+    """
+    quota, period = limits.cpu_quota_microseconds, limits.cpu_period_microseconds
+    if quota is None and period is None:
+        return limits
+    old_quota, old_period = parse_quota(cpu_max)
+    return limits._replace(
+        cpu_quota_microseconds=old_quota if quota is None else quota, cpu_period_microseconds=period or old_period
+    )
 
 
 def _refuse_unknown(limits: Limits) -> None:

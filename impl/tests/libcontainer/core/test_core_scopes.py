@@ -7,12 +7,19 @@ import os
 
 import pytest
 
+from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.libcontainer import Host, Request, plan_container
 from kernelproof.impl.libcontainer.config.records import Config, Memory, Resources
 from kernelproof.impl.libcontainer.controlgroups import EnterCgroup
 from kernelproof.impl.libcontainer.executing import EnterCgroupOf
 from kernelproof.impl.libcontainer.operations import Site
-from kernelproof.impl.libcontainer.scopes import EnterScope, SetScopeLimits, scope_name, split_scope
+from kernelproof.impl.libcontainer.scopes import (
+    EnterScope,
+    SetScopeLimits,
+    scope_limits,
+    scope_name,
+    split_scope,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +98,20 @@ def test_the_plan() -> None:
     assert kinds("cgroupfs") == ["MakeCgroup", "EnterCgroup", "UseAllCpus", "SetLimits"]
     assert kinds("systemd") == [EnterScope.__name__, "UseAllCpus", SetScopeLimits.__name__]
     assert kinds("disabled") == []
+
+
+def test_systemd_and_the_files_get_the_same() -> None:
+    """Whole percents of a CPU in both; a quota alone is one of the period that is set, and raw keys are told too."""
+    asked = Limits(cpu_quota_microseconds=12_345)
+    assert scope_limits(asked, "max 50000") == Limits(cpu_quota_microseconds=12_500, cpu_period_microseconds=50_000)
+    assert scope_limits(asked, None) == Limits(cpu_quota_microseconds=13_000)
+    asked = Limits(cpu_period_microseconds=20_000)
+    assert scope_limits(asked, "10000 100000") == asked._replace(cpu_quota_microseconds=10_000)
+    assert scope_limits(asked, "max 100000") == asked._replace(cpu_quota_microseconds=-1)
+    raw = {"cpu.max": "1234 10000", "memory.high": "max", "memory.max": "8192", "cpu.weight": "7", "pids.max": "3"}
+    left = {"memory.oom.group": "1", "memory.low": "8k", "io.max": "8:0 rbps=1", "memory.swap.max": ""}
+    found = scope_limits(Limits(memory_max_bytes=4096, unified=raw | left), "max 100000")
+    assert found == Limits(
+        cpu_quota_microseconds=1300, cpu_period_microseconds=10_000, memory_high_bytes=-1, memory_max_bytes=8192,
+        cpu_weight=7, pids_max=3, unified=left,
+    )  # fmt: skip

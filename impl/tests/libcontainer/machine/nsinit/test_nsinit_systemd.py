@@ -104,6 +104,26 @@ def test_a_scope(nsinit: Command) -> None:
     assert list((nsinit.bundle / "states").iterdir()) == []
 
 
+def test_what_systemd_rounds_and_what_is_raw_survives_a_reload(nsinit: Command) -> None:
+    """A quota of part of a percent, one without its period, and raw keys: systemd writes again what is there."""
+    unified = (("memory.high", str(32 << 20)), ("memory.max", str(64 << 20)), ("pids.max", "40"))
+    resources = Resources(cpu=Cpu(quota=12_345, period=50_000), unified=unified)
+    nsinit.configure("/bin/sleep", "1000", path="system.slice:web:box", resources=resources)
+    nsinit("run", "--detach", "--pid-file", "pid", "box")
+    scope = TOP / place_of((nsinit.bundle / "pid").read_text()).strip("/")
+    first = [str(64 << 20), "40", "12500 50000"]
+    for words, expected in (((), "12500 50000"), (("--cpu-quota", "6001"), "6500 50000")):
+        if words:
+            nsinit("update", *words, "box")
+        assert read(scope) == [*first[:2], expected]
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+        # Another property has systemd write all of them.
+        subprocess.run(["systemctl", "set-property", "--runtime", scope.name, "CPUWeight=50"], check=True)
+        assert read(scope) == [*first[:2], expected]
+        assert (scope / "memory.high").read_text().strip() == str(32 << 20)
+    nsinit("delete", "--force", "box")
+
+
 def test_names(nsinit: Command) -> None:
     """Without a path the scope is nsinit-ID in system.slice; a path of another form is refused, and nothing is left."""
     nsinit.configure("/bin/cat", "/proc/1/cgroup", path=None)
