@@ -16,12 +16,12 @@ from __future__ import annotations
 import os
 import stat
 import time
-from errno import EAGAIN, EEXIST, EINVAL, ENOENT, ENOSYS, EPERM
+from errno import EAGAIN, EEXIST, EINVAL, ELOOP, ENOENT, ENOSYS, EPERM
 
 from kernelproof.impl._syscalls.resolve import ResolveFlag, openat2
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import UnsafePathError
-from kernelproof.impl.mount.walk import check_in_root, path_in_root, walk_in_root
+from kernelproof.impl.mount.walk import MOST_LINKS, check_in_root, path_in_root, walk_in_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def mkdir_in_root(root: Root | int, path: Path, mode: int = 0o755) -> int:
     Args:
         root: or an open directory.
         path: absolute or relative; both begin at the root. A link in it is followed inside the root, also one at its
-            end; a link that leads nowhere is refused.
+            end; where a link leads nowhere, what it names is made inside the root.
         mode: of what is made; the umask applies.
 
     Raises:
@@ -202,27 +202,8 @@ def mkdir_in_root(root: Root | int, path: Path, mode: int = 0o755) -> int:
             ELOOP; EAGAIN.
     """
     with borrow_root(root) as inside:
-        parts = [part for part in os.fspath(path).split("/") if part not in ("", ".")]
-        missing: list[str] = []
-        while True:
-            try:
-                fd = inside.open("/".join(parts), os.O_PATH | os.O_DIRECTORY)
-                break
-            except FileNotFoundError:
-                missing.append(parts.pop())
-        if ".." in missing:
-            os.close(fd)
-            raise FileNotFoundError(ENOENT, "`..` after a directory that does not exist", os.fspath(path))
-        while missing:
-            name = missing.pop()
-            try:
-                with suppress(FileExistsError):
-                    os.mkdir(name, mode, dir_fd=fd)
-                below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-            finally:
-                os.close(fd)
-            fd = below
-        return check_in_root(inside.fd, fd)
+        fd, missing = _open_what_is_there(inside, path, os.O_PATH | os.O_DIRECTORY)
+        return check_in_root(inside.fd, _make_below(fd, missing, mode))
 
 
 def create_mount_point_in_root(root: Root | int, path: Path, *, is_directory: bool = True, mode: int = 0o755) -> int:
@@ -239,25 +220,82 @@ def create_mount_point_in_root(root: Root | int, path: Path, *, is_directory: bo
     if is_directory:
         return mkdir_in_root(root, path, mode)
     with borrow_root(root) as inside:
-        with suppress(FileNotFoundError):
-            return _of_kind(inside.open(path), path)
-        parent, name = _split(path)
-        directory = mkdir_in_root(inside, parent, mode)
+        found, missing = _open_what_is_there(inside, path, os.O_PATH)
+        if missing:
+            directory = _make_below(found, missing[1:], mode)
+            try:
+                with suppress(FileExistsError):
+                    created = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                    os.close(os.open(missing[0], created, mode & 0o666, dir_fd=directory))
+                found = os.open(missing[0], os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+            finally:
+                os.close(directory)
+        return check_in_root(inside.fd, _of_kind(found, path))
+
+
+def _open_what_is_there(inside: Root, path: Path, flags: int) -> tuple[int, list[str]]:
+    """Return a descriptor of the deepest part of a path that exists, and the names that are missing, the last first.
+
+    The text of a link that leads nowhere is put in its place, and the look-up begins again at the root.
+    """
+    parts = _names(os.fspath(path))
+    missing: list[str] = []
+    links = 0
+    while True:
+        try:
+            fd = inside.open("/".join(parts), flags)
+        except FileNotFoundError:
+            missing.append(parts.pop())
+            continue
+        try:
+            text = _read_link(fd, missing[-1]) if missing else None
+            links += text is not None
+            if links > MOST_LINKS:
+                raise OSError(ELOOP, os.strerror(ELOOP), os.fspath(path))
+            if text is None and ".." in missing:
+                raise FileNotFoundError(ENOENT, "`..` after a directory that does not exist", os.fspath(path))
+        except BaseException:
+            os.close(fd)
+            raise
+        if text is None:
+            return fd, missing
+        os.close(fd)
+        missing.pop()
+        parts = [*([] if text.startswith("/") else parts), *_names(text), *reversed(missing)]
+        missing.clear()
+
+
+def _names(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _read_link(directory: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (EINVAL, ENOENT):
+            raise
+        return None  # no link, or nothing
+
+
+def _make_below(fd: int, missing: list[str], mode: int) -> int:
+    """Make directories in one that is open, the last of the list first, and return the innermost; `fd` is closed."""
+    for name in reversed(missing):
         try:
             with suppress(FileExistsError):
-                created = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                os.close(os.open(name, created, mode & 0o666, dir_fd=directory))
-            found = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+                os.mkdir(name, mode, dir_fd=fd)
+            below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
         finally:
-            os.close(directory)
-        return check_in_root(inside.fd, _of_kind(found, path))
+            os.close(fd)
+        fd = below
+    return fd
 
 
 def _of_kind(fd: int, path: Path) -> int:
     kind = os.fstat(fd).st_mode
     if stat.S_ISDIR(kind) or stat.S_ISLNK(kind):
         os.close(fd)
-        what = "a directory" if stat.S_ISDIR(kind) else "a link that leads nowhere"
+        what = "a directory" if stat.S_ISDIR(kind) else "a link"
         raise UnsafePathError(EEXIST, f"{what} is in the place of the file to mount on", os.fspath(path))
     return fd
 

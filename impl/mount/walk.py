@@ -12,7 +12,7 @@ from kernelproof.impl.mount.errors import UnsafePathError
 from kernelproof.impl.mount.handles import reopen
 from kernelproof.impl.mount.point import mount_id
 
-_MOST_LINKS = 40  # as the kernel's MAXSYMLINKS
+MOST_LINKS = 40  # as the kernel's MAXSYMLINKS
 
 
 def walk_in_root(root: int, path: str, flags: int, mode: int = 0, *, cross_mounts: bool = True) -> int:
@@ -88,7 +88,7 @@ class _Walk:
     def follow(self, fd: int, step: str) -> None:
         self.links += 1
         text = os.readlink("", dir_fd=fd)
-        if self.links > _MOST_LINKS:
+        if self.links > MOST_LINKS:
             raise OSError(ELOOP, os.strerror(ELOOP), self.path)
         if filesystem_type(fd) == PROC_SUPER_MAGIC and not _is_plain(text):
             raise OSError(ELOOP, "a link of procfs that may lead anywhere", self.path)

@@ -131,7 +131,7 @@ def open_parent(site: Site, path: str) -> tuple[int, str]:
     try:
         directory = mkdir_in_root(root_of(site), parent or "/")
     except NotADirectoryError as error:
-        error.add_note(f"{parent} of the image is no directory; a link that leads nowhere is none either")
+        error.add_note(f"{parent} of the image is no directory")
         raise
     try:
         if f"{parent}/".startswith("/dev/"):

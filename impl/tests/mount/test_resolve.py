@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kernelproof.impl import mount
 from kernelproof.impl._syscalls.resolve import openat2
 from kernelproof.impl.mount import release, resolve
-from kernelproof.impl.mount.resolve import Root, mkdir_in_root
+from kernelproof.impl.mount.resolve import Root, create_mount_point_in_root, mkdir_in_root
 
 OpenAt2 = Callable[..., int]
 
@@ -139,3 +140,80 @@ def test_root_works_without_privilege(tmp_path: Path, emulate: bool) -> None:
         with Root(tmp_path, emulate=emulate) as root, pytest.raises(FileNotFoundError):
             root.open("a/b/c/d")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("emulate", [False, True], ids=["openat2", "steps"])
+def test_what_a_link_that_leads_nowhere_names_is_made_inside(tmp_path: Path, emulate: bool) -> None:
+    """A link to what is not there yet, relative, absolute, by others, or far above, has its end made in the root."""
+    inside = tmp_path / "inside"
+    (inside / "etc").mkdir(parents=True)
+    (inside / "var").mkdir()
+    (inside / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (inside / "etc/up").symlink_to("/../../../made-by-up")
+    (inside / "var/lock").symlink_to("/run/lock")
+    (inside / "var/first").symlink_to("second/below")
+    (inside / "var/second").symlink_to(f"../../..{tmp_path}/outside")
+    with Root(inside, emulate=emulate) as root:
+        for path in ("etc/resolv.conf", "/etc/up"):
+            fd = create_mount_point_in_root(root, path, is_directory=False)
+            assert os.path.samestat(os.fstat(fd), os.stat(root_path(inside, root.resolve(path))))
+            os.close(fd)
+        for path in ("/var/lock", "var/first/new", "var/lock/../deep/er"):
+            fd = mkdir_in_root(root, path, 0o700)
+            assert os.path.samestat(os.fstat(fd), os.stat(root_path(inside, root.resolve(path))))
+            os.close(fd)
+    assert (inside / "run/systemd/resolve/stub-resolv.conf").is_file()
+    assert (inside / "made-by-up").is_file()
+    assert (inside / "run/lock").is_dir()
+    assert (inside / "run/deep/er").is_dir()
+    assert root_path(inside, f"{tmp_path}/outside/below/new").is_dir()
+    assert (inside / "etc/resolv.conf").is_symlink()
+    assert os.listdir(tmp_path) == ["inside"]
+
+
+def root_path(inside: Path, path: str) -> Path:
+    """A path of the root, as seen from outside it."""
+    return inside / path.lstrip("/")
+
+
+@pytest.mark.parametrize("emulate", [False, True], ids=["openat2", "steps"])
+def test_links_without_an_end_make_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulate: bool) -> None:
+    """Loops, more links than are followed, and `..` after what a link does not lead to are refused; nothing is made."""
+    (tmp_path / "loop").symlink_to("pool")
+    (tmp_path / "pool").symlink_to("/loop")
+    (tmp_path / "way").symlink_to("missing/../x")
+    for number in range(5):
+        (tmp_path / f"{number}").symlink_to(f"{number + 1}")
+    before = sorted(os.listdir(tmp_path)), len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(resolve, "MOST_LINKS", 4)
+    cases = {"loop": errno.ELOOP, "loop/x": errno.ELOOP, "way": errno.ENOENT, "0": errno.ELOOP, "0/x": errno.ELOOP}
+    with Root(tmp_path, emulate=emulate) as root:
+        for path, number in cases.items():
+            for is_directory in (True, False):
+                with pytest.raises(OSError, match=r".") as refused:
+                    create_mount_point_in_root(root, path, is_directory=is_directory)
+                assert refused.value.errno == number, path
+    assert (sorted(os.listdir(tmp_path)), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_link_that_is_put_in_the_place_of_what_is_made_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to the outside that appears when a name was found missing stops the call, for directories and files."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside").mkdir()
+    read_link = vars(resolve)["_read_link"]
+
+    def put_a_link(directory: int, name: str) -> str | None:
+        found: str | None = read_link(directory, name)
+        os.symlink(tmp_path / "outside", name, dir_fd=directory)
+        return found
+
+    monkeypatch.setattr(resolve, "_read_link", put_a_link)
+    with Root(inside) as root:
+        with pytest.raises(NotADirectoryError):
+            mkdir_in_root(root, "directory/below")
+        with pytest.raises(mount.UnsafePathError, match="a link is in the place"):
+            create_mount_point_in_root(root, "file", is_directory=False)
+    assert os.listdir(tmp_path / "outside") == []

@@ -52,6 +52,31 @@ def test_destinations_are_made(container: Any) -> None:
     assert stat.S_IMODE((container.image / "a/b/c").stat().st_mode) == 0o755
 
 
+def test_destination_may_be_a_link_that_leads_nowhere_yet(container: Any) -> None:
+    """What an image's link names is made inside the root, a file or a directory, and mounted on; the host stays."""
+    for name, target in (
+        ("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
+        ("var/lock", "/run/lock"),
+        ("out", f"/../../..{container.host}/made"),
+    ):
+        (container.image / name).parent.mkdir(exist_ok=True)
+        (container.image / name).unlink(missing_ok=True)
+        (container.image / name).symlink_to(target)
+    sentinel = str(container.sentinel)
+    config = container.config(
+        [
+            PROC,
+            Mount("/etc/resolv.conf", None, sentinel, ("bind", "ro")),
+            Mount("/var/lock", "tmpfs", "x"),
+            Mount("/out/file", None, sentinel, ("bind", "ro")),
+        ]
+    )
+    points = [each.mount_point for each in table_of(container.run(config, read_mountinfo))][2:]
+    assert points == ["/run/systemd/resolve/stub-resolv.conf", "/run/lock", f"{container.host}/made/file"]
+    assert (container.image / "run/systemd/resolve/stub-resolv.conf").read_bytes() == b""
+    assert os.listdir(container.host) == ["sentinel"]
+
+
 def test_mounts_are_in_the_listed_order(container: Any) -> None:
     """A later mount at the same place, or above it, is on top of the earlier one."""
     mounts = [PROC, Mount("/a/b", "tmpfs", "one"), Mount("/a", "tmpfs", "two"), Mount("/a/b", "tmpfs", "three")]
