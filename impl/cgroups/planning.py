@@ -135,12 +135,17 @@ def _check_usage(limits: Limits, usage: int | None) -> None:
         raise BelowUsageError("memory_max_bytes", asked, usage)
 
 
+# Files of every cgroup that set no limit, but act on its processes or on what is below it.
+_NO_LIMITS = tuple(f"cgroup.{name}" for name in ("freeze", "kill", "procs", "subtree_control", "threads", "type"))
+
+
 def _plan_unified(limits: Limits, read: Reader) -> list[Write]:
     writes = []
     for file, text in (limits.unified or {}).items():
-        if "/" in file or not file or file.startswith("cgroup."):
-            reason = "the name of an interface file of a controller, without slashes"
-            raise LimitError("unified", file, reason)
+        if "/" in file or not file:
+            raise LimitError("unified", file, "the name of an interface file, without slashes")
+        if file in _NO_LIMITS:
+            raise LimitError("unified", file, "a file that sets a limit; this one moves, stops or divides processes")
         before = need(read, file, "unified").strip()
         lines = text.splitlines() or [""]
         undo = before if len(lines) == 1 and "\n" not in before else None

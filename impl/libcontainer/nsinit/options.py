@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FLAG, TEXT, NUMBER, TEXTS = "flag", "text", "number", "texts"
+FLAG, TEXT, NUMBER, SIZE, TEXTS = "flag", "text", "number", "size", "texts"
 
 
 class UsageError(Exception):
@@ -18,7 +18,8 @@ class Option:
 
     Attributes:
         names: as they are written, the long one first: "--bundle", "-b".
-        kind: FLAG (true, or --opt=false), TEXT, NUMBER (an integer), TEXTS (can be given several times).
+        kind: FLAG (true, or --opt=false), TEXT, NUMBER (an integer), SIZE (bytes: an integer, perhaps with a unit),
+            TEXTS (can be given several times).
         metavar: what stands for the value in help.
         text: what it does.
         choices: the values that are possible, if few are.

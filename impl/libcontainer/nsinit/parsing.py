@@ -7,8 +7,11 @@ error without effect.
 
 from __future__ import annotations
 
-from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, TEXTS, Command, Given, Option, UsageError
+from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, SIZE, TEXTS, Command, Given, Option, UsageError
 
+# 64m, 64MB and 64MiB are the same, as for runc and docker: a unit is 1024 of the one before it.
+_SHIFTS = {"": 0, "b": 0, **{f"{unit}{end}": 10 * n for n, unit in enumerate("kmgtp", 1) for end in ("", "b", "ib")}}
+_NEEDED = "bytes are needed, such as 67108864 or 64m"
 TRUE, FALSE = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")
 
 
@@ -82,12 +85,24 @@ def _set(values: dict[str, object], option: Option, shown: str, value: str) -> N
         assert isinstance(found, list)
         found.append(value)
     elif option.kind == NUMBER:
-        digits = value.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 21):
-            raise UsageError(f"{shown} {value!r}: an integer is needed")
-        values[option.key] = int(value)
+        values[option.key] = _integer(value, shown, value, "an integer is needed")
+    elif option.kind == SIZE:
+        values[option.key] = _size(shown, value)
     else:
         values[option.key] = value
+
+
+def _integer(digits: str, shown: str, value: str, needed: str) -> int:
+    plain = digits.removeprefix("-")
+    if not (plain.isascii() and plain.isdigit() and len(plain) < 21):
+        raise UsageError(f"{shown} {value!r}: {needed}")
+    return int(digits)
+
+
+def _size(shown: str, value: str) -> int:
+    digits = value.rstrip("bBiIkKmMgGtTpP")
+    shift = _SHIFTS.get(value[len(digits) :].lower())
+    return _integer(digits if shift is not None else "", shown, value, _NEEDED) << (shift or 0)
 
 
 def _truth(word: str, value: str) -> bool:

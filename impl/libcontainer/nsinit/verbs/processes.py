@@ -1,12 +1,16 @@
-"""ps: print the processes of a container."""
+"""ps: print the processes of a container.
+
+Source: runc-ps(8); ps(1), "-e" and "-f".
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from kernelproof.impl.cgroups.ending import all_processes
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
-from kernelproof.impl.libcontainer.nsinit.options import Command, Given
+from kernelproof.impl.libcontainer.nsinit.options import Command, Given, UsageError
 from kernelproof.impl.libcontainer.nsinit.tables import print_json, print_table
 from kernelproof.impl.libcontainer.nsinit.verbs.listing import FORMAT
 from kernelproof.impl.libcontainer.state import State, default_root, open_directory
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.libcontainer.nsinit.main import Context
 
 HEADER = ("UID", "PID", "PPID", "STAT", "CMD")
+PROGRAMS = ("/usr/bin/ps", "/bin/ps")
 
 
 def run(context: Context, given: Given) -> int:
@@ -24,9 +29,48 @@ def run(context: Context, given: Given) -> int:
         pids = read_pids(directory.read_state())
     if given.text("format", "table") == "json":
         print_json(pids, None)
+        return 0
+    program = next((path for path in PROGRAMS if os.access(path, os.X_OK)), None)
+    if program is not None:
+        sys.stdout.write(filter_table(run_ps(program, given.operands[1:] or ["-ef"]), set(pids)))
+    elif given.operands[1:]:
+        raise UsageError("options for ps(1) need it, and it is not installed (Debian: package procps)")
     else:
         print_table(HEADER, [row for pid in pids if (row := read_row(pid))])
     return 0
+
+
+def run_ps(program: str, words: list[str]) -> str:
+    """What ps(1) prints of all processes.
+
+    Raises:
+        RuntimeError: it failed; its words are on standard error.
+    """
+    import subprocess  # few call this
+
+    done = subprocess.run([program, *words], stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{program} {' '.join(words)} ended with {done.returncode}")
+    return done.stdout.decode(errors="replace")
+
+
+def filter_table(table: str, pids: set[int]) -> str:
+    """Of a table by ps(1) its header and the lines of some processes.
+
+    Raises:
+        UsageError: it has no column PID, by which the lines could be told apart.
+    """
+    header, *lines = table.splitlines() or [""]
+    names = header.split()
+    if "PID" not in names:
+        raise UsageError("the table has no column PID, by which processes are told apart: add it, as in -o pid,comm")
+    place = names.index("PID")
+    mine = []
+    for line in lines:
+        words = line.split()
+        if len(words) > place and words[place].isdigit() and int(words[place]) in pids:
+            mine.append(line)
+    return "".join([f"{line}\n" for line in (header, *mine)])
 
 
 def read_pids(state: State) -> list[int]:
@@ -59,7 +103,9 @@ COMMAND = Command(
     (FORMAT,),
     ("ID", "[OPTION-OF-PS...]"),
     run=run,
-    details="Pids are those of the host. As JSON it is an array of pids. Options of ps(1) behind the ID are accepted "
-    "and change nothing: the table is read from /proc.",
-    examples=("nsinit ps web", "nsinit ps --format json web"),
+    in_order=True,
+    details="Pids are those of the host. As JSON it is an array of pids. What stands behind the ID are options of "
+    "ps(1), -ef by default; of its table the lines that are the container's are printed. Where ps(1) is not installed, "
+    "a short table is read from /proc.",
+    examples=("nsinit ps web", "nsinit ps web -o pid,comm", "nsinit ps --format json web"),
 )

@@ -14,7 +14,7 @@ from kernelproof.impl.libcontainer.config.writing import dump
 from kernelproof.impl.libcontainer.controlgroups import find_cgroup
 from kernelproof.impl.libcontainer.limiting import set_limits
 from kernelproof.impl.libcontainer.locking import StateLock
-from kernelproof.impl.libcontainer.nsinit.options import NUMBER, TEXT, Command, Given, Option, UsageError
+from kernelproof.impl.libcontainer.nsinit.options import NUMBER, SIZE, TEXT, Command, Given, Option, UsageError
 from kernelproof.impl.libcontainer.running import read_config
 from kernelproof.impl.libcontainer.state import (
     CREATED,
@@ -170,17 +170,17 @@ COMMAND = Command(
         Option("--cpu-idle", NUMBER, "1: only what nobody else wants; 0: as others", "N"),
         Option("--cpuset-cpus", TEXT, "CPUs to use, such as 0-2,4", "LIST"),
         Option("--cpuset-mems", TEXT, "memory nodes to use", "LIST"),
-        Option("--memory", NUMBER, "bytes of memory; -1 for no limit", "BYTES"),
-        Option("--memory-reservation", NUMBER, "bytes that are protected, or on version 1 the soft limit", "BYTES"),
-        Option("--memory-swap", NUMBER, "bytes of memory and swap together; -1 for no limit", "BYTES"),
-        Option("--kernel-memory-tcp", NUMBER, "bytes of TCP buffers, on version 1", "BYTES"),
+        Option("--memory", SIZE, "bytes of memory, such as 64m; -1 for no limit", "BYTES"),
+        Option("--memory-reservation", SIZE, "bytes that are protected, or on version 1 the soft limit", "BYTES"),
+        Option("--memory-swap", SIZE, "bytes of memory and swap together; -1 for no limit", "BYTES"),
+        Option("--kernel-memory-tcp", SIZE, "bytes of TCP buffers, on version 1", "BYTES"),
         Option("--pids-limit", NUMBER, "processes and threads; -1 for no limit", "N"),
-        Option("--kernel-memory", NUMBER, "accepted: no kernel has it any more", "BYTES", hidden=True),
+        Option("--kernel-memory", SIZE, "accepted: no kernel has it any more", "BYTES", hidden=True),
         Option("--l3-cache-schema", TEXT, "refused: resctrl is not used here", "TEXT", hidden=True),
         Option("--mem-bw-schema", TEXT, "refused: resctrl is not used here", "TEXT", hidden=True),
     ),
     ("ID",),
     run=run,
     details="What is not named stays as it is. The container's own copy of its configuration changes with it.",
-    examples=("nsinit update --memory 268435456 --pids-limit 100 web", "nsinit update --resources - web < limits.json"),
+    examples=("nsinit update --memory 256m --pids-limit 100 web", "nsinit update --resources - web < limits.json"),
 )

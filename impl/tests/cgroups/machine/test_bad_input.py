@@ -80,7 +80,7 @@ def notes(error: BaseException) -> str:
         (Limits(cpuset_cpus="0-9999"), "cpuset_cpus '0-9999': this machine can have 0-1, and not 2-9999"),
         (Limits(cpuset_mems="7"), "this machine can have 0, and not 7"),
         (Limits(cpuset_cpus="1-0"), "runs backwards"),
-        (Limits(unified={"cgroup.procs": "0"}), "interface file of a controller"),
+        (Limits(unified={"cgroup.procs": "0"}), "a file that sets a limit"),
         (Limits(memory_swappiness=1), "version 2 of cgroups has no such limit"),
     ],
     ids=[

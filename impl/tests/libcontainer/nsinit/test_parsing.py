@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelproof.impl.libcontainer.nsinit.commands import HIDDEN, VERBS, load
-from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, TEXT, TEXTS, Command, Option, UsageError
+from kernelproof.impl.libcontainer.nsinit.options import FLAG, NUMBER, SIZE, TEXT, TEXTS, Command, Option, UsageError
 from kernelproof.impl.libcontainer.nsinit.parsing import parse, parse_front
 
 OPTIONS = (
@@ -147,4 +147,17 @@ def test_every_subcommand_has_a_sound_table(name: str) -> None:
     for option in command.options:
         assert option.names[0].startswith("--")
         assert option.text
-        assert option.kind in (FLAG, TEXT, NUMBER, TEXTS)
+        assert option.kind in (FLAG, TEXT, NUMBER, SIZE, TEXTS)
+
+
+def test_sizes() -> None:
+    """Bytes, or with a unit of 1024, in any case, with B or iB behind it; -1 stays; anything else is refused."""
+    command = Command("x", (Option("--memory", SIZE, "x"),), ())
+    for text, bytes_ in (
+        ("7", 7), ("7b", 7), ("64m", 64 << 20), ("64MB", 64 << 20), ("64MiB", 64 << 20), ("1G", 1 << 30), ("-1", -1),
+        ("0", 0), ("2p", 2 << 50),
+    ):  # fmt: skip
+        assert parse(command, ["--memory", text]).number("memory") == bytes_
+    for text in ("", "m", "1.5g", "64mm", "64i", "64ibm", "1e3", "64x", "\u0663m", "6 4"):
+        with pytest.raises(UsageError, match="bytes are needed, such as 67108864 or 64m"):
+            parse(command, ["--memory", text])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from kernelproof.impl.libcontainer import activation, ending
 from kernelproof.impl.libcontainer.config.records import Config, ConsoleSize, Process
 from kernelproof.impl.libcontainer.nsinit.main import main
-from kernelproof.impl.libcontainer.nsinit.options import Given
+from kernelproof.impl.libcontainer.nsinit.options import Given, UsageError
 from kernelproof.impl.libcontainer.nsinit.tables import format_table, plain
 from kernelproof.impl.libcontainer.nsinit.verbs import (
     bundles,
@@ -223,6 +224,19 @@ def test_processes_are_read_from_proc(tmp_path: Path) -> None:
     (tmp_path / "7/cmdline").write_bytes(b"")
     assert processes.read_row(7, str(tmp_path))[4] == "[a) b c]"
     assert processes.read_row(8, str(tmp_path)) == ()
+
+
+def test_a_table_of_ps_is_filtered() -> None:
+    """The header stays, and each line whose PID is the container's, wherever that column is; without it, an error."""
+    table = "UID   PID CMD\nroot    7 sleep 8\nroot   8 cat\n"
+    assert processes.filter_table(table, {7}) == "UID   PID CMD\nroot    7 sleep 8\n"
+    assert processes.filter_table(" PID\n  9\n", {9}) == " PID\n  9\n"
+    for odd in ("COMMAND\nsleep\n", ""):
+        with pytest.raises(UsageError, match="no column PID"):
+            processes.filter_table(odd, {7})
+    assert processes.run_ps(sys.executable, ["-c", "print('PID')"]) == "PID\n"
+    with pytest.raises(RuntimeError, match="/bin/false -x ended with 1"):
+        processes.run_ps("/bin/false", ["-x"])
 
 
 def test_list_skips_what_is_broken(
