@@ -12,7 +12,7 @@ from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.cgroups.errors import NoControllerError
 from kernelproof.impl.cgroups.layout import Layout, read_layout
-from kernelproof.impl.libcontainer.operations import Operation, Site
+from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class MakeCgroup(Operation):
 
         Raises:
             NoControllerError: no hierarchy is mounted, or a controller is missing.
-            OSError: EBUSY: processes are in it already; EACCES, EROFS: where one is required.
+            OSError: EBUSY: processes are in it already, or it is frozen; EACCES, EROFS: where one is required.
         """
         try:
             known = site.found.get("layout")
@@ -74,13 +74,27 @@ class MakeCgroup(Operation):
             if self.required or not refused:
                 raise
             return
+        if existed:
+            try:
+                self._refuse_used(cgroup)
+            except BaseException:
+                cgroup.close()
+                raise
         site.found["cgroup"] = cgroup
         site.found["cgroup was there"] = existed
-        if existed and cgroup.processes():
-            raise OSError(errno.EBUSY, "processes are in the cgroup already", self.name)
         if cgroup.version == 2 and not existed:
             # Where cgroup.kill was used before, kernels from 6.18 to 7.2 kill what is born there; not what is moved.
             site.found["cgroup directory"] = cgroup.directory.fileno()
+
+    def _refuse_used(self, cgroup: Cgroup) -> None:
+        from kernelproof.impl.libcontainer.frozen import is_frozen  # measured: few are there before
+
+        if cgroup.processes():
+            raise OSError(errno.EBUSY, "processes are in the cgroup already", self.name)
+        if is_frozen(self.name):
+            frozen = OSError(errno.EBUSY, "the cgroup is frozen, and so would be what is made in it", self.name)
+            frozen.add_note(Remedy("thaw it and those above it (cgroup.freeze, freezer.state)"))
+            raise frozen
 
     def _create(self, layout: Layout, *, existed: bool) -> Cgroup:
         try:

@@ -264,10 +264,20 @@ def plan_cgroup(config: Config, host: Host, request: Request) -> tuple[tuple[Ope
     if request.cgroup_manager == "systemd":
         from kernelproof.impl.libcontainer.scopes import plan_scope  # measured: 20 modules that few need
 
-        return (), *plan_scope(linux, request.id, is_user=host.uid != 0)
+        entered, limited = plan_scope(linux, request.id, is_user=host.uid != 0)
+        return (), (*entered, *_plan_owner(config)), limited
     required = linux.cgroups_path is not None or (resources is not None and resources.values() != ())
     made = MakeCgroup(cgroup_name(linux.cgroups_path, request.id), required)
-    return (made,), (EnterCgroup(), UseAllCpus()), (SetLimits(resources),) if resources is not None else ()
+    entered = (EnterCgroup(), UseAllCpus(), *_plan_owner(config))
+    return (made,), entered, (SetLimits(resources),) if resources is not None else ()
+
+
+def _plan_owner(config: Config) -> tuple[Operation, ...]:
+    if all("ro" in one.options for one in config.mounts if one.type in ("cgroup", "cgroup2")):
+        return ()
+    from kernelproof.impl.libcontainer.owning import plan_owner  # measured: few may write in their cgroup
+
+    return plan_owner(config)
 
 
 def plan_notify(request: Request) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:

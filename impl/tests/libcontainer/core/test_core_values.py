@@ -19,12 +19,14 @@ from kernelproof.impl.libcontainer.config.records import (
     Process,
     Root,
     TimeOffset,
+    User,
 )
 from kernelproof.impl.libcontainer.controlgroups import cgroup_name
 from kernelproof.impl.libcontainer.events import Event, translate
 from kernelproof.impl.libcontainer.facts import Host, parse_permitted
 from kernelproof.impl.libcontainer.hooks import RunHook, stored_hooks
 from kernelproof.impl.libcontainer.operations import Operation
+from kernelproof.impl.libcontainer.owning import GiveCgroup, plan_owner
 from kernelproof.impl.libcontainer.plan import Request, describe, plan_container
 from kernelproof.impl.libcontainer.process.agreeing import join_ranges
 from kernelproof.impl.libcontainer.process.identity import parse_stat
@@ -341,3 +343,25 @@ def test_events_of_a_cgroup_are_events_of_its_container() -> None:
     assert translate(CgroupEvent("", "removed", 1, 1), "box") == Event("ended", "box")
     assert translate(CgroupEvent("memory.events", "high", 1, 1), "box") is None
     assert Event("oom", "box").to_json() == {"type": "oom", "id": "box", "data": {"count": 1}}
+
+
+def test_whose_a_cgroup_becomes() -> None:
+    """The process's user gets it where the container has a cgroup namespace and can write; never otherwise."""
+    maps = (IdMapping(0, 100_000, 65_536),)
+    spaces = (Namespace("cgroup"), Namespace("user"))
+    linux = Linux(spaces, uid_mappings=maps, gid_mappings=maps)
+    mount = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("ro", "rw"))
+    asked = Config("1.3.0", process=Process("/", ("x",), user=User(7, 7)), mounts=(mount,), linux=linux)
+    assert plan_owner(asked) == (GiveCgroup(100_007),)
+    assert plan_owner(asked.replace(linux=Linux(spaces[:1]))) == (GiveCgroup(7),)
+    for other in (
+        asked.replace(mounts=(mount.replace(options=("rw", "ro")),)),
+        asked.replace(mounts=()),
+        asked.replace(linux=linux.replace(namespaces=spaces[1:])),
+        asked.replace(linux=linux.replace(namespaces=(Namespace("cgroup", "/x"), spaces[1]))),
+        asked.replace(linux=linux.replace(uid_mappings=())),
+        asked.replace(process=Process("/", ("x",), user=User(70_000, 7))),
+        asked.replace(process=Process("/", ("x",)), linux=Linux(spaces[:1])),
+        asked.replace(process=None),
+    ):
+        assert plan_owner(other) == ()

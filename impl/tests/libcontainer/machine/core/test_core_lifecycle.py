@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kernelproof.impl.cgroups.cgroup import Cgroup
 from kernelproof.impl.libcontainer import (
     ContainerExistsError,
     InvalidIdError,
@@ -97,6 +98,18 @@ def test_a_cgroup_that_was_used_before(bundle: Any, cgroup2: Path) -> None:
     assert end(started) == 128 + signal.SIGKILL
     lifecycle.delete(str(bundle.states), "box")
     place.rmdir()
+
+
+def test_a_frozen_cgroup(bundle: Any, cgroups: str) -> None:
+    """In one that is frozen no container is made: its process would stop on the way; the error says what helps."""
+    with Cgroup.create("cold") as cold:
+        cold.freeze()
+        config = bundle.config("true")
+        with pytest.raises(StartError, match=r"the cgroup is frozen.*\(EBUSY\)\. Thaw it") as failed:
+            create(bundle, config.replace(linux=config.linux.replace(cgroups_path="/cold")))
+        assert failed.value.path == "cold"
+        cold.thaw()
+        cold.remove()
 
 
 def test_a_zombie_has_stopped(bundle: Any, cgroup2: Path) -> None:

@@ -113,6 +113,21 @@ def test_limits_above_the_callers(bundle: Any, cgroup2: Path) -> None:
     assert run(bundle, config.replace(process=process)).split() == ["300000", "50", "-300"]
 
 
+def test_a_cgroup_of_its_own_to_write_in(bundle: Any, cgroup2: Path) -> None:
+    """With other users, and a writable cgroup mount, the container makes cgroups; its limits stay the host's."""
+    for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
+        os.chown(path, 100_000, 100_000, follow_symlinks=False)
+    mounts = (Mount("/proc", "proc", "proc"), Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "nodev", "rw")))
+    script = (
+        "cd /sys/fs/cgroup && mkdir sub && echo $$ > sub/cgroup.procs && cat /proc/self/cgroup > /out; ls -ln > /list"
+    )
+    config = bundle.config("sh", "-c", script, kinds=(*KINDS, "user"), mounts=mounts)
+    assert run(bundle, config) == "0::/sub\n"
+    owners = {line.split()[-1]: line.split()[2] for line in (bundle.rootfs / "list").read_text().splitlines()[1:]}
+    delegated = Path("/sys/kernel/cgroup/delegate").read_text().split()
+    assert {name for name, owner in owners.items() if owner == "0"} == {"sub", *(set(delegated) & owners.keys())}
+
+
 def test_a_source_that_only_root_reaches(bundle: Any, cgroup2: Path) -> None:
     """A directory of mode 0700 on the way to a bind's source does not stop a container with other users."""
     secret = bundle.path / "secret"
