@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 VARIABLE = "NOTIFY_SOCKET"
 INSIDE = "/run/notify"
 _FILE = "notify.sock"
+_PATIENCE_SECONDS = 5.0
 _WORDS = ("bind", "ro", "nosuid", "nodev", "noexec")
 _MOST_BYTES = 4096
 
@@ -126,17 +127,22 @@ def listen(state: int) -> int:
         os.close(directory)
 
 
-def relay(fd: int, host: str, pid: int, pidfd: int) -> bool:
+def relay(fd: int, host: str, pid: int, pidfd: int, *, patience_seconds: float = _PATIENCE_SECONDS) -> bool:
     """Waits until the program is ready, and tells it; False if the program has ended instead.
+
+    It returns when the manager has taken what was told: whose a message is, it finds out by a sender that still lives.
 
     Args:
         fd: of `listen`, closed here.
         host: where it is told: a path, or a name behind `@`.
         pid: the container's process, as the host sees it.
         pidfd: its descriptor.
+        patience_seconds: how long a manager that takes nothing is waited for.
 
     Raises:
         OSError: ENOENT, ECONNREFUSED: nobody listens there.
+
+    Source: sd_notify(3), "DESCRIPTION" and BARRIER=1.
     """
     with socket.socket(fileno=fd) as heard:
         poll = select.poll()
@@ -151,7 +157,22 @@ def relay(fd: int, host: str, pid: int, pidfd: int) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.connect("\0" + host[1:] if host.startswith("@") else host)
         told.send(f"READY=1\nMAINPID={pid}".encode())
+        _await_taken(told, patience_seconds)
     return True
+
+
+def _await_taken(told: socket.socket, patience_seconds: float) -> None:
+    reader, writer = os.pipe()
+    try:
+        try:
+            socket.send_fds(told, [b"BARRIER=1"], [writer])
+        finally:
+            os.close(writer)
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        poll.poll(int(patience_seconds * 1000))  # it has ended when the manager has closed its descriptor
+    finally:
+        os.close(reader)
 
 
 def _is_ready(heard: socket.socket) -> bool:

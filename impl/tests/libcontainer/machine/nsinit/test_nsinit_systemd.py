@@ -161,6 +161,7 @@ def test_a_service_that_says_when_it_is_ready(nsinit: Command) -> None:
                 nsinit("start", "box", NOTIFY_SOCKET=str(nsinit.bundle / "host"))
             pid = (nsinit.bundle / "pid").read_text()
             assert host.recv(1000) == f"READY=1\nMAINPID={pid}".encode()
+            assert host.recv(1000) == b"BARRIER=1"  # taken too late here: the call waited as long as it does
             environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             assert b"NOTIFY_SOCKET=/run/notify/notify.sock" in environ
             nsinit("delete", "--force", "box")
