@@ -12,6 +12,7 @@ from kernelproof.impl.netlink.spaces import ROUTE
 from kernelproof.impl.netlink.values import encode_ip, parse_ip
 from kernelproof.impl.netlink.wire import U16, Attribute, encode_attributes, number, pack, pack_all, parse_attributes
 
+ONLINK: Final = 4  # RTNH_F_ONLINK; other flags are the kernel's to set, and some are refused
 _HOP: Final = Struct("=HBBi")
 
 
@@ -23,7 +24,7 @@ class Encapsulation(NamedTuple):
 
 
 class NextHop(NamedTuple):
-    """One way of a multipath route; `weight` counts from 1."""
+    """One way of a multipath route; `weight` counts from 1, and of `flags` ONLINK is sent."""
 
     gateway: str = ""
     oif: int = 0
@@ -80,7 +81,7 @@ def encode_nexthops(hops: Iterable[NextHop], family: int) -> bytes:
         attributes = [*encode_gateway(hop.gateway, family), *encode_encapsulation(hop.encapsulation)]
         body = encode_attributes([*attributes, *hop.rest], ROUTE)
         parts.append(
-            pack_all(_HOP, "next hop", _HOP.size + len(body), hop.flags & 0xFF, hop.weight - 1, hop.oif) + body
+            pack_all(_HOP, "next hop", _HOP.size + len(body), hop.flags & ONLINK, hop.weight - 1, hop.oif) + body
         )
     return b"".join(parts)
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from kernelproof.impl.netlink.errors import WireError
 from kernelproof.impl.netlink.hops import (
+    ONLINK,
     Encapsulation,
     NextHop,
     encode_encapsulation,
@@ -74,7 +75,6 @@ __all__ = [
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 TABLE_MAIN, TABLE_LOCAL, TABLE_DEFAULT = 254, 255, 253
 CLONED, FIB_MATCH = 0x200, 0x2000  # RTM_F_
-ONLINK: Final = 4  # RTNH_F_ONLINK
 
 _HEADER: Final = Struct("=BBBBBBBBI")
 _CACHE: Final = Struct("=IIiI")
@@ -116,6 +116,7 @@ class Route(NamedTuple):
         gateway: "" for none; of another family than the route where the kernel tells RTA_VIA.
         oif: ifindex of the outgoing link, 0 for none.
         nexthops: of a multipath route; of an ordinary one empty.
+        nexthop_id: of an object, whose ways stand in gateway, oif or nexthops and are not sent.
         metrics: pairs of an RTAX_ number and a value.
         rest: attributes that have no field here, raw; they are sent as they are.
     """
@@ -297,16 +298,8 @@ def _request(message: int, how: int, route: Route, words: str) -> Request:
         if preferred_family != family:
             raise ValueError(f"{route.destination} src {route.preferred_source}: two families")
         attributes.append((7, preferred))
-    attributes += encode_gateway(route.gateway, family)
-    attributes += _route_numbers(route)
-    if len(route.nexthops) == 1:  # one next hop is an ordinary route
-        hop = route.nexthops[0]
-        attributes += [*encode_gateway(hop.gateway, family), (4, pack(U32, hop.oif, "RTA_OIF"))]
-        attributes += encode_encapsulation(hop.encapsulation)
-    elif route.nexthops:
-        attributes.append((9, encode_nexthops(route.nexthops, family)))
-    attributes += encode_encapsulation(route.encapsulation)
-    attributes += route.rest
+    ways, flags = _ways(route, family)
+    attributes += [*ways, *_route_numbers(route), *route.rest]
     header = pack_all(
         _HEADER,
         "route",
@@ -318,19 +311,33 @@ def _request(message: int, how: int, route: Route, words: str) -> Request:
         route.protocol,
         route.scope,
         route.type,
-        route.flags & ONLINK,
+        flags & ONLINK,
     )
     return Request.of(message, how, header, attributes, ROUTE, words)
+
+
+def _ways(route: Route, family: int) -> tuple[list[Attribute], int]:
+    if route.nexthop_id:  # the kernel lists the object's ways beside it, and takes the one or the others
+        return [(30, pack(U32, route.nexthop_id, "RTA_NH_ID"))], 0
+    attributes = encode_gateway(route.gateway, family)
+    if route.oif:
+        attributes.append((4, pack(U32, route.oif, "RTA_OIF")))
+    attributes += encode_encapsulation(route.encapsulation)
+    if len(route.nexthops) == 1:  # one next hop is an ordinary route
+        hop = route.nexthops[0]
+        attributes += [*encode_gateway(hop.gateway, family), (4, pack(U32, hop.oif, "RTA_OIF"))]
+        return [*attributes, *encode_encapsulation(hop.encapsulation), *hop.rest], route.flags | hop.flags
+    if route.nexthops:
+        attributes.append((9, encode_nexthops(route.nexthops, family)))
+    return attributes, route.flags
 
 
 def _route_numbers(route: Route) -> list[Attribute]:
     numbers = (
         (15, route.table),
-        (4, route.oif),
         (6, route.priority),
         (16, route.mark),
         (11, route.realms),
-        (30, route.nexthop_id),
         (23, route.expires_ticks // 100 if route.expires_ticks > 0 else 0),
     )
     attributes: list[Attribute] = [(place, pack(U32, value, ROUTE.name(place))) for place, value in numbers if value]

@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "route-table": (lambda: routes.add_route(Route("10.0.0.0/8", table=2**32)), "RTA_TABLE=4294967296"),
     "route-lookup": (lambda: routes.look_up_route("10.0.0.1", source="fd00::1"), "two families"),
-    "nexthop-weight": (lambda: nexthops.add_nexthop(NextHopObject(1, group=((2, 257),))), "1 to 256"),
+    "nexthop-weight": (lambda: nexthops.add_nexthop(NextHopObject(1, group=((2, 65536),))), "1 to 65535"),
     "rule-families": (lambda: rules.add_rule(Rule(1, source="10.0.0.0/8", destination="fd00::/8")), "two families"),
     "rule-family": (lambda: rules.add_rule(Rule(1, family=3)), "IPv4"),
     "rule-name": (lambda: rules.add_rule(Rule(1, iif="x" * 16)), "16 bytes"),
