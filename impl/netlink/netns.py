@@ -5,7 +5,7 @@ namespace, makes the socket and ends: no fork, and the caller's thread stays whe
 
 A name is a file of /run/netns that a namespace is mounted on; `ip netns` sees those made here, and the reverse.
 
-Source: setns(2); network_namespaces(7); ip-netns(8), DESCRIPTION.
+Source: setns(2); network_namespaces(7); ip-netns(8), DESCRIPTION; include/uapi/linux/pidfd.h.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EINVAL
+from errno import EINVAL, ENOTTY
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -36,12 +36,45 @@ Where: TypeAlias = "str | os.PathLike[str] | int | Pid"
 
 
 def open_namespace(where: Where, *, directory: str = DIRECTORY) -> int:
-    """Return a new descriptor of a network namespace, close-on-exec; the caller closes it.
+    """Return a new descriptor of a network namespace, close-on-exec; the caller closes it. Of a pidfd: its process's.
 
     Raises:
-        OSError: ENOENT (no such name or path), ESRCH or ENOENT (no such process), EACCES, EPERM, EBADF.
+        OSError: ENOENT (no such name or path), ESRCH or ENOENT (no such process), EACCES, EPERM, EBADF, EINVAL (a
+            descriptor that is neither of a namespace nor a pidfd).
         ValueError: a name with a NUL byte, or one that leads elsewhere.
     """
+    fd = _open(where, directory)
+    if not isinstance(where, int):
+        return fd
+    # Those who give descriptors open libc's door, and no others.
+    from kernelproof.impl._syscalls.nsfs import namespace_kind
+
+    try:
+        namespace_kind(fd)
+    except OSError as error:
+        try:
+            if error.errno != ENOTTY:
+                raise
+            return _namespace_of_pidfd(fd)
+        finally:
+            os.close(fd)
+    return fd
+
+
+def _namespace_of_pidfd(fd: int) -> int:
+    # As above.
+    from kernelproof.impl._syscalls.pidfd_info import ProcessNamespace, open_namespace_of
+
+    try:
+        return open_namespace_of(fd, ProcessNamespace.NETWORK)
+    except OSError as error:
+        if error.errno != ENOTTY:  # before Linux 6.11
+            raise
+    return _on_new_thread(lambda: _join_and_call(fd, os.open, ("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)))
+
+
+def _open(where: Where, directory: str = DIRECTORY) -> int:
+    # What a thread can join: a pidfd stays one.
     if isinstance(where, Pid):
         return os.open(f"/proc/{where.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     if isinstance(where, int):
@@ -103,7 +136,7 @@ def call_in(where: Where, function: Callable[..., T], *arguments: Any) -> T:
         OSError: as open_namespace; EINVAL (no network namespace), EPERM (no CAP_SYS_ADMIN).
         BaseException: what the function raised.
     """
-    fd = open_namespace(where)
+    fd = _open(where)
     try:
         return _on_new_thread(lambda: _join_and_call(fd, function, arguments))
     finally:
@@ -151,7 +184,7 @@ def run_in(where: Where) -> Iterator[Caller]:
     # Measured: concurrent.futures costs 9 ms at import, which programs without namespaces need not pay.
     from concurrent.futures import ThreadPoolExecutor
 
-    fd = open_namespace(where)
+    fd = _open(where)
     try:
         with ThreadPoolExecutor(1, "kernelproof-netns") as pool:
             pool.submit(_join, fd).result()

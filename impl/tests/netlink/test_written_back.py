@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from struct import pack
 
@@ -67,7 +68,7 @@ def test_what_the_kernel_alone_tells_is_not_sent() -> None:
     told = encode_attributes([(1, b"\x20\0"), (2, pack("=I", 6000)), (4, bytes(8))])
     rest = ((12, told), (14, pack("=I", 1 << 31)), (15, b""), (17, bytes(4)), (8, AROUND), (7, b"\2\0"))
     body = add_nexthop(NextHopObject(7, group=((5, 1),), rest=rest)).body
-    kinds = [int.from_bytes(body[first - 2 : first], "little") for _, first, _ in walk_attributes(body, 8)]
+    kinds = [int.from_bytes(body[first - 2 : first], sys.byteorder) for _, first, _ in walk_attributes(body, 8)]
     assert {12 | 0x8000, 8 | 0x8000, 7} <= set(kinds)
     assert parse_attributes(body, 8).keys() == {1, 2, 7, 8, 12}
     assert parse_attributes(parse_attributes(body, 8)[12]).keys() == {1, 2}
