@@ -150,7 +150,7 @@ class Rtnl:
         chosen = not name or "%" in name
         before = {each.ifindex for each in self.links(kind=kind)} if chosen else set()
         by.request(links.add_link(name, kind, **settings))
-        link = next(each for each in self.links(kind=kind) if each.ifindex not in before) if chosen else self.link(name)
+        link = self._new(kind, before, settings) if chosen else self.link(name)
         if not late:
             return link
         try:
@@ -159,6 +159,14 @@ class Rtnl:
             self.link_delete(link)
             raise
         return self.link(link)
+
+    def _new(self, kind: str, before: set[int], settings: Mapping[str, Any]) -> Link:
+        if settings.get("index"):
+            return self.link(settings["index"])
+        new = [each for each in self.links(kind=kind) if each.ifindex not in before]
+        peer = settings.get("peer") or {}
+        ends = [each for each in new if each.name != peer.get("name") and each.ifindex != peer.get("index")]
+        return max(ends or new, key=lambda link: link.ifindex)  # of a pair the kernel makes the other end first
 
     def link_set(self, link: Which, **settings: Any) -> None:
         """Change a link in one request; arguments as for links.set_link."""
