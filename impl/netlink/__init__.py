@@ -157,6 +157,8 @@ _HOMES = {
     "tuntap": "Tun TunFlag open_tun",
 }
 
+__all__ = sorted(name for names in _HOMES.values() for name in names.split())
+
 
 def __getattr__(name: str) -> object:
     module = next((module for module, names in _HOMES.items() if name in names.split()), None)
@@ -168,4 +170,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(name for names in _HOMES.values() for name in names.split())
+    return __all__

@@ -277,6 +277,9 @@ def test_names_of_the_package() -> None:
     assert all(hasattr(netlink, name) for name in names)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = netlink.Nothing
+    everything: dict[str, object] = {}
+    exec("from kernelproof.impl.netlink import *", everything)
+    assert everything.keys() - {"__builtins__"} == set(names)
 
 
 @pytest.mark.parametrize(
