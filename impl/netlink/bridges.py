@@ -16,6 +16,9 @@ from kernelproof.impl.netlink.values import check_index
 from kernelproof.impl.netlink.wire import U16, U32, Attribute, Message, parse_attributes, parse_list
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from kernelproof.impl.netlink.connection import Dump
     from kernelproof.impl.netlink.kinds import Option
 
 _AF_BRIDGE: Final = 7
@@ -37,6 +40,21 @@ class Vlan(NamedTuple):
     last: int
     pvid: bool = False
     untagged: bool = False
+
+
+class Vlans(dict[int, tuple[Vlan, ...]]):
+    """The VLANs of bridges and their ports by ifindex, with what a Dump says of itself."""
+
+    consistent: bool
+    retries: int
+    filtered: bool
+
+    @classmethod
+    def of(cls, dump: "Dump[tuple[int, tuple[Vlan, ...]]]") -> "Self":
+        """Make it of pairs that were dumped."""
+        made = cls(dump)
+        made.consistent, made.retries, made.filtered = dump.consistent, dump.retries, dump.filtered
+        return made
 
 
 def change_vlans(port: int, *vlans: Vlan, add: bool, of_bridge: bool = False) -> Request:

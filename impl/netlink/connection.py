@@ -76,6 +76,11 @@ class Dump(tuple[T, ...], Generic[T]):
         made.consistent, made.retries, made.filtered = consistent, retries, filtered
         return made
 
+    def where(self, is_wanted: Callable[[T], bool]) -> "Self":
+        """Return the records that a function says yes to, as a dump that is as consistent."""
+        kept = filter(is_wanted, self)
+        return self.of(kept, consistent=self.consistent, retries=self.retries, filtered=self.filtered)
+
 
 def _as_is(message: Message) -> Message:
     return message

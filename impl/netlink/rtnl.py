@@ -213,9 +213,9 @@ class Rtnl:
         """Change a port of a bridge: `learning=0`, `mode=1` (hairpin) …"""
         self.request(bridges.set_bridge_port(self.index_of(port), options))
 
-    def vlans(self) -> dict[int, tuple[bridges.Vlan, ...]]:
+    def vlans(self) -> bridges.Vlans:
         """Return the VLANs of bridges and their ports, by ifindex."""
-        return dict(self.connection.dump(bridges.list_bridge_vlans(), bridges.parse_vlans))
+        return bridges.Vlans.of(self.connection.dump(bridges.list_bridge_vlans(), bridges.parse_vlans))
 
     def vlans_add(self, port: Which, *vlans: bridges.Vlan, of_bridge: bool = False) -> None:
         """Add VLANs to a port, or to a bridge itself."""
@@ -244,11 +244,11 @@ class Rtnl:
 
     # Queueing disciplines
 
-    def qdiscs(self, link: Which | None = None, *, invisible: bool = False) -> tuple[Qdisc, ...]:
+    def qdiscs(self, link: Which | None = None, *, invisible: bool = False) -> Dump[Qdisc]:
         """List queueing disciplines, of one link if told; the kernel sends those of all."""
         wanted = None if link is None else self.index_of(link)
         found = self.connection.dump(qdiscs.list_qdiscs(invisible=invisible), qdiscs.parse_qdisc)
-        return tuple(each for each in found if wanted in (None, each.ifindex))
+        return found.where(lambda each: wanted in (None, each.ifindex))
 
     def qdisc_add(self, link: Which, kind: str, **how: Any) -> None:
         """Add a queueing discipline; further arguments as for qdiscs.add_qdisc."""

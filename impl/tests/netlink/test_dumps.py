@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kernelproof.impl.netlink import addresses
-from kernelproof.impl.netlink.connection import Connection
+from kernelproof.impl.netlink.connection import Connection, Dump
 from kernelproof.impl.netlink.endpoint import KernelSocket
 from kernelproof.impl.netlink.errors import ClosedError
 from kernelproof.impl.netlink.links import get_link
@@ -130,6 +130,18 @@ def test_a_dump_that_ctrl_c_ends_is_over(net: Rtnl, namespace: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             other.addresses()
         assert other.addresses() == net.addresses()
+
+
+@pytest.mark.rule("N+4")
+def test_lists_that_are_sorted_out_say_whether_they_are_consistent(namespace: int) -> None:
+    """Disciplines of one link, and VLANs by ifindex, tell of their dump as other lists do."""
+    with Rtnl(namespace) as net:
+        for found in (net.qdiscs(), net.qdiscs("lo"), net.vlans()):
+            assert (found.consistent, found.retries) == (True, 0)
+            assert found.filtered in {True, False}
+        assert len(net.qdiscs("lo", invisible=True)) <= len(net.qdiscs(invisible=True))
+    some = Dump.of(range(5), consistent=True, retries=2, filtered=True).where(lambda number: number > 2)
+    assert (some, some.consistent, some.retries, some.filtered) == ((3, 4), True, 2, True)
 
 
 def test_a_dump_of_sockets_is_no_request() -> None:
