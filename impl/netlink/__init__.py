@@ -9,7 +9,7 @@
     monitor     events, and a view that is never stale
     topology    what is to be there, the steps to it, and back; route_plans: those of routes; steps: how they are done
     netns       sockets and calls in other network namespaces, and named ones as `ip netns` has them
-    recorder    what passed over a socket, kept and played back
+    recorder    what passed over a socket, kept and played back; named: its messages, for people
     errors      what can go wrong
 
 Each stands on those below it. This is not for packets, and not for netfilter.

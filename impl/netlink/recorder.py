@@ -5,8 +5,9 @@
     pathlib.Path("dump.jsonl").write_text(recorder.text())
     again = Connection(socket=ReplaySocket(parse_recording(pathlib.Path("dump.jsonl").read_text())))
 
-Each line is a JSON object: `out` or `in`, the bytes in hexadecimal, and the messages as far as they can be named. Only
-the bytes count when it is played back. This is not a capture of other programs' sockets (the kernel's nlmon is).
+Each line is a JSON object: `out` or `in`, the bytes in hexadecimal, and the messages as far as they can be named:
+types, flags, attributes. Only the bytes count when it is played back. This is not a capture of other programs' sockets
+(the kernel's nlmon is).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from kernelproof.impl.netlink.endpoint import ROUTE
 from kernelproof.impl.netlink.errors import WireError
+from kernelproof.impl.netlink.named import describe_message
 from kernelproof.impl.netlink.wire import HEADER, HEADER_BYTES, encode_message, parse_messages
 
 if TYPE_CHECKING:
@@ -29,10 +32,15 @@ class Datagram(NamedTuple):
 
 
 class Recorder:
-    """Keeps the datagrams of a connection, in order."""
+    """Keeps the datagrams of a connection, in order.
 
-    def __init__(self) -> None:
+    Args:
+        protocol: of the connection; of others than rtnetlink only the ends of answers are named.
+    """
+
+    def __init__(self, protocol: int = ROUTE) -> None:
         self.datagrams: list[Datagram] = []
+        self._protocol = protocol
 
     def sent(self, data: bytes) -> None:
         """Keep what went to the kernel."""
@@ -44,16 +52,14 @@ class Recorder:
 
     def text(self) -> str:
         """Return all as lines of JSON."""
-        return "".join(f"{format_datagram(datagram)}\n" for datagram in self.datagrams)
+        return "".join(f"{format_datagram(datagram, self._protocol)}\n" for datagram in self.datagrams)
 
 
-def format_datagram(datagram: Datagram) -> str:
+def format_datagram(datagram: Datagram, protocol: int = ROUTE) -> str:
     """Return one datagram as a JSON object."""
     try:
-        messages: object = [
-            {"type": m.type, "flags": m.flags, "sequence": m.sequence, "bytes": len(m.payload)}
-            for m in parse_messages(datagram.data)
-        ]
+        is_route = protocol == ROUTE
+        messages: object = [describe_message(each, is_route=is_route) for each in parse_messages(datagram.data)]
     except WireError as reason:
         messages = str(reason)
     return json.dumps({"out" if datagram.out else "in": datagram.data.hex(), "messages": messages})
