@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from kernelproof.impl.listenbuffer.wake import Wake
+from kernelproof.impl.listenbuffer.wake import RETRY_SECONDS, Wake
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -108,10 +108,15 @@ class Doorman:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         poll.register(self._stop.descriptor, select.POLLIN)
+        stop = select.poll()
+        stop.register(self._stop.descriptor, select.POLLIN)
         while self._stop.descriptor not in [number for number, _ in poll.poll()]:
             try:
                 found = self._accept()
             except BlockingIOError:
+                continue
+            except OSError:
+                stop.poll(RETRY_SECONDS * 1000)
                 continue
             if len(self._kept) < self.limit:
                 with self._lock:

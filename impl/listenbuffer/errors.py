@@ -12,17 +12,6 @@ ListenBufferError
 What the kernel refused stays a plain `OSError`; for an address in use a note says by whom, as far as that can be seen.
 """
 
-from __future__ import annotations
-
-import errno
-from typing import Final
-
-NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What accept(2) says if the client could be accepted later: there are no descriptors, or no memory."""
-
-NO_ROOM_SECONDS: Final = 0.1
-"""When to try again: no event tells that there is room."""
-
 
 class ListenBufferError(Exception):
     """Root of all errors of this package."""

@@ -23,6 +23,7 @@ from kernelproof.impl.listenbuffer.inherit import real_fileno
 from kernelproof.impl.listenbuffer.listener import GatedListener
 from kernelproof.impl.listenbuffer.listening import listen
 from kernelproof.impl.listenbuffer.probes import make_probe, target_of, write_origin
+from kernelproof.impl.listenbuffer.wake import RETRY_SECONDS
 
 CONTROL: Final = "\0control"
 """The name of the control among the sockets: none that a caller can give."""
@@ -88,7 +89,10 @@ class Generations:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
-                return  # closed
+                if self._socket.gate.is_closed:
+                    return
+                self.retired.wait(RETRY_SECONDS)
+                continue
             threading.Thread(target=self._answer, args=(connection,), daemon=True, name="hand-over").start()
 
     def _answer(self, connection: socket.socket) -> None:

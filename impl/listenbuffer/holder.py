@@ -21,10 +21,11 @@ from contextlib import ExitStack, closing, suppress
 from typing import Final, NamedTuple, Self
 
 from kernelproof.impl.listenbuffer import messages
-from kernelproof.impl.listenbuffer.errors import NO_ROOM, NO_ROOM_SECONDS, HandOverRefused
+from kernelproof.impl.listenbuffer.errors import HandOverRefused
 from kernelproof.impl.listenbuffer.gate import Gate
 from kernelproof.impl.listenbuffer.inherit import NAME_MAX, real_fileno
 from kernelproof.impl.listenbuffer.listening import listen
+from kernelproof.impl.listenbuffer.wake import RETRY_SECONDS
 
 NAMES_MAX: Final = 1024
 ANSWER_SECONDS: Final = 5.0
@@ -89,11 +90,11 @@ class Holder:
             return self._socket.accept()[0]
         except BlockingIOError:
             return None
-        except OSError as error:
-            if error.errno not in NO_ROOM:
+        except OSError:
+            if self._socket.real_fileno() < 0:
                 raise
-            # What is kept leaves room for a connection; others use it up, and nothing tells when there is room again.
-            select.poll().poll(NO_ROOM_SECONDS * 1000)
+            # What is kept leaves room for a connection, but others may have used it up.
+            select.poll().poll(RETRY_SECONDS * 1000)
             return None
 
     def _answer(self, connection: socket.socket) -> None:

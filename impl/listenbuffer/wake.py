@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Final
+
+RETRY_SECONDS: Final = 0.1
+"""When to accept again after accept(2) had no descriptors or no memory (EMFILE, ENFILE, ENOMEM …): no event tells
+that there are some again."""
 
 
 class Wake:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -28,8 +31,11 @@ def door(tmp_path: Path) -> Iterator[tuple[GatedListener, str]]:
 
 def wait_until_kept(listener: GatedListener, count: int) -> None:
     """Wait until a doorman keeps as many."""
-    while listener._doorman is None or len(listener._doorman) < count:
-        assert listener._doorman is None or listener._doorman._thread is not None
+    doorman = listener._doorman
+    assert doorman is not None
+    while len(doorman) < count:
+        assert doorman._thread is not None
+        assert doorman._thread.is_alive()
 
 
 @pytest.mark.rule("L2")
@@ -124,3 +130,42 @@ def test_those_who_are_kept_stay_if_it_fails(
             with connection:
                 connection.sendall(b"old")
             assert (client.recv(10), peer) == (b"old", client.getsockname())
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What accept(2) says at listeners at first: there are no descriptors."""
+    left = [errno.EMFILE, errno.ENFILE]
+
+    def fail(listener: GatedListener) -> object:
+        if left:
+            number = left.pop()
+            raise OSError(number, os.strerror(number))
+        return socket.socket._accept(listener)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(GatedListener, "_accept", fail, raising=False)
+    return left
+
+
+def test_a_doorman_without_descriptors(failures: list[int]) -> None:
+    """A doorman for whom there was no descriptor tries again after a time, and works on."""
+    began = time.monotonic()
+    with (
+        listen("tcp://127.0.0.1:0", backlog=2, at_limit="refuse") as listener,
+        client_of(listener),
+        client_of(listener),
+    ):
+        wait_until_kept(listener, 2)
+        assert time.monotonic() - began >= 0.2
+        assert refused(listener)
+    assert failures == []
+
+
+def test_a_control_without_descriptors(failures: list[int], tmp_path: Path) -> None:
+    """A successor that comes while there is no descriptor for it is answered when there is one."""
+    began = time.monotonic()
+    with listen("tcp://127.0.0.1:0") as listener, Generations(str(tmp_path / "control"), {"web": listener}) as old:
+        taken = take_over(old.control)
+        assert time.monotonic() - began >= 0.2
+        taken.abandon()
+    assert failures == []
