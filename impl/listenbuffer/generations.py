@@ -66,7 +66,8 @@ class Generations:
         self._busy = threading.Lock()
         self._serving = 0
         self._idle = threading.Condition()
-        self._exit_ends: list[int] = []  # open as long as the process lives: their end tells the successor
+        # Open as long as the process lives; the end of the first tells who has the second.
+        self._exit: tuple[int, int] | None = None
         self._socket = _inherited or listen(f"unixpacket:{control}", gate=Gate(is_open=True), mode=0o600)
         self._thread = threading.Thread(target=self._serve, daemon=True, name="hand-over")
         self._thread.start()
@@ -119,20 +120,20 @@ class Generations:
 
     def _give(self, connection: socket.socket) -> None:
         sockets = {CONTROL: self._socket, **self.listeners}
-        ours, theirs = socket.socketpair()
-        with closing(theirs):
-            described = [
-                {
-                    "name": name,
-                    "address": str(one.address),
-                    "file": [*one.owned.identity, one.owned.path] if one.owned else None,
-                    "limit": one.limit,
-                }
-                for name, one in sockets.items()
-            ]
-            descriptors = [theirs.fileno(), *(real_fileno(one) for one in sockets.values())]
-            messages.send(connection, "sockets", descriptors, generation=self.generation, sockets=described)
-        self._exit_ends.append(ours.detach())
+        described = [
+            {
+                "name": name,
+                "address": str(one.address),
+                "file": [*one.owned.identity, one.owned.path] if one.owned else None,
+                "limit": one.limit,
+            }
+            for name, one in sockets.items()
+        ]
+        if self._exit is None:
+            ours, theirs = socket.socketpair()
+            self._exit = ours.detach(), theirs.detach()
+        descriptors = [self._exit[1], *(real_fileno(one) for one in sockets.values())]
+        messages.send(connection, "sockets", descriptors, generation=self.generation, sockets=described)
         messages.expect(connection, ["ready"], self._ready_seconds).close()
         paused = _Paused(self.listeners)
         try:

@@ -26,7 +26,8 @@ import socket
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Final
 
 from kernelproof.impl.listenbuffer import messages
 from kernelproof.impl.listenbuffer.address import Address, parse_address
@@ -38,6 +39,9 @@ from kernelproof.impl.listenbuffer.inherit import Inherited, look_at
 from kernelproof.impl.listenbuffer.listener import GatedListener
 from kernelproof.impl.listenbuffer.probes import read_origin
 from kernelproof.impl.listenbuffer.socketfile import Owned
+
+END_SECONDS: Final = 1.0
+"""How long the end of a predecessor may take after its connection was closed."""
 
 
 class Taken:
@@ -81,6 +85,7 @@ class Taken:
         """Say that this program is ready, open the gates, and wait until the predecessor has retired.
 
         Something must be accepting on the listeners meanwhile: the predecessor connects to see whether it is answered.
+        If it has died meanwhile, this generation is the only one.
 
         Args:
             timeout_seconds: How long to wait for the predecessor, in seconds.
@@ -89,18 +94,18 @@ class Taken:
         Raises:
             HandOverFailed: The predecessor goes on serving instead; the listeners here are closed.
         """
+        for listener in self.listeners.values():
+            listener.gate.open()
         try:
-            messages.send(self._connection, "ready")
-            for listener in self.listeners.values():
-                listener.gate.open()
-            deadline = time.monotonic() + timeout_seconds
-            while self._step(deadline - time.monotonic()):
-                continue
+            self._wait_until_retired(time.monotonic() + timeout_seconds)
         except (HandOverRefused, OSError) as error:
-            self.abandon()
-            raise HandOverFailed(f"the predecessor goes on serving: {error}") from error
+            # A process that ends closes one descriptor after the other.
+            if not self.wait_until_predecessor_ended(END_SECONDS):
+                self.abandon()
+                raise HandOverFailed(f"the predecessor goes on serving: {error}") from error
         self._connection.close()
         for name, listener in self.listeners.items():
+            listener.probes.clear()
             listener.employ_doorman(list(_with_peers(kept for whose, kept in self._kept if whose == name)))
         for name, listener in {**self.listeners, CONTROL: self._control_listener}.items():
             if name in self._files:
@@ -113,6 +118,11 @@ class Taken:
             _inherited=self._control_listener,
             **arguments,  # type: ignore[arg-type]
         )
+
+    def _wait_until_retired(self, deadline: float) -> None:
+        messages.send(self._connection, "ready")
+        while self._step(deadline - time.monotonic()):
+            continue
 
     def _step(self, timeout_seconds: float) -> bool:
         message = messages.expect(self._connection, ["probe", "kept", "retire"], timeout_seconds)
@@ -128,7 +138,7 @@ class Taken:
         word = message.text("word").encode()
 
         def answer(connection: socket.socket, _: object) -> None:
-            with closing(connection):
+            with closing(connection), suppress(OSError):  # it may have died meanwhile
                 connection.sendall(word)
 
         listener.on_probe = answer

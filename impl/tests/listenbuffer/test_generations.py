@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from kernelproof.impl.listenbuffer import listen
-from kernelproof.impl.listenbuffer.handover import Generations, take_over
+from kernelproof.impl.listenbuffer import listen, messages
+from kernelproof.impl.listenbuffer.generations import CONTROL
+from kernelproof.impl.listenbuffer.handover import Generations, Taken, take_over
+from kernelproof.impl.listenbuffer.inherit import look_at
 from kernelproof.impl.tests.listenbuffer.generations import Address, ask, echo
 
 # --- real processes ---------------------------------------------------------------------------------------------------
@@ -163,6 +166,63 @@ def end_by_descriptor(tmp_path: Path) -> bool:
 def test_the_predecessors_end_is_seen(tmp_path: Path, subject: Callable[[Path], bool]) -> None:
     """A generation that is no child of the old one learns that the old process is gone."""
     assert subject(tmp_path)
+
+
+@pytest.mark.rule("L7")
+def test_a_predecessor_that_dies_meanwhile(tmp_path: Path) -> None:
+    """A generation whose predecessor was killed while it started up is the only one: it serves, and is taken over."""
+    control = str(tmp_path / "control")
+    program = [sys.executable, "-c", GENERATION, control, "tcp://127.0.0.1:0"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as old:
+        assert old.stdout is not None
+        port = int(old.stdout.readline())
+        taken = take_over(control)
+        old.kill()
+        old.wait()
+    web = taken.listeners["web"]
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as waits, taken.ready() as following:
+        echo(web, "2")
+        waits.sendall(b"request")
+        assert waits.recv(10) == b"2"
+        third = take_over(control)
+        echo(third.listeners["web"], "3")
+        with third.ready():
+            assert following.retired.wait(60)
+            web.close()
+            assert ask(("127.0.0.1", port)) == "3"
+            third.listeners["web"].close()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.rule("L+4")
+def test_a_predecessor_that_dies_while_it_asks(tmp_path: Path) -> None:
+    """Who has the address of a probe that never came, as the predecessor died before, is a client like others."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    alive, end = socket.socketpair()
+    web = listen("tcp://127.0.0.1:0")
+
+    def ask_and_die() -> None:
+        with ours, alive:
+            messages.expect(ours, ["ready"], 60)
+            messages.send(ours, "probe", name="web", origin=list(client.getsockname()), word="word")
+            messages.expect(ours, ["expecting"], 60)
+
+    with closing(listen(f"unixpacket:{tmp_path}/control")) as control, socket.socket() as client:
+        client.bind(("127.0.0.1", 0))
+        found = {
+            name: look_at(os.dup(one.real_fileno()), name, "hand-over")
+            for name, one in (("web", web), (CONTROL, control))
+        }
+        addresses = {"web": web.address, CONTROL: control.address}
+        taken = Taken(control.address.path, theirs, found, addresses, {}, {}, end, 2)
+        threading.Thread(target=ask_and_die).start()
+        echo(taken.listeners["web"], "2")
+        with taken.ready():
+            client.connect(web.getsockname())
+            client.sendall(b"request")
+            assert client.recv(10) == b"2"
+        taken.listeners["web"].close()
+    web.close()
 
 
 @pytest.mark.rule("L10")
