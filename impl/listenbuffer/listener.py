@@ -137,15 +137,19 @@ class GatedListener(GatedSocket):
         text = f"timeout ({seconds:g} s) reached waiting for listener to become ready"
         self._ended = ActivationTimeout(text)
         self.gate.close()
+        with self._change:
+            self._close_socket()
 
     def fileno(self) -> int:
         """The descriptor to watch: readable only while the gate is open and something waits; -1 after close.
 
-        It stays the same from the first call on.
+        It stays the same from the first call on, also after the time for the activation: loops come and are told.
         """
+        if self._epoll is not None and not self._epoll.closed:
+            return self._epoll.fileno()
         real = super().fileno()
         if real < 0 or self._shown is not None:
-            return real if real < 0 or self._shown is None else self._shown
+            return real
         with self._change:
             if self._shown is None:
                 self._shown = real
@@ -288,23 +292,27 @@ class GatedListener(GatedSocket):
         Raises:
             OSError: The file may not be removed (EACCES, EPERM, EROFS); all else is done by then.
         """
-        if super().fileno() < 0:
-            return
         if self._timer is not None:
             self._timer.cancel()
         self.gate.close()  # those who wait leave before the descriptor's number can be another's
         self.gate.unwatch(self._follow_gate)
         with self._change:
-            if self._doorman is not None:
-                self._doorman.close()
             if self._epoll is not None:
                 self._epoll.close()
-            owned, self.owned = self.owned, None
-            try:
-                if owned is not None:
-                    owned.remove()
-            finally:
-                super().close()
+            self._close_socket()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()  # also after the time for the activation, when the socket is closed and what is watched is not
+
+    def _close_socket(self) -> None:
+        if self._doorman is not None:
+            self._doorman.close()
+        owned, self.owned = self.owned, None
+        try:
+            if owned is not None:
+                owned.remove()
+        finally:
+            super().close()
 
     def dup(self) -> socket.socket:  # type: ignore[override]
         """Make a plain socket of a duplicate, which no gate holds back."""

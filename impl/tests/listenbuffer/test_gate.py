@@ -264,7 +264,7 @@ def test_what_may_activate(tcp: GatedListener) -> None:
 
 
 def test_a_deadline_for_the_activation() -> None:
-    """A listener that nobody activates in time ends: who waits is told why, and who asks later too."""
+    """A listener that nobody activates in time is closed: who waits is told why, who asks later and who watches too."""
     with listen("tcp://127.0.0.1:0", activate_within_seconds=0.1) as listener:
         results = run_threads(2, listener.accept)
         readable, _, _ = select.select([listener], [], [], 60)
@@ -274,6 +274,13 @@ def test_a_deadline_for_the_activation() -> None:
         assert str(found[0]) == "timeout (0.1 s) reached waiting for listener to become ready"
         with pytest.raises(ActivationTimeout):
             listener.accept()
+        assert listener.real_fileno() == -1
+        with socket.socket() as late, pytest.raises(ConnectionRefusedError):
+            late.connect(("127.0.0.1", listener.address.port))
+        assert listener.fileno() >= 0
+        with pytest.raises(GateClosed):
+            listener.activate()
+    assert listener.fileno() == -1
     with listen("tcp://127.0.0.1:0", activate_within_seconds=60) as listener:
         listener.activate()
         listener._expire(60)  # what a timer does that is just too late
