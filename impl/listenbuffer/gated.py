@@ -2,7 +2,7 @@
 
 Blocking calls wait within the socket's own timeout; non-blocking ones raise BlockingIOError as on an empty queue. A
 pause holds back those who already wait, and a close wakes them: to the kernel the descriptor is always non-blocking,
-and waiting is ours.
+and waiting is ours. Sending is not held back.
 
 Sources: recv(2) and send(2), EAGAIN; poll(2).
 """
@@ -36,7 +36,8 @@ class GatedSocket(socket.socket):
     def _hold(self, gate: Gate) -> None:
         self.gate = gate
         self._patience: float | None = None
-        self._wake = Wake()
+        self._wake = Wake()  # set while the gate is not open
+        self._over = Wake()  # set when it is closed for good
         self._ended: Exception | None = None
         self._filled: Wake | None = None
         super().settimeout(0.0)
@@ -61,16 +62,41 @@ class GatedSocket(socket.socket):
         """Receive, once the gate is open; errors as for `accept`."""
         return self._through(lambda: super(GatedSocket, self).recvmsg(*arguments))
 
+    def recvmsg_into(self, *arguments: Any) -> tuple[int, list[Any], int, Any]:
+        """Receive, once the gate is open; errors as for `accept`."""
+        return self._through(lambda: super(GatedSocket, self).recvmsg_into(*arguments))
+
+    def send(self, *arguments: Any) -> int:
+        """Send a datagram to the peer of a connected socket; errors as for `socket.send`."""
+        return self._sending(lambda: super(GatedSocket, self).send(*arguments), None)
+
+    def sendall(self, *arguments: Any) -> None:
+        """Send a datagram to the peer of a connected socket; errors as for `socket.send`."""
+        self.send(*arguments)
+
     def sendto(self, *arguments: Any) -> int:
-        """Send a datagram; the gate does not matter. Errors as for `socket.sendto`."""
+        """Send a datagram; errors as for `socket.sendto`."""
+        return self._sending(lambda: super(GatedSocket, self).sendto(*arguments), arguments[-1])
+
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
+        """Send a datagram; errors as for `socket.sendmsg`."""
+        return self._sending(lambda: super(GatedSocket, self).sendmsg(buffers, ancdata, flags, address), address)
+
+    def _sending(self, call: Callable[[], int], target: Any) -> int:
         deadline = self._deadline()
         while True:
             try:
-                return super().sendto(*arguments)
+                return call()
             except BlockingIOError:
                 if self._patience == 0.0:
                     raise
-            self._wait_until_ready(select.POLLOUT, deadline)
+            self._check_usable()
+            self._poll({super().fileno(): select.POLLOUT, self._over.descriptor: select.POLLIN}, deadline)
+            if self.family == socket.AF_UNIX and target is not None:
+                # Only a socket that is connected there is told when the other one's queue has room.
+                with socket.socket(self.family, self.type) as asking:
+                    asking.connect(target)
+                    self._poll({asking.fileno(): select.POLLOUT, self._over.descriptor: select.POLLIN}, deadline)
 
     def _deadline(self) -> float | None:
         return None if self._patience is None else time.monotonic() + self._patience
@@ -91,7 +117,7 @@ class GatedSocket(socket.socket):
             try:
                 return call()
             except BlockingIOError:
-                self._wait_until_ready(select.POLLIN, deadline)
+                self._wait_until_ready(deadline)
 
     def _wait_for_gate(self, deadline: float | None) -> None:
         try:
@@ -102,16 +128,19 @@ class GatedSocket(socket.socket):
         if not opened:
             raise TimeoutError("timed out")
 
-    def _wait_until_ready(self, event: int, deadline: float | None) -> None:
-        # Until the socket is ready, somebody is kept elsewhere, the gate changes, or the time is over.
-        poll = select.poll()
-        real = super().fileno()
-        if real < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        poll.register(real, event)
-        poll.register(self._wake.descriptor, select.POLLIN)
+    def _wait_until_ready(self, deadline: float | None) -> None:
+        # Until the socket is ready, somebody is kept elsewhere, or the gate changes.
+        watched = {super().fileno(): select.POLLIN, self._wake.descriptor: select.POLLIN}
         if self._filled is not None:
-            poll.register(self._filled.descriptor, select.POLLIN)
+            watched[self._filled.descriptor] = select.POLLIN
+        self._poll(watched, deadline)
+
+    def _poll(self, watched: dict[int, int], deadline: float | None) -> None:
+        poll = select.poll()
+        for descriptor, event in watched.items():
+            if descriptor < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            poll.register(descriptor, event)
         rest = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         if not poll.poll(rest):
             raise TimeoutError("timed out")

@@ -17,7 +17,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -38,6 +39,11 @@ class GatedListener(GatedSocket):
 
     Made by `listen`, or around an inherited socket by `adopt`. The socket's methods are the standard ones; added are
     those below.
+
+    For TLS, wrap each connection that `accept` gives by `SSLContext.wrap_socket(connection, server_side=True)`, and not
+    the listener: that takes a socket's descriptor away from its object, and the gate is the object's.
+
+    Source: CPython, Doc/library/ssl.rst, Server-side operation, and Lib/ssl.py at 3.11, `SSLSocket._create`.
 
     Attributes:
         gate: The gate; several listeners may share one.
@@ -172,6 +178,8 @@ class GatedListener(GatedSocket):
                 self._wake.clear()
             else:
                 self._wake.set()
+            if self.gate.is_closed:
+                self._over.set()
             self._tell_doorman()
             if self._epoll is None or self._epoll.closed or real < 0:
                 return
@@ -271,18 +279,24 @@ class GatedListener(GatedSocket):
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def drain(self, timeout_seconds: float) -> Iterator[tuple[socket.socket, Any]]:
+    def drain(self, timeout_seconds: float) -> Generator[tuple[socket.socket, Any], None, None]:
         """Hand out what waits in the queue until it is empty, or the time is over; the gate does not matter.
 
+        Whom a doorman keeps comes first, and from then on nobody is reset at the limit.
         For the end without a successor: what is still in the queue at `close` is reset by the kernel. With one, leave
         the queue to it (see `Generations`).
         """
         deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline:
-            try:
-                yield super().accept()
-            except BlockingIOError:
-                return
+        kept = deque(self.dismiss_doorman())
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    yield kept.popleft() if kept else super().accept()
+                except BlockingIOError:
+                    return
+        finally:
+            if self._doorman is not None:
+                self._doorman.keep(kept)
 
     def close(self) -> None:
         """Close the socket, wake all waiters, and remove the unix socket's file if it is still this one's.

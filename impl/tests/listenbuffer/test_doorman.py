@@ -132,6 +132,34 @@ def test_those_who_are_kept_stay_if_it_fails(
             assert (client.recv(10), peer) == (b"old", client.getsockname())
 
 
+def test_draining_hands_out_those_who_are_kept_too() -> None:
+    """Before its end a listener hands out who is kept, then who waits in the queue, though its gate is shut."""
+    with listen("tcp://127.0.0.1:0", backlog=2, at_limit="refuse") as listener, ExitStack() as stack:
+        clients = [stack.enter_context(client_of(listener)) for _ in range(2)]
+        wait_until_kept(listener, 2)
+        drained = listener.drain(60)
+        found = [next(drained)]
+        clients.append(stack.enter_context(client_of(listener)))
+        found += drained
+        for connection, _ in found:
+            connection.close()
+        assert [peer for _, peer in found] == [client.getsockname() for client in clients]
+
+
+def test_draining_that_is_broken_off_leaves_them() -> None:
+    """Who was kept and not handed out before the time was over still is."""
+    with listen("tcp://127.0.0.1:0", backlog=2, at_limit="refuse") as listener, ExitStack() as stack:
+        clients = [stack.enter_context(client_of(listener)) for _ in range(2)]
+        wait_until_kept(listener, 2)
+        drained = listener.drain(60)
+        next(drained)[0].close()
+        drained.close()
+        listener.activate()
+        connection, peer = listener.accept()
+        connection.close()
+        assert peer == clients[1].getsockname()
+
+
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What accept(2) says at listeners at first: there are no descriptors."""

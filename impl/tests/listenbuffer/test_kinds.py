@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_datagrams(tmp_path: Path, kind: str) -> None:
     with listen(kind if "//" in kind else f"{kind}:{tmp_path}/d.sock") as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with client_of(listener) as client:
-            for word in (b"1", b"2", b"3", b"4", b"5"):
+            for word in (b"1", b"2", b"3", b"4", b"5", b"6"):
                 client.send(word)
             assert (listener.pending() or 1) > 0
             assert listener.effective_backlog is None
@@ -63,18 +64,90 @@ def test_datagrams(tmp_path: Path, kind: str) -> None:
                 lambda: listener.recvmsg(10)[0],
                 lambda: bytes(buffer[: listener.recv_into(buffer)]),
                 lambda: bytes(buffer[: listener.recvfrom_into(buffer)[0]]),
+                lambda: bytes(buffer[: listener.recvmsg_into([buffer])[0]]),
             ]
             for call in calls:
                 with pytest.raises(TimeoutError):
                     call()
             listener.activate()
-            assert [call() for call in calls] == [b"1", b"2", b"3", b"4", b"5"]
+            assert [call() for call in calls] == [b"1", b"2", b"3", b"4", b"5", b"6"]
             if listener.family == socket.AF_INET:
                 for _ in range(100):
                     client.send(b"x" * 500)
                 assert (listener.dropped() or 0) > 50
                 listener.sendto(b"back", client.getsockname())
-                assert client.recv(10) == b"back"
+                listener.sendmsg([b"to", b"gether"], [], 0, client.getsockname())
+                listener.connect(client.getsockname())
+                listener.sendall(b"peer")
+                assert [client.recv(10) for _ in range(3)] == [b"back", b"together", b"peer"]
+
+
+Send = Callable[[GatedListener, str], object]
+SENDS: dict[str, Send] = {
+    "sendto": lambda sender, target: sender.sendto(b"x", target),
+    "sendmsg": lambda sender, target: sender.sendmsg([b"x"], [], 0, target),
+    "send": lambda sender, target: sender.send(b"x"),
+}
+
+
+@pytest.mark.rule("L9")
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "shut"])
+@pytest.mark.parametrize("way", SENDS)
+def test_sending_waits_for_room(tmp_path: Path, way: str, is_open: bool) -> None:
+    """A datagram for a full queue waits without spinning: for room, for the end, as long as the timeout says."""
+    with listen(f"unixgram:{tmp_path}/to") as receiver, listen(f"unixgram:{tmp_path}/from") as sender:
+        if is_open:
+            sender.activate()
+        if way == "send":
+            sender.connect(receiver.address.path)
+        sender.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                SENDS[way](sender, receiver.address.path)
+        sender.settimeout(0.3)
+        began, used = time.monotonic(), time.thread_time()
+        with pytest.raises(TimeoutError):
+            SENDS[way](sender, receiver.address.path)
+        assert time.monotonic() - began >= 0.3
+        assert time.thread_time() - used < 0.1
+        sender.settimeout(60)
+        results = run_threads(1, lambda: SENDS[way](sender, receiver.address.path))
+        receiver.activate()
+        receiver.recv(1)
+        assert joined(results) == [1]
+        results = run_threads(1, lambda: SENDS[way](sender, receiver.address.path))
+        sender.close()
+        assert [getattr(found, "errno", None) for found in joined(results)] == [9]
+
+
+@pytest.mark.rule("L+1")
+def test_tls_behind_a_gate() -> None:
+    """TLS is spoken on each connection that is accepted; a client that began before the gate opened is served."""
+    sides = []
+    for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
+        side = ssl.SSLContext(protocol)
+        side.check_hostname, side.verify_mode = False, ssl.CERT_NONE
+        side.maximum_version = ssl.TLSVersion.TLSv1_2  # the last one without certificates
+        side.set_ciphers("aNULL:@SECLEVEL=0")
+        sides.append(side)
+    with listen("tcp://127.0.0.1:0") as listener:
+        listener.settimeout(60)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with sides[0].wrap_socket(connection, server_side=True) as secured:
+                secured.sendall(b"secret")
+
+        def come() -> bytes:
+            with sides[1].wrap_socket(client_of(listener)) as client:
+                return client.recv(10)
+
+        results = run_threads(1, come)
+        while listener.pending() == 0:
+            time.thread_time()
+        listener.activate()
+        serve()
+        assert joined(results) == [b"secret"]
 
 
 @pytest.mark.rule("L1")
