@@ -63,7 +63,8 @@ class Generations:
         self.retired = threading.Event()
         self._ready_seconds = ready_seconds
         self._on_retire = on_retire
-        self._busy = threading.Lock()
+        self._busy = threading.Lock()  # a successor is asked
+        self._starting = threading.Lock()  # a program is started to be the successor
         self._serving = 0
         self._idle = threading.Condition()
         # Open as long as the process lives; the end of the first tells who has the second.
@@ -208,10 +209,19 @@ class Generations:
             environment: The program's environment, None for this process's.
 
         Raises:
+            HandOverRefused: Another hand-over is under way, or over; nothing is started.
             HandOverFailed: It ended, or was too late; this generation goes on serving.
             OSError: It cannot be started.
         """
-        variables = {**(os.environ if environment is None else environment), ENVIRONMENT: self.control}
+        if self.retired.is_set() or self._busy.locked() or not self._starting.acquire(blocking=False):
+            raise HandOverRefused("another hand-over is under way, or over")
+        try:
+            return self._start(arguments, timeout_seconds, os.environ if environment is None else environment)
+        finally:
+            self._starting.release()
+
+    def _start(self, arguments: Sequence[str], timeout_seconds: float, environment: Mapping[str, str]) -> int:
+        variables = {**environment, ENVIRONMENT: self.control}
         pid = os.posix_spawn(arguments[0], list(arguments), variables)
         ended = threading.Event()
         threading.Thread(target=self._watch, args=(pid, ended), daemon=True, name="hand-over").start()

@@ -18,6 +18,7 @@ import pytest
 
 from kernelproof.impl.listenbuffer import GatedListener, HandOverFailed, HandOverRefused, listen, messages
 from kernelproof.impl.listenbuffer.handover import Generations, Taken, take_over
+from kernelproof.impl.tests.listenbuffer.clients import joined, run_threads
 from kernelproof.impl.tests.listenbuffer.generations import ask, echo
 
 # --- the protocol -----------------------------------------------------------------------------------------------------
@@ -160,6 +161,44 @@ def test_failures_leave_the_old_generation(old: tuple[Generations, GatedListener
             generations.hand_over([sys.executable, "-c", program], timeout_seconds=timeout)
         assert ask(address) == "1"
         assert not generations.retired.is_set()
+
+
+@pytest.mark.rule("L7")
+def test_no_program_is_started_during_a_hand_over(
+    old: tuple[Generations, GatedListener, GatedListener], tmp_path: Path
+) -> None:
+    """While a program is being started as the successor, or another is asked, or after, none is started."""
+    generations, _, _ = old
+    program = "import os, sys; os.mkfifo(sys.argv[1]); open(sys.argv[1]).read(); sys.exit(3)"
+    command = [sys.executable, "-c", program, str(tmp_path / "first")]
+    results = run_threads(1, lambda: start_failing(generations, command))
+    while not (tmp_path / "first").exists():
+        time.thread_time()
+    second = [*command[:-1], str(tmp_path / "second")]
+    with pytest.raises(HandOverRefused, match="under way"):
+        generations.hand_over(second)
+    (tmp_path / "first").write_text("")
+    assert joined(results) == ["the next generation ended with 3"]
+    taken = take_over(generations.control)
+    with pytest.raises(HandOverRefused, match="under way"):
+        generations.hand_over(second)
+    serve_taken(taken, "2")
+    with taken.ready() as following:
+        assert generations.retired.wait(60)
+        with pytest.raises(HandOverRefused, match="or over"):
+            generations.hand_over(second)
+        for listener in following.listeners.values():
+            listener.close()
+    assert not (tmp_path / "second").exists()
+
+
+def start_failing(generations: Generations, command: list[str]) -> str:
+    """Start a program that never asks for the sockets."""
+    try:
+        generations.hand_over(command)
+    except HandOverFailed as failed:
+        return str(failed)
+    return "handed over"
 
 
 @pytest.mark.rule("L7")
