@@ -32,6 +32,7 @@ async def copy_terminal_async(
 
     Raises:
         OSError, ValueError: as copy_terminal.
+        Exception: what on_output raises.
     """
     with prepared(
         master,
@@ -83,10 +84,9 @@ class _Driver:
             return
         try:
             work(*arguments)
-        except OSError as error:
-            self.done.set_exception(error)
-        else:
             self._update()
+        except Exception as error:  # noqa: BLE001 - on_output may raise anything, and the loop would only log it
+            self.done.set_exception(error)
 
     def _on_ready(self, fd: int, events: int) -> None:
         self._do(self._relay.handle, fd, events, time.monotonic())

@@ -61,6 +61,7 @@ def copy_terminal(
     Raises:
         OSError: what read(2), write(2) and poll(2) give, but what only says that a side has ended: EIO and EPIPE.
         ValueError: resize outside the main thread.
+        Exception: what on_output raises.
     """
     with prepared(
         master,

@@ -358,6 +358,22 @@ def test_not_readable_is_an_error(pair: PseudoterminalPair, local: Local) -> Non
     os.close(directory)
 
 
+@both_ways
+@pytest.mark.rule("T+4")
+def test_what_a_recorder_raises_ends_it(copy: Copy, pair: PseudoterminalPair, local: Local) -> None:
+    """What on_output raises, of whatever class, reaches who asked for the copy, and nothing is left watched."""
+    peer = pair.peer()
+    os.write(peer, b"shown")
+
+    def record(data: bytes) -> None:
+        raise LookupError(data)
+
+    with pytest.raises(LookupError, match="shown"):
+        copy(pair.master, local.stdin, local.stdout, on_output=record, timeout_seconds=30)
+    assert os.get_blocking(pair.master)
+    os.close(peer)
+
+
 def test_cancelled_task_leaves_nothing(pair: PseudoterminalPair, local: Local) -> None:
     """A task that is cancelled watches nothing any more, and the master blocks as before."""
 
