@@ -43,7 +43,9 @@ class GraphDatabase(Writing):
             journal: `auto` takes WAL where the SQLite library is free of its race and the file system is local, else
                 the rollback journal; `wal` and `rollback` insist.
             create: Whether to make a missing file.
-            read_only: Refuse writes; the file and its directory need not be writable.
+            read_only: Refuse writes; the file and its directory need not be writable. A file in WAL mode without a log,
+                in a directory that is not writable, is read without locks: operations raise `Stale` once another
+                program has written to it.
             timeout_seconds: How long an operation waits for locks, in seconds.
             upgrade: Whether to upgrade a file of 2014, keeping a copy beside it.
             acyclic: Refuse edges that would close a cycle.
@@ -55,6 +57,7 @@ class GraphDatabase(Writing):
             PermissionError: The file or its directory refuses what was asked (EACCES).
             NotAGraph: The file is empty, foreign, or of a newer version; it is not written to.
             Damaged: SQLite found the file corrupt.
+            ReadOnly: `read_only`, and a log beside the file holds changes that cannot be read without writing there.
             Busy: Another program holds the file in another journal mode, or upgrades it.
             Forked: This process was forked off within a transaction on that file.
             ValueError: `journal` is unknown, or `wal` on a network file system.

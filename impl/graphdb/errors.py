@@ -96,6 +96,8 @@ class LimitExceeded(GraphError, RuntimeError):
 class Stale(GraphError, RuntimeError):
     """The graph changed, or the process forked, between two steps of a walk.
 
+    Also: a file that is read without locks, where nothing can be made beside it, was written to.
+
     Attributes:
         cursor: Where the walk stood; `walk(..., resume=cursor)` goes on only in an unchanged graph.
     """
@@ -195,4 +197,7 @@ def translate(error: sqlite3.Error, path: str) -> GraphError:
     if code is None:
         return StorageError(f"{path}: {error} ({name})")
     kind, remedy = _REMEDIES.get(code & 0xFF, (StorageError, "see SQLite's documentation of this result code"))
-    return kind(f"{path}: {error} ({name}); {remedy}")
+    made = kind(f"{path}: {error} ({name}); {remedy}")
+    if isinstance(made, sqlite3.Error):
+        made.sqlite_errorcode, made.sqlite_errorname = code, name
+    return made

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kernelproof.impl.graphdb import schema
-from kernelproof.impl.graphdb.errors import Busy, GraphError, NotAGraph, StorageError, translate
+from kernelproof.impl.graphdb.errors import Busy, GraphError, NotAGraph, ReadOnly, StorageError, translate
 from kernelproof.impl.graphdb.journal import Journal
 
 CACHE_KIB = 16 * 1024
@@ -22,12 +22,13 @@ entities a sixth slower; 64 MiB no faster than this."""
 
 
 class Options(NamedTuple):
-    """How a connection to a graph file is made."""
+    """How a connection to a graph file is made; `frozen` leaves out locks, for a file that nobody writes to."""
 
     path: str
     read_only: bool
     timeout_seconds: float
     journal: Journal
+    frozen: bool = False
 
 
 def format_uri(path: str, mode: str) -> str:
@@ -37,6 +38,45 @@ def format_uri(path: str, mode: str) -> str:
     """
     escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return f"file:{escaped}?mode={mode}"
+
+
+# What SQLite answers where it cannot make the files beside a database in WAL mode.
+_WITHOUT_PLACE = (
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY_CANTINIT,
+    sqlite3.SQLITE_READONLY_CANTLOCK,
+    sqlite3.SQLITE_READONLY_DIRECTORY,
+)
+
+
+def lacks_place(error: sqlite3.Error, path: str) -> bool:
+    """Tell whether a file could not be read because nothing can be made beside it.
+
+    Source: SQLite documentation, wal, section 5; rescode, SQLITE_READONLY_DIRECTORY.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in _WITHOUT_PLACE and not os.access(os.path.dirname(path), os.W_OK, effective_ids=True)
+
+
+def check_settled(path: str) -> None:
+    """Refuse a file that is not all there is of its database: a log or journal beside it has content.
+
+    Raises:
+        ReadOnly: One has.
+    """
+    for suffix in ("-wal", "-journal"):
+        beside = path + suffix
+        if os.path.exists(beside) and os.stat(beside).st_size:
+            raise ReadOnly(
+                f"{path}: {beside} holds changes, and reading them needs to write in that directory: open the graph "
+                "once where it is writable, or copy both files to such a place"
+            )
+
+
+def read_identity(path: str) -> tuple[int, int, int, int]:
+    """Read what changes when a file is written to or replaced."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_library(version: tuple[int, int, int]) -> None:
@@ -95,7 +135,7 @@ def connect(options: Options, *, look: bool = False) -> sqlite3.Connection:
     Source: SQLite documentation, foreignkeys, section 2; pragma, busy_timeout.
     """
     connection = sqlite3.connect(
-        format_uri(options.path, "ro" if options.read_only else "rw"),
+        format_uri(options.path, "ro" if options.read_only else "rw") + ("&immutable=1" if options.frozen else ""),
         uri=True,
         timeout=options.timeout_seconds,
         isolation_level=None,

@@ -14,12 +14,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from kernelproof.impl.graphdb import migrate, opening, schema
 from kernelproof.impl.graphdb.connection import Connections, Slot, check_not_crossed
-from kernelproof.impl.graphdb.errors import Busy, Closed, Forked, GraphError, NotAGraph, ReadOnly, translate
+from kernelproof.impl.graphdb.errors import Busy, Closed, Forked, GraphError, NotAGraph, ReadOnly, Stale, translate
 from kernelproof.impl.graphdb.journal import Journal, plan_journal, read_fstype
 
 P = ParamSpec("P")
@@ -36,16 +36,26 @@ class Store:
         journal: The journal mode, with the reason for it.
         read_only: Whether writes are refused.
         timeout_seconds: How long an operation waits for locks.
+
+    `frozen_at` is the identity of a file that is read without locks: whether it has changed is looked at instead.
     """
 
     def __init__(
-        self, path: str | None, connections: Connections, *, journal: Journal, read_only: bool, timeout_seconds: float
+        self,
+        path: str | None,
+        connections: Connections,
+        *,
+        journal: Journal,
+        read_only: bool,
+        timeout_seconds: float,
+        frozen_at: tuple[int, int, int, int] | None = None,
     ) -> None:
         self.path = path
         self.journal = journal
         self.read_only = read_only
         self.timeout_seconds = timeout_seconds
         self._connections = connections
+        self._frozen_at = frozen_at
 
     @property
     def label(self) -> str:
@@ -62,7 +72,9 @@ class Store:
         """
         slot = self._enter()
         try:
-            return operation(slot.connection, *args, **kwargs)
+            result = operation(slot.connection, *args, **kwargs)
+            self._check_frozen()
+            return result
         except GraphError:
             raise
         except sqlite3.Error as error:
@@ -86,7 +98,9 @@ class Store:
                 return operation(slot.connection, *args, **kwargs)
             slot.connection.execute("BEGIN")
             try:
-                return operation(slot.connection, *args, **kwargs)
+                result = operation(slot.connection, *args, **kwargs)
+                self._check_frozen()
+                return result
             finally:
                 slot.connection.execute("ROLLBACK")
         except GraphError:
@@ -189,14 +203,22 @@ class Store:
 
     def slot(self) -> Slot:
         """Return this thread's connection; hold its lock while using it."""
+        self._check_frozen()
         return self._connections.slot()
 
     def is_current(self, slot: Slot) -> bool:
         """Tell whether a connection is still this thread's in this process."""
         return self._connections.is_current(slot)
 
+    def _check_frozen(self) -> None:
+        if self._frozen_at is not None and opening.read_identity(self.label) != self._frozen_at:
+            raise Stale(
+                f"{self.label} was written to since it was opened, in a directory that is not writable here, where it "
+                "is read without locks: open it again"
+            )
+
     def _enter(self) -> Slot:
-        slot = self._connections.slot()
+        slot = self.slot()
         if not slot.lock.acquire(timeout=self.timeout_seconds):
             raise Busy(f"{self.label}: another thread held the connection for {self.timeout_seconds:g} s")
         return slot
@@ -255,7 +277,8 @@ def open_store(
     check_not_crossed(name)
     planned = plan_journal(journal, sqlite3.sqlite_version_info, read_fstype(name))
     options = opening.Options(name, read_only, timeout_seconds, planned)
-    version = _identify(options, upgrade=upgrade)
+    identity = opening.read_identity(name)
+    options, version = _identify(options, upgrade=upgrade)
 
     def connect() -> sqlite3.Connection:
         connection = opening.connect(options)
@@ -264,20 +287,26 @@ def open_store(
         return connection
 
     connections = Connections(connect, path=name, timeout_seconds=timeout_seconds, holds_locks=planned.mode == "wal")
-    store = Store(name, connections, journal=planned, read_only=read_only, timeout_seconds=timeout_seconds)
+    store = Store(
+        name,
+        connections,
+        journal=planned,
+        read_only=read_only,
+        timeout_seconds=timeout_seconds,
+        frozen_at=identity if options.frozen else None,
+    )
     store.slot()  # a file that cannot be used stops the open
     return store
 
 
-def _identify(options: opening.Options, *, upgrade: bool) -> int:
+def _identify(options: opening.Options, *, upgrade: bool) -> tuple[opening.Options, int]:
     # Read what the file is, before its journal mode or anything else is changed; upgrade a file of 2014.
-    looker = opening.connect(options, look=True)
     try:
-        found = schema.read_found(looker)
+        options, found = _look(options)
+    except GraphError:
+        raise
     except sqlite3.Error as error:
         raise translate(error, options.path) from None
-    finally:
-        looker.close()
     schema.check_found(found, options.path)
     if found.kind == "2014" and not options.read_only:
         if not upgrade:
@@ -286,8 +315,20 @@ def _identify(options: opening.Options, *, upgrade: bool) -> int:
                 "it), or read_only=True to leave it as it is"
             )
         migrate.upgrade(options)
-        return schema.VERSION
-    return found.version
+        return options, schema.VERSION
+    return options, found.version
+
+
+def _look(options: opening.Options) -> tuple[opening.Options, schema.Found]:
+    # A file in WAL mode can be read without locks where nothing can be made beside it, if there is no log.
+    try:
+        with closing(opening.connect(options, look=True)) as looker:
+            return options, schema.read_found(looker)
+    except sqlite3.Error as error:
+        if options.frozen or not (options.read_only and opening.lacks_place(error, options.path)):
+            raise
+        opening.check_settled(options.path)
+    return _look(options._replace(frozen=True))
 
 
 def memory_store(*, timeout_seconds: float = 5.0, change_limit: int = schema.CHANGE_LIMIT) -> Store:

@@ -14,6 +14,14 @@ def run_python(program: str, *arguments: object) -> subprocess.CompletedProcess[
     )
 
 
+def python_beside(program: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program in an interpreter of its own, with pipes to it."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+
+
 def plain_connection(path: str) -> sqlite3.Connection:
     """What sqlite3 gives."""
     return sqlite3.connect(path, isolation_level=None)

@@ -20,7 +20,7 @@ from kernelproof.impl.graphdb import (
     NotAGraph,
 )
 from kernelproof.impl.graphdb.schema import APPLICATION_ID, VERSION
-from kernelproof.impl.tests.graphdb.beside import plain_connection, run_python
+from kernelproof.impl.tests.graphdb.beside import plain_connection, python_beside, run_python
 
 # --- G11 --------------------------------------------------------------------------------------------------------------
 
@@ -132,6 +132,47 @@ def test_without_permission_to_write(refused: str) -> None:
         done = run_python(AS_NOBODY, file)
         place = file if refused == "file" else directory
         assert done.stdout == f"{place} needed to open the graph for writing\nTrue\n", done.stderr
+    finally:
+        shutil.rmtree(directory)
+
+
+READ_AS_NOBODY = """
+import os, sys
+from kernelproof.impl.graphdb import GraphDatabase, GraphError
+os.setgid(65534); os.setuid(65534)
+try:
+    with GraphDatabase.open(sys.argv[1], read_only=True) as graph:
+        print(graph.exists("/a"), flush=True)
+        sys.stdin.readline()
+        print(graph.exists("/a"), flush=True)
+except GraphError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.rule("G11")
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_reading_where_nothing_can_be_made_beside_the_file() -> None:
+    """A file in WAL mode is read in a directory that is not writable, until it changes; changes in a log are told."""
+    directory = Path(tempfile.mkdtemp(prefix="kernelproof-"))
+    directory.chmod(0o755)
+    file = directory / "graph.db"
+    try:
+        with GraphDatabase.open(file, journal="wal") as graph:
+            graph.set("/a", "1")
+        assert [path.name for path in directory.iterdir()] == ["graph.db"]
+        with python_beside(READ_AS_NOBODY, file) as reader:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "True\n"
+            with GraphDatabase.open(file, journal="wal") as graph:
+                graph.set("/b", "1")
+            answer = reader.communicate("\n", timeout=60)[0]
+        assert answer.startswith(f"Stale {file} was written to since it was opened")
+        with GraphDatabase.open(file, journal="wal") as graph:
+            graph.set("/c", "1")
+            log = Path(f"{file}-wal").read_bytes()
+        Path(f"{file}-wal").write_bytes(log)
+        assert run_python(READ_AS_NOBODY, file).stdout.startswith(f"ReadOnly {file}: {file}-wal holds changes")
     finally:
         shutil.rmtree(directory)
 
