@@ -2,8 +2,8 @@
 
     for finding in verify(state, config): print(finding)
 
-An empty answer says that the process is as it was meant to be: ids, capabilities, namespaces, no_new_privs, seccomp,
-mounts, limits, descriptors. It is no guarantee about what the program does with all that.
+An empty answer says that the process is as it was meant to be: ids, groups, capabilities, namespaces, no_new_privs,
+seccomp, mounts, masked paths, limits, descriptors. It is no guarantee about what the program does with all that.
 
 Source: proc_pid_status(5); proc_pid_mountinfo(5); capabilities(7).
 """
@@ -11,7 +11,11 @@ Source: proc_pid_status(5); proc_pid_mountinfo(5); capabilities(7).
 from __future__ import annotations
 
 import os
+import stat
 
+from kernelproof.impl._syscalls.mount import MountAttribute
+from kernelproof.impl.cgroups.conversions import round_down_to_page
+from kernelproof.impl.cgroups.formats import V1_UNLIMITED_BYTES
 from kernelproof.impl.cgroups.limits import Limits
 from kernelproof.impl.libcontainer.config.names import CAPABILITIES
 from kernelproof.impl.libcontainer.config.records import Config, Process
@@ -22,11 +26,24 @@ from kernelproof.impl.libcontainer.process.identity import open_process
 from kernelproof.impl.libcontainer.process.waiting import is_waiting
 from kernelproof.impl.libcontainer.running import read_config
 from kernelproof.impl.libcontainer.state import State, StateDirectory, WrongStatusError
+from kernelproof.impl.mount.point import mount_id_of_fd
+from kernelproof.impl.mount.records import format_attributes
+from kernelproof.impl.mount.resolve import Root
+from kernelproof.impl.mount.table import MountTable
+from kernelproof.impl.mount.walk import path_in_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every start
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from kernelproof.impl.cgroups.writes import Write
+    from kernelproof.impl.libcontainer.config import records
+    from kernelproof.impl.libcontainer.config.records import IdMapping
+    from kernelproof.impl.mount.records import Mount
+
+_NULL = os.makedev(1, 3)
+# Of these the type that is asked for is the one that is shown, whatever road led there.
+_TYPES = frozenset(("proc", "sysfs", "tmpfs", "devpts", "mqueue", "overlay"))
 _SETS = {
     "bounding": "CapBnd",
     "effective": "CapEff",
@@ -88,6 +105,7 @@ def verify(state: State, config: Config, *, waits: bool = False, proc: str = "/p
         found = [*_namespaces(pid, config, proc), *_mounts(pid, config, proc), *_limits(state, config)]
         if config.process is not None and not waits:
             found += _process(config.process, config, status)
+            found += _groups(config.process, config, status, may_lose=_may_set_groups(pid, proc))
         found += _descriptors(pid, proc)
         return tuple(found)
     finally:
@@ -115,14 +133,7 @@ def _process(process: Process, config: Config, status: dict[str, str]) -> Iterat
         ("Uid", process.user.uid, config.linux.uid_mappings),
         ("Gid", process.user.gid, config.linux.gid_mappings),
     ):
-        outside = next(
-            (
-                one.host_id + asked - one.container_id
-                for one in maps
-                if one.container_id <= asked < one.container_id + one.size
-            ),
-            asked,
-        )
+        outside = _outside(asked, maps)
         ids = {int(word) for word in status[name].split()}
         if process.user.lookup is None and ids != {outside}:
             yield Finding(f"$.process.user.{name.lower()}", outside, sorted(ids))
@@ -136,8 +147,35 @@ def _process(process: Process, config: Config, status: dict[str, str]) -> Iterat
         have = names_of(int(status[line], 16))
         # What the program file's own rights, or being root, add at its exec is bounded by the bounding set.
         more = have - wanted - (frozenset(granted.bounding) if field in _GAINED else frozenset())
-        if more:
+        # The bounding set alone is nobody's to gain or lose at an exec. What is not ours either was not to be had.
+        less = (wanted - have) & _own_bounding() if field == "bounding" else frozenset()
+        if more or less:
             yield Finding(f"$.process.capabilities.{field}", sorted(wanted), sorted(have))
+
+
+def _own_bounding() -> frozenset[str]:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        return names_of(int(parse_status(file.read())["CapBnd"], 16))
+
+
+def _outside(number: int, maps: tuple[IdMapping, ...]) -> int:
+    inside = (one for one in maps if one.container_id <= number < one.container_id + one.size)
+    return next((one.host_id + number - one.container_id for one in inside), number)
+
+
+def _groups(process: Process, config: Config, status: dict[str, str], *, may_lose: bool) -> Iterator[Finding]:
+    if process.user.lookup is not None:
+        return
+    wanted = {_outside(gid, config.linux.gid_mappings) for gid in process.user.additional_gids}
+    have = {int(word) for word in status["Groups"].split()}
+    # Where groups can't be set, nobody has lost those of the runtime's caller.
+    if wanted - have or (may_lose and have - wanted):
+        yield Finding("$.process.user.additionalGids", sorted(wanted), sorted(have))
+
+
+def _may_set_groups(pid: int, proc: str) -> bool:
+    with open(f"{proc}/{pid}/setgroups", encoding="ascii") as file:
+        return file.read().strip() == "allow"
 
 
 _GAINED = ("effective", "permitted")
@@ -148,19 +186,89 @@ def names_of(mask: int) -> frozenset[str]:
     return frozenset(name for number, name in enumerate(CAPABILITIES) if mask >> number & 1)
 
 
+class Place:
+    """What a path of the container leads to.
+
+    Attributes:
+        mount: what is mounted there, the topmost; None where nothing is.
+        device: the number of a character device, else 0.
+    """
+
+    __slots__ = ("device", "mount")
+
+    def __init__(self, mount: Mount | None, device: int = 0) -> None:
+        self.mount = mount
+        self.device = device
+
+
 def _mounts(pid: int, config: Config, proc: str) -> Iterator[Finding]:
     if not Division(config.linux.namespaces).is_private("mount"):
         return
-    with open(f"{proc}/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.split() for line in file]
-    options = {line[4]: line[5].split(",") for line in lines}
-    for place, mount in enumerate(config.mounts):
-        if mount.destination not in options:
-            yield Finding(f"$.mounts[{place}].destination", mount.destination, "no mount point")
-        elif "ro" in mount.options and "ro" not in options[mount.destination]:
-            yield Finding(f"$.mounts[{place}].options", "ro", ",".join(options[mount.destination]))
-    if config.root is not None and config.root.readonly and "ro" not in options.get("/", ()):
+    table = MountTable.read(pid, proc=proc)
+    with Root(f"{proc}/{pid}/root") as root:
+        yield from compare_mounts(config, lambda path: _look(root, table, path))
+
+
+def _look(root: Root, table: MountTable, path: str) -> Place | None:
+    try:
+        fd = root.open(path)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        mount = table.by_id.get(mount_id_of_fd(fd))
+        if mount is not None and mount.mount_point != path_in_root(root.fd, fd):
+            mount = None
+        return Place(mount, status.st_rdev if stat.S_ISCHR(status.st_mode) else 0)
+    finally:
+        os.close(fd)
+
+
+def compare_mounts(config: Config, look: Callable[[str], Place | None]) -> Iterator[Finding]:
+    """Compares mounts, masked paths and the root with what is there.
+
+    Args:
+        config: what was asked.
+        look: what a path leads to, links of the image followed inside the root; None where it leads nowhere.
+    """
+    masks = [look(path) for path in config.linux.masked_paths]
+    hidden = {mask.mount for mask in masks if mask is not None}
+    places = [look(mount.destination) for mount in config.mounts]
+    for number, (mount, place) in enumerate(zip(config.mounts, places, strict=True)):
+        top = place.mount if place is not None else None
+        later = config.mounts[number + 1 :]
+        if top is None:
+            if not any(_is_below(mount.destination, other.destination) for other in later):
+                yield Finding(f"$.mounts[{number}].destination", mount.destination, "no mount point")
+        elif top not in hidden and not any(other is not None and other.mount == top for other in places[number + 1 :]):
+            yield from _compare_mount(f"$.mounts[{number}]", mount, top)
+    for number, mask in enumerate(masks):
+        if mask is not None and mask.device != _NULL and (mask.mount is None or mask.mount.fstype != "tmpfs"):
+            yield Finding(f"$.linux.maskedPaths[{number}]", config.linux.masked_paths[number], "not masked")
+    yield from _compare_root(config, look("/"))
+
+
+def _compare_mount(at: str, mount: records.Mount, top: Mount) -> Iterator[Finding]:
+    is_bind = bool({"bind", "rbind"} & set(mount.options))
+    if not is_bind and mount.type in _TYPES and top.fstype != mount.type:
+        yield Finding(f"{at}.type", mount.type, top.fstype)
+    elif "ro" in mount.options and not top.attributes & MountAttribute.RDONLY:
+        yield Finding(f"{at}.options", "ro", ",".join(format_attributes(top.attributes)))
+
+
+def _compare_root(config: Config, place: Place | None) -> Iterator[Finding]:
+    if config.root is None or not config.root.readonly:
+        return
+    if place is None or place.mount is None or not place.mount.attributes & MountAttribute.RDONLY:
         yield Finding("$.root.readonly", True, False)
+
+
+def _is_below(path: str, above: str) -> bool:
+    return _clean(path).startswith(_clean(above).rstrip("/") + "/")
+
+
+def _clean(path: str) -> str:
+    return os.path.normpath(f"/{path.lstrip('/')}")
 
 
 def _limits(state: State, config: Config) -> Iterator[Finding]:
@@ -172,6 +280,10 @@ def _limits(state: State, config: Config) -> Iterator[Finding]:
         return
     with cgroup:
         limits = limits_of(config.linux.resources, cgroup.version)
+        if any(kind == "scope" for kind, _ in state.undo):
+            from kernelproof.impl.libcontainer.scopes import scope_limits  # D-Bus: 20 modules that few need
+
+            limits = scope_limits(limits, cgroup.directory.read_or_none("cpu.max"))
         # A limit that is set as asked needs no write.
         if limits == Limits():
             return
@@ -179,8 +291,23 @@ def _limits(state: State, config: Config) -> Iterator[Finding]:
             write = step.write
             directory = cgroup.directory_of(step.controller) if step.controller else cgroup.directory
             seen = (directory.read_or_none(write.file) or "").strip()
-            if seen != write.value.strip():
+            if not is_kept(write, seen, os.sysconf("SC_PAGE_SIZE")):
                 yield Finding(f"$.linux.resources ({write.file})", write.value.strip(), seen)
+
+
+def is_kept(write: Write, seen: str, page_bytes: int) -> bool:
+    """Whether a file says what was written: as it is, as whole pages, as a line among others, or as no limit at all."""
+    wanted = write.value.strip()
+    if seen == wanted:
+        return True
+    if wanted.isdigit() and seen.isdigit() and write.limit.endswith("_bytes"):
+        return int(seen) == round_down_to_page(int(wanted), page_bytes)
+    if wanted == "-1":
+        return seen.isdigit() and int(seen) >= V1_UNLIMITED_BYTES
+    if write.file == "memory.oom_control":
+        return write.undo == wanted
+    words = wanted.split()
+    return len(words) > 1 and any(set(words) <= set(line.split()) for line in seen.splitlines())
 
 
 def _descriptors(pid: int, proc: str) -> Iterator[Finding]:

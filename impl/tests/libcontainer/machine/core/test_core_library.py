@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ from kernelproof.impl.libcontainer import (
     WrongStatusError,
     lifecycle,
 )
-from kernelproof.impl.libcontainer.config.records import Root
-from kernelproof.impl.tests.libcontainer.machine.core.conftest import rehearse
+from kernelproof.impl.libcontainer.config.records import Cpu, Memory, Mount, Resources, Root, User
+from kernelproof.impl.tests.libcontainer.machine.core.conftest import PROC, rehearse
 
 pytestmark = [pytest.mark.machine(profile="runtimes"), pytest.mark.usefixtures("nothing_left")]
 
@@ -87,6 +88,31 @@ def test_life_in_a_program(bundle: Any, runtime: Runtime) -> None:
         assert exe.st_size == (bundle.rootfs / "bin/busybox").stat().st_size
     with pytest.raises(StartError, match="nowhere"):
         runtime.create("box", config.replace(root=Root("nowhere")), bundle=bundle.path)
+
+
+def test_what_is_found_amiss_and_what_is_not(bundle: Any, runtime: Runtime) -> None:
+    """Destinations in any spelling and a limit of half a page are as asked; a mount from outside over one is not."""
+    (bundle.rootfs / "mnt/deep").mkdir(parents=True)
+    (bundle.rootfs / "link").symlink_to("mnt/deep")
+    names = ("/a b", "/t1/", "t9", "/mnt/../t8", "/link/../t7", "/link")
+    mounts = [PROC, *(Mount(name, "tmpfs", "tmpfs") for name in names)]
+    resources = Resources(memory=Memory(limit=50_000_001), cpu=Cpu(quota=50_000))
+    config = bundle.config("sleep", "1000", mounts=mounts, masked_paths=("/proc/keys", "/etc"), resources=resources)
+    user = User(0, 0, additional_gids=(5, 7))
+    config = config.replace(process=config.process.replace(user=user))
+    with runtime.create("box", config, bundle=bundle.path) as container:
+        container.start()
+        assert container.verify() == ()
+        assert container.process is not None
+        inside = ["nsenter", "--mount", "--target", str(container.process.pid), "/bin/busybox"]
+        subprocess.run([*inside, "mount", "-t", "ramfs", "ramfs", "/mnt/t7"], check=True)
+        subprocess.run([*inside, "umount", "/etc"], check=True)
+        subprocess.run([*inside, "umount", "/t8"], check=True)
+        assert [str(one) for one in container.verify()] == [
+            "$.mounts[4].destination: /mnt/../t8 was asked, no mount point is",
+            "$.mounts[5].type: tmpfs was asked, ramfs is",
+            "$.linux.maskedPaths[1]: /etc was asked, not masked is",
+        ]
 
 
 def test_a_container_without_a_process(bundle: Any, runtime: Runtime) -> None:
