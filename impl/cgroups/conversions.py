@@ -9,7 +9,7 @@ LEAST_WEIGHT, MOST_WEIGHT, DEFAULT_WEIGHT = 1, 10_000, 100  # cgroup-v2.rst, Wei
 LEAST_BLKIO, MOST_BLKIO = 10, 1000  # cgroup-v1/blkio-controller.rst, blkio.weight
 DEFAULT_PERIOD_MICROSECONDS = 100_000  # cgroup-v2.rst, cpu.max
 LEAST_PERIOD_MICROSECONDS, MOST_PERIOD_MICROSECONDS = 1_000, 1_000_000  # kernel/sched/core.c
-LEAST_QUOTA_MICROSECONDS = 1_000
+LEAST_QUOTA_MICROSECONDS, MOST_QUOTA_MICROSECONDS = 1_000, (1 << 44) - 1  # there too, max_cfs_runtime
 
 
 def shares_to_weight(shares: int, formula: str = "quadratic") -> int:

@@ -13,6 +13,7 @@ from kernelproof.impl.cgroups.conversions import (
     LEAST_PERIOD_MICROSECONDS,
     LEAST_QUOTA_MICROSECONDS,
     MOST_PERIOD_MICROSECONDS,
+    MOST_QUOTA_MICROSECONDS,
     check_weight,
     weight_to_shares,
 )
@@ -73,6 +74,7 @@ def plan_v1(limits: Limits, read: Reader) -> list[Write]:
     """Writes for version 1; errors as `plan_v2`."""
     writes = _plan_share(limits, read, "cpu.shares", shares_of)
     writes += _plan_bandwidth_v1(limits, read)
+    _check_real_time(limits)
     for limit, file in (
         ("cpu_rt_period_microseconds", "cpu.rt_period_us"),
         ("cpu_rt_runtime_microseconds", "cpu.rt_runtime_us"),
@@ -119,15 +121,46 @@ def check_bandwidth(limits: Limits) -> None:
     if period is not None and not LEAST_PERIOD_MICROSECONDS <= period <= MOST_PERIOD_MICROSECONDS:
         reason = f"{LEAST_PERIOD_MICROSECONDS} to {MOST_PERIOD_MICROSECONDS} microseconds"
         raise LimitError("cpu_period_microseconds", period, reason)
-    if quota is not None and quota != -1 and quota < LEAST_QUOTA_MICROSECONDS:
-        reason = f"at least {LEAST_QUOTA_MICROSECONDS} microseconds, or -1 for no limit"
+    if quota is not None and quota != -1 and not LEAST_QUOTA_MICROSECONDS <= quota <= MOST_QUOTA_MICROSECONDS:
+        reason = f"{LEAST_QUOTA_MICROSECONDS} to {MOST_QUOTA_MICROSECONDS} microseconds, or -1 for no limit"
         raise LimitError("cpu_quota_microseconds", quota, reason)
-    if burst is not None and (burst < 0 or (quota is not None and 0 <= quota < burst)):
-        raise LimitError("cpu_burst_microseconds", burst, "0 to the quota")
+    if burst is not None:
+        _check_burst(burst, -1 if quota is None else quota, "")
+
+
+def _check_burst(burst: int, quota: int, where: str) -> None:
+    # tg_set_cfs_bandwidth, kernel/sched/core.c; without a quota the kernel keeps any burst.
+    if burst < 0 or (quota >= 0 and burst > min(quota, MOST_QUOTA_MICROSECONDS - quota)):
+        most = "the quota" if quota < 0 else f"the quota of {quota}{where}"
+        reason = f"0 to {most}, and {MOST_QUOTA_MICROSECONDS} with it"
+        raise LimitError("cpu_burst_microseconds", burst, reason)
+
+
+def _check_beside(limits: Limits, quota_now: int, burst_now: int, quota_file: str, burst_file: str) -> None:
+    # One of the two is asked for, and the other one is what is set.
+    quota, burst = limits.cpu_quota_microseconds, limits.cpu_burst_microseconds
+    if quota is None and burst is not None:
+        _check_burst(burst, quota_now, f" in {quota_file}: set cpu_quota_microseconds too")
+    elif burst is None and quota is not None and 0 <= quota < burst_now:
+        reason = f"at least the burst of {burst_now} in {burst_file}: set cpu_burst_microseconds too"
+        raise LimitError("cpu_quota_microseconds", quota, reason)
+
+
+def _check_real_time(limits: Limits) -> None:
+    # tg_set_rt_bandwidth, kernel/sched/rt.c; a negative runtime is none.
+    period, runtime = limits.cpu_rt_period_microseconds, limits.cpu_rt_runtime_microseconds
+    if period is not None and period < 1:
+        raise LimitError("cpu_rt_period_microseconds", period, "at least 1 microsecond")
+    if runtime is not None and runtime > MOST_QUOTA_MICROSECONDS:
+        reason = f"at most {MOST_QUOTA_MICROSECONDS} microseconds, or -1 for no limit"
+        raise LimitError("cpu_rt_runtime_microseconds", runtime, reason)
 
 
 def _plan_bandwidth_v2(limits: Limits, read: Reader) -> list[Write]:
     check_bandwidth(limits)
+    quota_now, _ = parse_quota(read("cpu.max") or f"max {DEFAULT_PERIOD_MICROSECONDS}")
+    burst_now = parse_value(read("cpu.max.burst") or "0", "cpu.max.burst")
+    _check_beside(limits, quota_now, burst_now, "cpu.max", "cpu.max.burst")
     writes = []
     burst = limits.cpu_burst_microseconds
     if limits.cpu_quota_microseconds is not None or limits.cpu_period_microseconds is not None:
@@ -152,6 +185,10 @@ def _plan_bandwidth_v1(limits: Limits, read: Reader) -> list[Write]:
         "cpu_quota_microseconds": "cpu.cfs_quota_us",
         "cpu_burst_microseconds": "cpu.cfs_burst_us",
     }
+    quota_now, burst_now = [
+        int(read(file) or default) for file, default in (("cpu.cfs_quota_us", -1), ("cpu.cfs_burst_us", 0))
+    ]
+    _check_beside(limits, quota_now, burst_now, "cpu.cfs_quota_us", "cpu.cfs_burst_us")
     writes = {}
     for limit, file in files.items():
         value = getattr(limits, limit)

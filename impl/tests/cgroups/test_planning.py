@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from kernelproof.impl.cgroups import stats, writes
+from kernelproof.impl.cgroups.controllers import cpu
 from kernelproof.impl.cgroups.errors import BelowUsageError, LimitError, NoControllerError
 from kernelproof.impl.cgroups.limits import IoLimit, IoWeight, Limits, RdmaLimit
 from kernelproof.impl.cgroups.planning import plan_v1, plan_v2, wanted_controllers
@@ -141,6 +142,8 @@ def test_other_controllers() -> None:
         Limits(cpu_quota_microseconds=0),
         Limits(cpu_period_microseconds=999),
         Limits(cpu_quota_microseconds=1000, cpu_burst_microseconds=1001),
+        Limits(cpu_quota_microseconds=1 << 44),
+        Limits(cpu_quota_microseconds=(1 << 44) - 1, cpu_burst_microseconds=1),
         Limits(memory_max_bytes=-2),
         Limits(memory_max_bytes=1 << 63),
         Limits(pids_max=-2),
@@ -166,6 +169,34 @@ def test_what_no_kernel_takes(limits: Limits) -> None:
     """Out of range, or of the other version: an error that names limit, value and range, before any write."""
     with pytest.raises(LimitError):
         plan(limits)
+
+
+BURST_V2 = {"cpu.max": "20000 100000\n", "cpu.max.burst": "10000\n"}
+BURST_V1 = {"cpu.cfs_quota_us": "20000\n", "cpu.cfs_period_us": "100000\n", "cpu.cfs_burst_us": "10000\n"}
+
+
+@pytest.mark.parametrize(("planner", "files"), [(cpu.plan_v2, BURST_V2), (cpu.plan_v1, BURST_V1)], ids=["v2", "v1"])
+def test_quota_and_burst_beside_what_is_set(planner: Callable[..., list[Write]], files: dict[str, str]) -> None:
+    """A quota below the burst that is set, or a burst above the quota, is told with the other's file and value."""
+    quota_file, burst_file = [name for name in files if "period" not in name]
+    with pytest.raises(LimitError, match=rf"cpu_quota_microseconds 9999: at least the burst of 10000 in {burst_file}"):
+        planner(Limits(cpu_quota_microseconds=9_999), files.get)
+    with pytest.raises(LimitError, match=rf"cpu_burst_microseconds 20001: 0 to the quota of 20000 in {quota_file}"):
+        planner(Limits(cpu_burst_microseconds=20_001), files.get)
+    assert len(planner(Limits(cpu_quota_microseconds=9_999, cpu_burst_microseconds=9_999), files.get)) == 2
+    assert len(planner(Limits(cpu_quota_microseconds=-1), files.get)) == 1
+    assert len(planner(Limits(cpu_burst_microseconds=20_000), files.get)) == 1
+    unlimited = files | {"cpu.max": "max 100000", "cpu.cfs_quota_us": "-1"}
+    assert len(planner(Limits(cpu_burst_microseconds=30_000), unlimited.get)) == 1
+
+
+def test_real_time_that_no_kernel_takes() -> None:
+    """No period at all, and more than the kernel can count; a negative runtime is none."""
+    files = {"cpu.rt_period_us": "1000000\n", "cpu.rt_runtime_us": "0\n"}
+    for asked in (Limits(cpu_rt_period_microseconds=0), Limits(cpu_rt_runtime_microseconds=1 << 44)):
+        with pytest.raises(LimitError, match="cpu_rt_"):
+            cpu.plan_v1(asked, files.get)
+    assert len(cpu.plan_v1(Limits(cpu_rt_runtime_microseconds=-1), files.get)) == 1
 
 
 def test_a_missing_controller_is_named() -> None:

@@ -156,6 +156,25 @@ def test_memory_limits_are_told_as_the_kernel_keeps_them(hierarchy: Mount) -> No
         cgroup.remove()
 
 
+def test_quotas_to_the_end_of_what_the_kernel_takes(layout: Layout) -> None:
+    """The most that is taken here is taken by the kernel too; what a set burst forbids is told by its file."""
+    most = (1 << 44) - 1
+    with Cgroup.create("limited", layout, controllers=["cpu"]) as cgroup:
+        cgroup.set(Limits(cpu_quota_microseconds=most))
+        cgroup.set(Limits(cpu_quota_microseconds=-1))
+        with pytest.raises(LimitError, match=str(most)):
+            cgroup.set(Limits(cpu_quota_microseconds=most + 1))
+        if not any("burst" in name for name in cgroup.directory_of("cpu").files()):
+            return  # before Linux 5.14
+        cgroup.set(Limits(cpu_quota_microseconds=50_000, cpu_burst_microseconds=50_000))
+        with pytest.raises(LimitError, match=r"at least the burst of 50000 in cpu\..*burst"):
+            cgroup.set(Limits(cpu_quota_microseconds=20_000))
+        cgroup.set(Limits(cpu_quota_microseconds=20_000, cpu_burst_microseconds=20_000))
+        with pytest.raises(LimitError, match=r"the quota of 20000 in cpu\..*: set cpu_quota_microseconds too"):
+            cgroup.set(Limits(cpu_burst_microseconds=30_000))
+        cgroup.set(Limits(cpu_quota_microseconds=50_000, cpu_burst_microseconds=50_000))
+
+
 def _remove_files_too(cgroup: Cgroup) -> None:
     shutil.rmtree(cgroup.directory.path)
 
