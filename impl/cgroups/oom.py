@@ -33,7 +33,8 @@ class OomReport(NamedTuple):
     Attributes:
         kills: processes that were killed in this cgroup and below.
         local_kills: of them its own; None before Linux 5.2.
-        limit_cgroup: path of the nearest cgroup at or above it whose own limit was hit, None if none was.
+        limit_cgroup: path of the nearest cgroup at or above it whose own limit was hit when the last of them was
+            killed; None if nobody was, or no limit was, as when the machine has no memory left.
         limit_bytes: that limit, -1 where it was lifted meanwhile.
         oom_group_kills: times that a whole cgroup was killed; None before Linux 5.17.
         is_gone: the cgroup was removed: these are its last words.
@@ -58,9 +59,11 @@ class OomWatch:
     Args:
         chain: the cgroup, its parent, and so on up to the mounted root.
         files: descriptors by cgroup's path and file's name; owned from here on.
+        so_far: whether a kill before the watch is looked at too: then a limit that was hit before it, for another
+            cgroup's process, can be taken for the one that it was for.
     """
 
-    def __init__(self, chain: tuple[str, ...], files: dict[tuple[str, str], int]) -> None:
+    def __init__(self, chain: tuple[str, ...], files: dict[tuple[str, str], int], *, so_far: bool = False) -> None:
         self._chain = chain
         self._files = files
         self._texts: dict[tuple[str, str], str] = {}
@@ -68,14 +71,18 @@ class OomWatch:
         self._poll = select.poll()
         self._poll.register(files[chain[0], _EVENTS], select.POLLPRI)
         self._refresh()
-        self._seen = self.report().kills
+        self._seen = self._kills()
+        self._explained = 0 if so_far else self._seen
+        self._hits = {} if so_far else self._count_hits()
+        self._cause: str | None = None
 
     @classmethod
-    def open(cls, chain: tuple[Directory, ...]) -> OomWatch:
+    def open(cls, chain: tuple[Directory, ...], *, so_far: bool = False) -> OomWatch:
         """Begin to watch.
 
         Args:
             chain: the cgroup, its parent, and so on up to the mounted root.
+            so_far: see above.
 
         Raises:
             NoControllerError: the cgroup has no memory.events: version 1, the root, or no memory controller.
@@ -94,24 +101,25 @@ class OomWatch:
             if (chain[0].path, _EVENTS) not in files:
                 raise NoControllerError(f"{chain[0].path} has no {_EVENTS}")
             undo.pop_all()
-        return cls(tuple(directory.path for directory in chain), files)
+        return cls(tuple(directory.path for directory in chain), files, so_far=so_far)
 
     def report(self) -> OomReport:
         """What is known now, or what was known last."""
         self._refresh()
         events = parse_flat(self._texts[self._chain[0], _EVENTS], _EVENTS)
         local = self._texts.get((self._chain[0], _LOCAL))
-        limit_cgroup, limit = None, None
-        for path in self._chain:
-            own = self._texts.get((path, _LOCAL))
-            if own is not None and parse_flat(own, _LOCAL).get("oom", 0):
-                most = self._texts.get((path, _MAX))
-                limit_cgroup, limit = path, MAX if most is None else parse_value(most, _MAX)
-                break
+        kills = self._kills()
+        if kills > self._explained:
+            # The limit is counted before the kill is, and this cgroup's kills were read before those limits.
+            hits = self._count_hits()
+            self._cause = next((path for path in hits if hits[path] > self._hits.get(path, 0)), None)
+            self._explained, self._hits = kills, hits
+        most = None if self._cause is None else self._texts.get((self._cause, _MAX))
+        limit = None if self._cause is None else MAX if most is None else parse_value(most, _MAX)
         return OomReport(
-            kills=events.get("oom_kill", 0),
+            kills=kills,
             local_kills=None if local is None else parse_flat(local, _LOCAL).get("oom_kill", 0),
-            limit_cgroup=limit_cgroup,
+            limit_cgroup=self._cause,
             limit_bytes=limit,
             oom_group_kills=events.get("oom_group_kill"),
             is_gone=self._is_gone,
@@ -128,6 +136,14 @@ class OomWatch:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             if not self._poll.poll(None if left is None else left * 1000) and left == 0:
                 return None
+
+    def _kills(self) -> int:
+        return parse_flat(self._texts[self._chain[0], _EVENTS], _EVENTS).get("oom_kill", 0)
+
+    def _count_hits(self) -> dict[str, int]:
+        # How often each limit was hit, the nearest first.
+        texts = {path: self._texts.get((path, _LOCAL), "") for path in self._chain}
+        return {path: parse_flat(text, _LOCAL).get("oom", 0) for path, text in texts.items()}
 
     def _refresh(self) -> None:
         for key, fd in self._files.items():
@@ -161,5 +177,5 @@ def read_oom(chain: tuple[Directory, ...]) -> OomReport:
         NoControllerError: the cgroup has no memory.events.
         FormatError: a file that can't be read.
     """
-    with OomWatch.open(chain) as watch:
+    with OomWatch.open(chain, so_far=True) as watch:
         return watch.report()

@@ -16,7 +16,7 @@ import pytest
 
 from kernelproof.impl.cgroups import BelowUsageError, Cgroup, Limits
 from kernelproof.impl.cgroups.effective import effective_limit
-from kernelproof.impl.cgroups.oom import OomWatch
+from kernelproof.impl.cgroups.oom import OomWatch, read_oom
 from kernelproof.impl.cgroups.pressure import PressureTrigger
 
 pytestmark = pytest.mark.machine
@@ -93,6 +93,29 @@ def test_kills_are_told_after_the_end(top: Path, eater: Callable[[Cgroup], int])
                 assert watch.report().kills == 0
             again.remove()
         pod.remove()
+
+
+@pytest.mark.rule("C+2")
+def test_a_limit_that_was_hit_before_is_not_blamed(top: Path, eater: Callable[[Cgroup], int]) -> None:
+    """The parent's limit killed elsewhere; nobody died here, then its own limit kills, then the parent's."""
+    with Cgroup.create("pod/other", controllers=["memory"]) as other, Cgroup.create("pod/box") as box:
+        with Cgroup.open("pod") as pod:
+            pod.set(Limits(memory_max_bytes=32 << 20))
+        assert eater(other) == -signal.SIGKILL
+        with box.chain() as chain, OomWatch.open(chain) as watch:
+            assert read_oom(chain).limit_cgroup is watch.report().limit_cgroup is None
+            box.set(Limits(memory_max_bytes=16 << 20))
+            assert eater(box) == -signal.SIGKILL
+            told = watch.wait(10)
+            assert told is not None
+            assert (told.kills, told.limit_cgroup, told.limit_bytes) == (1, str(top / "pod/box"), 16 << 20)
+            box.set(Limits(memory_max_bytes=-1))
+            assert eater(box) == -signal.SIGKILL
+            told = watch.wait(10)
+            assert told is not None
+            assert (told.kills, told.limit_cgroup, told.limit_bytes) == (2, str(top / "pod"), 32 << 20)
+        with Cgroup.open("pod") as pod:
+            pod.remove()
 
 
 _HOLD = """
