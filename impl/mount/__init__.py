@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from kernelproof.impl.mount.errors import NoSuchMountError as NoSuchMountError
     from kernelproof.impl.mount.errors import OptionError as OptionError
     from kernelproof.impl.mount.errors import StillMountedError as StillMountedError
+    from kernelproof.impl.mount.errors import TooLongError as TooLongError
     from kernelproof.impl.mount.errors import UnsafePathError as UnsafePathError
     from kernelproof.impl.mount.fstab import Fstab as Fstab
     from kernelproof.impl.mount.fstab import FstabEntry as FstabEntry
@@ -145,7 +146,7 @@ _HOMES = {
     "detached": "DetachedMount set_attributes",
     "errors": (
         "FsContextError FstabError LogLine MountError MountinfoError NoSuchMountError OptionError "
-        "StillMountedError UnsafePathError"
+        "StillMountedError TooLongError UnsafePathError"
     ),
     "fstab": "Fstab FstabEntry FstabLine format_fstab parse_fstab read_fstab",
     "handles": "FilesystemHandle open_procfs open_sysfs reopen",

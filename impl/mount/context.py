@@ -24,7 +24,7 @@ from kernelproof.impl._syscalls.mount import (
     fspick,
 )
 from kernelproof.impl.mount.detached import DetachedMount
-from kernelproof.impl.mount.errors import FsContextError, LogLine, OptionError
+from kernelproof.impl.mount.errors import FsContextError, LogLine, OptionError, TooLongError
 from kernelproof.impl.mount.options import Options, parse_options
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _AT_FDCWD = -100
 _NO_ATTRIBUTES = MountAttribute(0)
-_LONGEST_STRING = 255  # of a value, in bytes: fsconfig copies 256 with the NUL byte
+LONGEST_STRING = 255  # of a value, in bytes: fsconfig copies 256 with the NUL byte
 _LONGEST_MESSAGE = 8192
 _LEVELS = {"e": "error", "w": "warning", "i": "info"}
 # Flags of the superblock: word that sets, word that clears. The kernel takes both as options without value.
@@ -130,12 +130,12 @@ class FsContext:
 
         Raises:
             FsContextError: EINVAL the filesystem refuses it.
-            OptionError: it is longer than fsconfig takes: 255 bytes.
+            TooLongError: it is longer than fsconfig takes: 255 bytes.
         """
         length = len(os.fsencode(value))
-        if length > _LONGEST_STRING:
-            raise OptionError(
-                f"fsconfig takes {_LONGEST_STRING} bytes a value, and {key} of {self.fstype} has {length}"
+        if length > LONGEST_STRING:
+            raise TooLongError(
+                f"fsconfig takes {LONGEST_STRING} bytes a value, and {key} of {self.fstype} has {length}"
             )
         return self._configure(FsConfig.SET_STRING, key, value)
 
@@ -170,7 +170,8 @@ class FsContext:
 
         Raises:
             FsContextError: the first that is refused; `option` is its name.
-            OptionError: a value is too long; or an option that asks for something else than a filesystem.
+            TooLongError: as set_string.
+            OptionError: an option that asks for something else than a filesystem.
         """
         wanted = options if isinstance(options, Options) else parse_options(options)
         foreign = wanted.flags & (MountFlag.BIND | MountFlag.MOVE | MountFlag.REMOUNT)
@@ -184,7 +185,7 @@ class FsContext:
         for word in wanted.data_words:
             key, equals, value = word.partition("=")
             if equals:
-                self.set_string(key, _unquoted(value))
+                self.set_string(key, unquoted(value))
             else:
                 self.set_flag(key)
         return self
@@ -252,8 +253,8 @@ class FsContext:
         self.close()
 
 
-def _unquoted(value: str) -> str:
-    # Quotes keep commas together in a list; here there is no list.
+def unquoted(value: str) -> str:
+    """Return a value without the quotes that keep its commas together in a list of options."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 

@@ -3,6 +3,7 @@
     MountError
     ├── MountinfoError (ValueError)     a line of a mount table that cannot be read
     ├── OptionError (ValueError)        mount options that cannot be what was meant
+    │   └── TooLongError                a value that a filesystem context can't be told; mount(2) may take it
     ├── FstabError (ValueError)         a line of fstab that cannot be read
     ├── NoSuchMountError (LookupError)  a table has no such mount
     ├── FsContextError (OSError)        the kernel refused a step of the new mount API; `log` says why
@@ -40,6 +41,10 @@ class MountinfoError(MountError, ValueError):
 
 class OptionError(MountError, ValueError):
     """Mount options that contradict the call, or that the kernel could not be told."""
+
+
+class TooLongError(OptionError):
+    """A value is longer than fsconfig takes: 255 bytes."""
 
 
 class FstabError(MountError, ValueError):

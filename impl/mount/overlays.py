@@ -11,23 +11,25 @@ descriptors, and if it is still too long, that is said before the call.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from errno import EINVAL
 from typing import NamedTuple, TypeAlias
 
 from kernelproof.impl._syscalls.mount import MountAttribute
-from kernelproof.impl.mount.context import FsContext
+from kernelproof.impl.mount.context import LONGEST_STRING, FsContext, unquoted
 from kernelproof.impl.mount.detached import DetachedMount
-from kernelproof.impl.mount.errors import FsContextError, OptionError
+from kernelproof.impl.mount.errors import FsContextError, OptionError, TooLongError
 from kernelproof.impl.mount.lookup import mount_of
+from kernelproof.impl.mount.options import Options
 from kernelproof.impl.mount.table import MountTable, Path
 
 Layer: TypeAlias = "Path | int"
-_LONGEST_STRING = 255
 _DEEPEST = 2  # overlays on overlays (FILESYSTEM_MAX_STACK_DEPTH in include/linux/fs.h)
 MOST_LAYERS = 500  # OVL_MAX_STACK in fs/overlayfs/params.h
 _NO_ATTRIBUTES = MountAttribute(0)
+_NO_OPTIONS = Options()
+_Attempt: TypeAlias = "Callable[[FsContext, OverlaySpec, ExitStack], bool]"
 
 
 class OverlaySpec(NamedTuple):
@@ -87,19 +89,50 @@ def mount_overlay(
     Raises:
         FsContextError: the kernel refused a layer or the whole; the log, and notes on causes that can be seen.
         OSError: ENODEV the kernel has no overlay; EPERM; ENOSYS before Linux 5.2.
-        OptionError: as check_spec; or layers too many for one text on a kernel that takes no other form.
+        OptionError: as check_spec; TooLongError layers too many for one text on a kernel that takes no other form.
 
     Source: filesystems/overlayfs.rst of the kernel.
     """
     spec = OverlaySpec(tuple(lower), upper, work, tuple(options), userxattr, tuple(data_only))
     check_spec(spec)
-    for attempt in (_one_by_one, _in_one_text):
+    return _mount(spec, source, attributes, (_one_by_one, _in_one_text))
+
+
+def mount_long_overlay(source: Path | None, options: Options, attributes: MountAttribute) -> DetachedMount:
+    """Return the overlay that options as for `mount -o` describe, attached nowhere; its layers are given one by one.
+
+    Raises:
+        FsContextError, OSError: as mount_overlay.
+        OptionError: a `lowerdir` that is no list of layers; TooLongError before Linux 6.8, or another value is too
+            long: mount(2) takes a page for all of them.
+    """
+    lower: tuple[str, ...] = ()
+    data_only: tuple[str, ...] = ()
+    others = []
+    for word in options.data_words:
+        key, _, value = word.partition("=")
+        if key == "lowerdir":
+            lower, data_only = split_layers(unquoted(value))
+        else:
+            others.append(word)
+    spec = OverlaySpec(lower, data_only=data_only)
+    return _mount(spec, source, attributes, (_one_by_one,), options._replace(data=",".join(others)))
+
+
+def _mount(
+    spec: OverlaySpec,
+    source: Path | None,
+    attributes: MountAttribute,
+    attempts: Sequence[_Attempt],
+    more: Options = _NO_OPTIONS,
+) -> DetachedMount:
+    for attempt in attempts:
         with ExitStack() as opened, FsContext("overlay", source=source) as context:
             try:
                 if not attempt(context, spec, opened):
                     continue
                 _set_rest(context, spec, opened, commas=attempt is _one_by_one)
-                return context.create().mount(attributes)
+                return context.set_options(more).create().mount(attributes)
             except FsContextError as error:
                 # A filesystem without the new API of its own takes any word, and refuses the whole without a log.
                 legacy = not error.log or any("Legacy" in line for line in error.log)
@@ -108,7 +141,10 @@ def mount_overlay(
                 for cause in find_causes(spec):
                     error.add_note(cause)
                 raise
-    raise AssertionError("the second way always answers")
+    raise TooLongError(
+        f"overlay: a value has at most {LONGEST_STRING} bytes, and this kernel takes no layers one by one (Linux 6.8 "
+        f"does); mount(2) takes a page for all of them"
+    )
 
 
 def _one_by_one(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> bool:
@@ -116,7 +152,7 @@ def _one_by_one(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> boo
     layers = [("lowerdir+", layer) for layer in spec.lower] + [("datadir+", layer) for layer in spec.data_only]
     for place, (key, layer) in enumerate(layers):
         try:
-            context.set_string(key, name_of(layer, opened, _LONGEST_STRING))
+            context.set_string(key, name_of(layer, opened, LONGEST_STRING))
         except FsContextError as error:
             unknown = place == 0 and any("nknown parameter" in line for line in error.log)
             if error.errno == EINVAL and (unknown or any("Legacy" in line for line in error.log)):
@@ -132,11 +168,11 @@ def _in_one_text(context: FsContext, spec: OverlaySpec, opened: ExitStack) -> bo
     return True
 
 
-def join_layers(layers: Sequence[Layer], opened: ExitStack, limit: int = _LONGEST_STRING) -> str:
+def join_layers(layers: Sequence[Layer], opened: ExitStack, limit: int = LONGEST_STRING) -> str:
     """Return layers as the value of `lowerdir`, by descriptors if that is what makes them fit.
 
     Raises:
-        OptionError: they are too many for one value.
+        TooLongError: they are too many for one value.
     """
     text = ":".join(escape_layer(name_of(layer, opened, 4096, commas=False)) for layer in layers)
     if len(os.fsencode(text)) <= limit:
@@ -144,7 +180,7 @@ def join_layers(layers: Sequence[Layer], opened: ExitStack, limit: int = _LONGES
     text = ":".join(name_of(layer, opened, 0) for layer in layers)
     if len(text) <= limit:
         return text
-    raise OptionError(
+    raise TooLongError(
         f"overlay: {len(layers)} layers make {len(text)} bytes of lowerdir, and a value has at most {limit}; kernels "
         f"since Linux 6.8 take them one by one"
     )
@@ -157,6 +193,34 @@ def escape_layer(name: str) -> str:
     '/a\\\\:b'
     """
     return name.replace("\\", "\\\\").replace(":", "\\:")
+
+
+def split_layers(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    r"""Return the layers of a value of `lowerdir`, and those after `::`, which are data-only.
+
+    Raises:
+        OptionError: a layer without a name.
+
+    Source: filesystems/overlayfs.rst of the kernel, Multiple lower layers and Data-only lower layers.
+
+    >>> split_layers(r"/a\:b:/c::/d")
+    (('/a:b', '/c'), ('/d',))
+    """
+    layers = [""]
+    is_escaped = False
+    for character in text:
+        if is_escaped or character not in "\\:":
+            layers[-1] += character
+            is_escaped = False
+        elif character == ":":
+            layers.append("")
+        else:
+            is_escaped = True
+    end = layers.index("") if "" in layers else len(layers)
+    lower, between, data_only = layers[:end], layers[end::2], layers[end + 1 :: 2]
+    if not lower or any(between) or not all(data_only) or len(between) != len(data_only):
+        raise OptionError(f"overlay: layers are separated by a colon, data-only ones by two: lowerdir={text}")
+    return tuple(lower), tuple(data_only)
 
 
 def name_of(layer: Layer, opened: ExitStack, limit: int, *, commas: bool = True) -> str:
@@ -175,8 +239,8 @@ def name_of(layer: Layer, opened: ExitStack, limit: int, *, commas: bool = True)
 
 def _set_rest(context: FsContext, spec: OverlaySpec, opened: ExitStack, *, commas: bool) -> None:
     if spec.upper is not None and spec.work is not None:
-        context.set_string("upperdir", name_of(spec.upper, opened, _LONGEST_STRING, commas=commas))
-        context.set_string("workdir", name_of(spec.work, opened, _LONGEST_STRING, commas=commas))
+        context.set_string("upperdir", name_of(spec.upper, opened, LONGEST_STRING, commas=commas))
+        context.set_string("workdir", name_of(spec.work, opened, LONGEST_STRING, commas=commas))
     if spec.userxattr:
         context.set_flag("userxattr")
     context.set_options(spec.options)

@@ -18,13 +18,12 @@ from itertools import pairwise
 
 from kernelproof.impl._syscalls.libc import flag_names
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag
-from kernelproof.impl.mount.context import FsContext
 from kernelproof.impl.mount.detached import DetachedMount, set_attributes
 from kernelproof.impl.mount.errors import OptionError
 from kernelproof.impl.mount.options import Options, parse_options
 from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.resolve import Root, create_mount_point_in_root
-from kernelproof.impl.mount.roads import detach_at
+from kernelproof.impl.mount.roads import detach_at, new_filesystem
 from kernelproof.impl.mount.walk import ensure_in_root
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
@@ -179,8 +178,7 @@ def _perform(
     if isinstance(step, OpenTree):
         return _kept(DetachedMount.copy(step.source, recursive=step.recursive), opened)
     if isinstance(step, FsOpen):
-        with FsContext(step.fstype, source=step.source) as context:
-            return _kept(context.set_options(step.options).create().mount(step.attributes), opened)
+        return _kept(new_filesystem(step.source, step.fstype, step.options, step.attributes), opened)
     if current is None:
         raise OptionError(f"a plan begins with what it mounts, and not with: {step.describe()}")
     if isinstance(step, SetAttr):

@@ -12,9 +12,9 @@ from errno import ENOSYS
 
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag, umount2
 from kernelproof.impl.mount.classic import force_mount, propagate, restrict_bind
-from kernelproof.impl.mount.context import FsContext
+from kernelproof.impl.mount.context import LONGEST_STRING, FsContext
 from kernelproof.impl.mount.detached import DetachedMount, set_attributes
-from kernelproof.impl.mount.errors import OptionError
+from kernelproof.impl.mount.errors import OptionError, TooLongError
 from kernelproof.impl.mount.options import Options, parse_options
 from kernelproof.impl.mount.point import mount_id
 from kernelproof.impl.mount.release import is_new_api_trusted
@@ -53,7 +53,8 @@ def mount_detached(
     Raises:
         FsContextError: the filesystem refused an option or could not be created.
         OSError: ENODEV; ENOENT; EPERM; EINVAL; ENOSYS before Linux 5.2, and with attributes of a bind before 5.12.
-        OptionError: options that ask for something else.
+        OptionError: options that ask for something else; TooLongError a value of more than 255 bytes. Layers of an
+            overlay are given one by one where the kernel takes them so (Linux 6.8).
     """
     wanted = options if isinstance(options, Options) else parse_options(options)
     if wanted.flags & _FORBIDDEN:
@@ -74,9 +75,7 @@ def mount_detached(
 def _new_filesystem(source: Path | int | None, fstype: str | None, wanted: Options) -> DetachedMount:
     if fstype is None or isinstance(source, int):
         raise OptionError("a new filesystem needs a type, and its source by name")
-    with FsContext(fstype, source=source) as context:
-        context.set_options(wanted)
-        made = context.create().mount(wanted.attributes_set)
+    made = new_filesystem(source, fstype, wanted, wanted.attributes_set)
     try:
         apply_attributes(made.fd, wanted._replace(attributes_set=_NONE, attributes_cleared=_NONE))
     except BaseException:
@@ -86,6 +85,27 @@ def _new_filesystem(source: Path | int | None, fstype: str | None, wanted: Optio
 
 
 _NONE = MountAttribute(0)
+
+
+def new_filesystem(
+    source: Path | None, fstype: str, options: Options, attributes: MountAttribute = _NONE
+) -> DetachedMount:
+    """Return a new filesystem by a filesystem context, attached nowhere; many layers of an overlay one by one.
+
+    Raises:
+        OSError, FsContextError, OptionError: as mount_detached.
+    """
+    if fstype == "overlay" and any(map(_is_long_lowerdir, options.data_words)):
+        from kernelproof.impl.mount.overlays import mount_long_overlay  # seldom, and it costs some milliseconds
+
+        return mount_long_overlay(source, options, attributes)
+    with FsContext(fstype, source=source) as context:
+        return context.set_options(options).create().mount(attributes)
+
+
+def _is_long_lowerdir(word: str) -> bool:
+    key, _, value = word.partition("=")
+    return key == "lowerdir" and len(os.fsencode(value)) > LONGEST_STRING
 
 
 def apply_attributes(fd: int, wanted: Options) -> str:
@@ -171,8 +191,8 @@ def mount_by_any_road(
 ) -> Road:
     """Mount by the new API, or by mount(2) where the kernel has not got it; the road that was taken is the answer.
 
-    mount(2) takes over only if the very first call of the new API is missing, and not for what it can't do:
-    attributes of a tree.
+    mount(2) takes over only if the very first call of the new API is missing, or if a value is too long for it; and
+    not for what it can't do: attributes of a tree.
 
     Raises:
         OSError, FsContextError, OptionError: as mount_by_new_api, or as force_mount.
@@ -183,6 +203,9 @@ def mount_by_any_road(
             return mount_by_new_api(source, target, fstype, wanted)
         except OSError as error:
             if error.errno != ENOSYS or wanted.is_recursive:
+                raise
+        except TooLongError:
+            if wanted.is_recursive:
                 raise
     force_mount(source, target, fstype, wanted)
     return Road("mount", "mount" if wanted.flags & MountFlag.BIND else "")

@@ -14,13 +14,13 @@ from kernelproof.impl.libcontainer.rootfs.places import is_there, open_place, re
 from kernelproof.impl.libcontainer.rootfs.words import parse_words
 from kernelproof.impl.mount.classic import call_mount, check_data, propagate
 from kernelproof.impl.mount.detached import DetachedMount
+from kernelproof.impl.mount.errors import TooLongError
 from kernelproof.impl.mount.options import PER_MOUNT_FLAGS, Options
 from kernelproof.impl.mount.roads import attach_in_root, mount_detached
 from kernelproof.impl.mount.tmpfs import mount_tmpfs, tmpfs_copy_up
 from kernelproof.impl.mount.walk import ensure_in_root
 
 _NONE = MountAttribute(0)
-_LONGEST_STRING = 255  # of a value that fsconfig takes, in bytes
 
 
 class MountNew(Operation):
@@ -50,10 +50,14 @@ class MountNew(Operation):
         place = open_place(site, self.destination)
         try:
             refuse_procfs(site, place, self.destination)
-            if wanted.flags & (MountFlag.I_VERSION | MountFlag.NOSYMFOLLOW) or any(map(_is_long, wanted.data_words)):
+            made = None
+            if not wanted.flags & (MountFlag.I_VERSION | MountFlag.NOSYMFOLLOW):
+                with suppress(TooLongError):
+                    made = _new(self.source, self.fstype, wanted)
+            if made is None:
                 _mount_classic(site, place, self, wanted)
                 return
-            with _new(self.source, self.fstype, wanted) as made:
+            with made:
                 attach_in_root(root_of(site), place, made)
                 show_to(made, wanted)
         finally:
@@ -73,10 +77,6 @@ def _of_one_mount(wanted: Options) -> Options:
     # A new filesystem is a tree of one mount: what was asked for the tree needs no mount_setattr.
     attributes = (wanted.attributes_set & ~wanted.recursive_cleared) | wanted.recursive_set
     return wanted._replace(attributes_set=attributes, recursive_set=_NONE, recursive_cleared=_NONE, propagation=())
-
-
-def _is_long(word: str) -> bool:
-    return len(os.fsencode(word.partition("=")[2])) > _LONGEST_STRING
 
 
 def _mount_classic(site: Site, place: int, operation: MountNew, wanted: Options) -> None:

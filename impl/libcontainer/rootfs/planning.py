@@ -113,6 +113,8 @@ def _load_what_is_rare(config: Config) -> None:
     if config.no_pivot_root or "shared" in propagation or not can_set_attributes():
         __import__("kernelproof.impl.mount.lookup")
         __import__("kernelproof.impl.mount.table")
+    if any(each.type == "overlay" for each in config.mounts):
+        __import__("kernelproof.impl.mount.overlays")
 
 
 class _Asked:

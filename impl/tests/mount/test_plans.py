@@ -15,7 +15,7 @@ from kernelproof.impl import mount
 from kernelproof.impl._syscalls.mount import FsConfig, MountAttribute, MountFlag
 from kernelproof.impl.mount import FsContext, FsContextError, IdRange, OptionError, context, parse_options, roads
 from kernelproof.impl.mount.idmapped import check_ranges
-from kernelproof.impl.mount.overlays import join_layers
+from kernelproof.impl.mount.overlays import join_layers, split_layers
 from kernelproof.impl.mount.plans import FsOpen, MountSpec, MoveMount, OpenTree, SetAttr, describe_plan, plan_mounts
 
 NONE, NO_FLAGS = MountAttribute(0), MountFlag(0)
@@ -179,6 +179,60 @@ def test_kernel_that_takes_no_layers_one_by_one(
         ("SET_STRING", "lowerdir", f"{tmp_path}/a:{tmp_path}/b"),
         ("CMD_CREATE", None, None),
     ]
+
+
+LONG = "lowerdir=" + ":".join([r"/a\:b", *(f"/{number:03}" for number in range(90))]) + "::/data"
+
+
+def test_layers_of_a_long_text_are_given_one_by_one(filesystem: Filesystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `lowerdir` of more than 255 bytes is taken apart; other options follow as they are, a shorter one is left."""
+    monkeypatch.setattr(context, "fsmount", lambda fd, attributes: os.open(os.devnull, os.O_RDONLY))
+    monkeypatch.setattr(roads, "set_attributes", lambda *_, **__: None)
+    mount.mount_detached("o", "overlay", f"ro,nosuid,{LONG},upperdir=/u,workdir=/w,userxattr").close()
+    assert filesystem.calls == [
+        ("SET_STRING", "source", "o"),
+        ("SET_STRING", "lowerdir+", "/a:b"),
+        *(("SET_STRING", "lowerdir+", f"/{number:03}") for number in range(90)),
+        ("SET_STRING", "datadir+", "/data"),
+        ("SET_FLAG", "ro", None),
+        ("SET_STRING", "upperdir", "/u"),
+        ("SET_STRING", "workdir", "/w"),
+        ("SET_FLAG", "userxattr", None),
+        ("CMD_CREATE", None, None),
+    ]
+    filesystem.calls.clear()
+    mount.mount_detached("o", "overlay", r"lowerdir=/a\:b:/c").close()
+    assert filesystem.calls[1:-1] == [("SET_STRING", "lowerdir", r"/a\:b:/c")]
+
+
+@pytest.mark.parametrize(
+    ("fstype", "options", "refused"), [("overlay", LONG, "lowerdir+"), ("other", "o=" + "x" * 256, "")]
+)
+def test_value_that_is_too_long_is_left_to_the_classic_call(
+    filesystem: Filesystem, monkeypatch: pytest.MonkeyPatch, fstype: str, options: str, refused: str
+) -> None:
+    """Where a context can't be told a value, that is an error of its own, and mount(2) takes over if it can do all."""
+    filesystem.refused = refused
+    filesystem.messages = [b"e overlay: Unknown parameter 'lowerdir+'\n"]
+    done = []
+    monkeypatch.setattr(roads, "force_mount", lambda *arguments: done.append(arguments))
+    monkeypatch.setattr(roads, "is_new_api_trusted", lambda: True)
+    assert roads.mount_by_any_road("o", "/t", fstype, options) == ("mount", "")
+    assert done == [("o", "/t", fstype, parse_options(options))]
+    for words in (options, f"rnosuid,{options}"):
+        filesystem.messages = [b"e overlay: Unknown parameter 'lowerdir+'\n"]
+        with pytest.raises(mount.TooLongError, match="255 bytes"):
+            mount.mount_detached("o", fstype, words)
+    filesystem.messages = [b"e overlay: Unknown parameter 'lowerdir+'\n"]
+    with pytest.raises(mount.TooLongError):
+        roads.mount_by_any_road("o", "/t", fstype, f"rnosuid,{options}")
+
+
+@pytest.mark.parametrize("text", ["", ":", "/a:", ":/a", "::/a", "/a::", "/a::/b:/c", "/a:::/b", "/a::/b::"])
+def test_layers_that_are_none(text: str) -> None:
+    """A layer without a name, and a lower one after those that are data-only, are refused."""
+    with pytest.raises(OptionError, match="separated by a colon"):
+        split_layers(text)
 
 
 def test_layers_in_one_text(tmp_path: Path) -> None:

@@ -184,6 +184,20 @@ def test_whatever_fsconfig_can_t_be_told_is_told_to_mount(container: Any) -> Non
         long.rmdir()
 
 
+def test_overlay_of_many_layers(container: Any) -> None:
+    """Options of an overlay that are longer than a page are mounted, in a user namespace too, and read-only later."""
+    layers = [container.image / "layers" / f"{number:04}-{'x' * 55}" for number in range(90)]
+    for each in layers:
+        each.mkdir(parents=True)
+    lower = "lowerdir=" + ":".join(map(str, layers))
+    assert len(lower) > 4095
+    mounts = [PROC, Mount("/o", "overlay", "o", (lower, "ro", "nosuid"))]
+    for kinds in (("mount", "pid"), ("mount", "pid", "user")):
+        found = table_of(container.run(container.config(mounts, kinds=kinds), read_mountinfo)).find("/o")
+        assert (found.fstype, found.opts) == ("overlay", "ro,nosuid,relatime")
+        assert found.super_options[0] == "ro"
+
+
 MAPS = {"uid_mappings": (IdMapping(0, 7000, 10),), "gid_mappings": (IdMapping(0, 8000, 10),)}
 
 
