@@ -67,17 +67,16 @@ def mask_paths(root: Root, paths: Iterable[Path], *, null: Path = "/dev/null") -
                 else:
                     # Of a mount that is attached nowhere older kernels make no copy (before Linux 6.15).
                     made = DetachedMount.copy(mask.fd)
-                if made is not mask:
-                    opened.enter_context(made)
-                made.attach(place)
-                undo.callback(_unmask, root, os.fspath(path), made)
+                try:
+                    wanted = mount_id(made.fd, unique=False)
+                    made.attach(place)
+                    undo.callback(detach_at, root, os.fspath(path), wanted)
+                finally:
+                    if made is not mask:
+                        made.close()  # hundreds of masks must not need a descriptor each
             done.append(os.fspath(path))
         undo.pop_all()
     return tuple(done)
-
-
-def _unmask(root: Root, path: str, made: DetachedMount) -> None:
-    detach_at(root, path, mount_id(made.fd, unique=False))
 
 
 @contextmanager

@@ -5,6 +5,7 @@
     opening     the root by its descriptor, propagation before anything is mounted, a procfs that is one
     places      where something is mounted or made: inside the root, and never over procfs
     mounting    new filesystems; binding: what is there a second time, and remounts; mapped: with other owners
+    sources     what only the host can reach, copied there; keeping: many descriptors from one side to the other
     cgroups     the tree of hierarchies of version 1, and version 2
     devices     nodes and links below /dev; console: the terminal, by its descriptors
     hiding      masked and read-only paths, read-only mounts, a read-only root

@@ -6,6 +6,7 @@ import os
 
 from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site
 from kernelproof.impl.libcontainer.rootfs.binding import attach_bind
+from kernelproof.impl.libcontainer.rootfs.keeping import keep
 from kernelproof.impl.libcontainer.rootfs.words import parse_words
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.idmapped import IdRange, open_user_namespace
@@ -51,7 +52,7 @@ class MapOwners(Operation):
                 made.close()
                 error.add_note(Remedy(f"owners of {self.source}: its filesystem must allow ID-mapped mounts"))
                 raise
-            site.descriptors[name_of(self.destination)] = made.detach_fd()
+            keep(site, name_of(self.destination), made.detach_fd())
         finally:
             os.close(namespace)
 

@@ -15,6 +15,7 @@ import os
 from kernelproof.impl._syscalls.mount import MountFlag
 from kernelproof.impl.libcontainer.operations import Operation, Site
 from kernelproof.impl.libcontainer.rootfs.binding import source_name
+from kernelproof.impl.libcontainer.rootfs.keeping import keep
 from kernelproof.impl.mount.classic import propagate
 from kernelproof.impl.mount.detached import DetachedMount
 
@@ -52,7 +53,7 @@ class CopySource(Operation):
         except BaseException:
             made.close()
             raise
-        site.descriptors[source_name(self.destination, self.source)] = made.detach_fd()
+        keep(site, source_name(self.destination, self.source), made.detach_fd())
 
     def undo(self, site: Site) -> None:
         """Lets the copy vanish."""

@@ -281,6 +281,27 @@ def test_masks_are_all_or_none(place: Path) -> None:
     assert not mount.is_mount_point(place / "a")
 
 
+@pytest.mark.rule("M15")
+def test_masks_need_few_descriptors(place: Path) -> None:
+    """Three hundred directories and as many files are hidden with room for 32 descriptors; or none, if one fails."""
+    names = [f"{kind}/{number}" for number in range(300) for kind in ("directories", "files")]
+    for name in names:
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).mkdir() if name.startswith("d") else (place / name).touch()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 32, before[1]))
+    try:
+        with Root(place) as root:
+            with pytest.raises(OSError, match=r"."):
+                mount.mask_paths(root, [*names, "x" * 300])
+            assert len(MountTable.read().below(place)) == 1
+            assert mount.mask_paths(root, names) == tuple(names)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(MountTable.read().below(place)) == 601
+
+
 def fall_back_to_the_text(source: Path, target: Path) -> None:
     """What took a refusal of the new API for a reason to try the old one with the same text."""
     try:

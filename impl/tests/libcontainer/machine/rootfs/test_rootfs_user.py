@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import stat
 from typing import Any
 
 import pytest
 
 from kernelproof.impl import mount
-from kernelproof.impl.libcontainer.config.records import Mount
+from kernelproof.impl.libcontainer.config.records import IdMapping, Mount
 
 pytestmark = pytest.mark.machine
 
@@ -85,6 +87,26 @@ def test_sysfs_is_new_with_a_network_namespace(owned: Any) -> None:
     table = table_of(owned.run(owned.config(USUAL, kinds=(*KINDS, "network")), read_mountinfo))
     assert [each.mount_point for each in table.below("/sys")] == ["/sys"]
     assert table.find("/sys").opts == "ro,nosuid,nodev,noexec,relatime"
+
+
+@pytest.mark.parametrize("words", [("bind",), ("bind", "idmap")], ids=["plain", "other owners"])
+def test_binds_are_more_than_descriptors(owned: Any, words: tuple[str, ...]) -> None:
+    """Three hundred binds, whose mounts are copied before, need no more descriptors than the limit of 128 allows."""
+    maps = (IdMapping(0, 100_000, 65536),)
+    linux = {"uid_mappings": maps, "gid_mappings": maps}
+    mounts = [Mount(f"/binds/{number}", None, str(owned.host), words) for number in range(300)]
+    config = owned.config([USUAL[0], *mounts], kinds=KINDS, linux=linux)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    try:
+        seen = owned.run(config, lambda: [len(os.listdir("/binds")), *resource.getrlimit(resource.RLIMIT_NOFILE)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    if isinstance(seen, tuple):
+        assert (seen[0], "idmap" in words) == ("MapOwners", True)  # a filesystem, or a kernel, that maps no owners
+        assert seen[2] != errno.EMFILE
+        return
+    assert seen == [300, 128, before[1]]
 
 
 def test_locked_flags_stay(owned: Any) -> None:
