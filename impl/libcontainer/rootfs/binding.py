@@ -91,7 +91,7 @@ def attach_bind(site: Site, made: DetachedMount, destination: str, wanted: Optio
     place = open_place(site, destination, is_directory=stat.S_ISDIR(os.fstat(made.fd).st_mode))
     try:
         refuse_procfs(site, place, destination, made.fd)
-        is_dressed = _dress(made, wanted, site, destination)
+        is_dressed = dress(made, wanted, site, destination)
         attach_in_root(root_of(site), place, made)
     finally:
         os.close(place)
@@ -104,8 +104,12 @@ def attach_bind(site: Site, made: DetachedMount, destination: str, wanted: Optio
     show_to(made, wanted)
 
 
-def _dress(made: DetachedMount, wanted: Options, site: Site, destination: str) -> bool:
-    """Set attributes, and return whether the kernel can do that to what is not attached yet."""
+def dress(made: DetachedMount, wanted: Options, site: Site, destination: str) -> bool:
+    """Set attributes, but for flags that are locked; return whether the kernel can do that to what is not attached yet.
+
+    Raises:
+        OSError: as Bind.
+    """
     try:
         apply_attributes(made.fd, wanted._replace(propagation=()))
     except PermissionError:
@@ -200,14 +204,24 @@ def set_read_only(fd: int) -> None:
         restrict_bind(f"/proc/thread-self/fd/{fd}", _READ_ONLY)
 
 
-def set_tree_read_only(root: Root, fd: int) -> None:
-    """Make a mount and all below it read-only, also where mount_setattr(2) is missing.
+def restrict_tree(root: Root, fd: int, wanted: Options) -> None:
+    """Set what options ask for of read-only, nosuid, nodev and noexec on a mount and all below it.
+
+    Nothing is taken away, so that flags that are locked are no hindrance; also where mount_setattr(2) is missing.
 
     Raises:
         OSError: EBUSY a file is open for writing; EPERM.
     """
+    asked = wanted.attributes_set | wanted.recursive_set
+    attributes, flags = _NONE, MountFlag(0)
+    for _, attribute, flag in _SHOWN:
+        if asked & attribute:
+            attributes |= attribute
+            flags |= flag
+    if not attributes:
+        return
     try:
-        set_attributes(fd, set=MountAttribute.RDONLY, recursive=True)
+        set_attributes(fd, set=attributes, recursive=True)
     except OSError as error:
         if error.errno != ENOSYS:
             raise
@@ -220,6 +234,6 @@ def set_tree_read_only(root: Root, fd: int) -> None:
     for each in MountTable.read().below(top):
         mounted = root.open(each.mount_point[len(base) :])
         try:
-            restrict_bind(f"/proc/thread-self/fd/{mounted}", _READ_ONLY)
+            restrict_bind(f"/proc/thread-self/fd/{mounted}", Options(flags=flags, attributes_set=attributes))
         finally:
             os.close(mounted)

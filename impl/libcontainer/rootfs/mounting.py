@@ -9,7 +9,7 @@ from errno import EINVAL, EPERM
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag
 from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.operations import Operation, Site
-from kernelproof.impl.libcontainer.rootfs.binding import set_read_only, set_tree_read_only, show_to
+from kernelproof.impl.libcontainer.rootfs.binding import dress, restrict_tree, set_read_only, show_to
 from kernelproof.impl.libcontainer.rootfs.places import is_there, open_place, refuse_procfs, require_exact, root_of
 from kernelproof.impl.libcontainer.rootfs.words import parse_words
 from kernelproof.impl.mount.classic import call_mount, check_data, propagate
@@ -204,7 +204,8 @@ class MountKernel(Operation):
     """Mounts procfs or sysfs on a real directory, at exactly the place that was named.
 
     `substitute`: where the kernel refuses a sysfs (its user namespace does not own the network namespace), the sysfs
-    that is there is bound with all below it; read-only if that was asked for, the whole tree.
+    that is there is bound with all below it; with the attributes that were asked for, as far as nothing is locked:
+    read-only, nosuid, nodev and noexec are of the whole tree, others of the mount on top.
     """
 
     __slots__ = ("destination", "fstype", "source", "words", "substitute")  # noqa: RUF023
@@ -246,8 +247,8 @@ class MountKernel(Operation):
 
     def _bind(self, site: Site, place: int, wanted: Options) -> None:
         with DetachedMount.copy(self.substitute, recursive=True) as made:
+            dress(made, _of_one_mount(wanted), site, self.destination)
             attach_in_root(root_of(site), place, made)
-            if is_read_only(wanted):
-                set_tree_read_only(root_of(site), made.fd)
+            restrict_tree(root_of(site), made.fd, wanted)
             show_to(made, wanted)
         site.found[f"substitute {self.destination}"] = self.substitute

@@ -74,12 +74,24 @@ def sysfs_as_planned(container: Any) -> Any:
 
 @pytest.mark.rule("K17", ours=sysfs_as_planned, wrong=sysfs_bound_as_in_crun)
 def test_sysfs_is_read_only_in_its_substitute_too(owned: Any, subject: Any) -> None:
-    """Without a network namespace of its own /sys is the host's, with all below it, and every mount of it read-only."""
-    os.makedirs("/sys/kernel/debug", exist_ok=True)
-    table = table_of(subject(owned))
-    below = table.below("/sys")
-    assert below[0].fstype == "sysfs"
-    assert all(each.is_read_only for each in below), [(each.mount_point, each.opts) for each in below]
+    """Without a network namespace of its own /sys is the host's, with all below it, and each mount as was asked for."""
+    mount.force_mount("below", "/sys/kernel/debug", "tmpfs", "noatime")
+    try:
+        below = table_of(subject(owned)).below("/sys")
+    finally:
+        mount.unmount("/sys/kernel/debug")
+    assert (below[0].fstype, below[-1].source) == ("sysfs", "below")
+    for each in below:
+        assert {"ro", "nosuid", "nodev", "noexec"} <= set(each.mount_options), (each.mount_point, each.opts)
+    assert "noatime" in below[-1].mount_options
+
+
+def test_substitute_for_a_sysfs_keeps_what_is_locked(owned: Any) -> None:
+    """Words that would take flags away from the host's /sys change nothing of it, and do not stop the start."""
+    mounts = [*USUAL[:-1], Mount("/sys", "sysfs", "sysfs", ("rw", "suid", "noatime"))]
+    host = next(iter(mount.MountTable.read().at("/sys")))
+    (found,) = table_of(owned.run(owned.config(mounts, kinds=KINDS), read_mountinfo)).at("/sys")
+    assert (found.fstype, set(found.mount_options)) == ("sysfs", set(host.mount_options))
 
 
 def test_sysfs_is_new_with_a_network_namespace(owned: Any) -> None:
