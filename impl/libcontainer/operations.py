@@ -132,8 +132,9 @@ class StartError(Exception):
 
     def __init__(self, stage: str, call: str, errno: int, path: str, detail: str, remedy: str = "") -> None:
         number = f" ({_errno.errorcode.get(errno, errno)})" if errno else ""
-        where = f" {path}" if path else ""
-        super().__init__(f"{stage}: {call}{where}: {detail}{number}" + (f". {remedy}" if remedy else ""))
+        words = " ".join([word for word in (call if call != stage else "", path) if word])
+        front = f"{stage}: {words}: " if words else f"{stage}: "
+        super().__init__(f"{front}{detail}{number}" + (f". {remedy}" if remedy else ""))
         self.stage = stage
         self.call = call
         self.errno = errno

@@ -36,6 +36,7 @@ FAILURES = (
     StartError,
     ChannelError,
 )
+_OURS = "kernelproof."  # what is raised here is a sentence
 UNKNOWN_END = "process ended in"  # where another process than this one is the parent
 _SIGKILL = 9
 _WAIT_SECONDS = 10.0
@@ -130,7 +131,8 @@ def failure(operation: Operation | None, stage: str, error: Exception) -> StartE
             notes.append(f"this was to {operation.describe()}")
         detail = "; ".join([_strerror(error), *notes])
         return StartError(stage, call, error.errno or 0, path, detail, remedy)
-    kind = "" if isinstance(error, (ValueError, LookupError)) else f"{type(error).__name__}: "
+    says_itself = isinstance(error, (ValueError, LookupError)) or type(error).__module__.startswith(_OURS)
+    kind = "" if says_itself else f"{type(error).__name__}: "
     return StartError(stage, call, 0, path, "; ".join([f"{kind}{error}", *notes]), remedy)
 
 
@@ -146,7 +148,7 @@ def advised(told: StartError) -> StartError:
 
 def _strerror(error: OSError) -> str:
     text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text  # AF_UNIX stays
 
 
 class HostWalk:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelproof.impl.libcontainer.hooks import HookError
 from kernelproof.impl.libcontainer.locking import StateLock
 from kernelproof.impl.libcontainer.operations import Operation, Remedy, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, Message, open_channel
@@ -186,6 +187,10 @@ def test_what_was_tried_is_told_where_no_path_is() -> None:
     assert told.detail == "too many open files; this was to look"
     assert told.remedy == "Raise the limit of open files (RLIMIT_NOFILE; ulimit -n)"
     assert failure(step("look"), "host", OSError(errno.EIO, "Input/output error", "/x")).detail == "input/output error"
+    hook = HookError("the poststart hook /bin/false exited with 1")
+    assert str(failure(None, "host", hook)) == "host: the poststart hook /bin/false exited with 1"
+    assert str(failure(None, "host", TypeError("odd"))) == "host: TypeError: odd"
+    assert failure(step("look"), "host", OSError("AF_UNIX path too long")).detail.startswith("AF_UNIX path too long")
 
 
 def test_which_limit_of_namespaces_helps(tmp_path: Path) -> None:
