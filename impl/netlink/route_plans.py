@@ -4,7 +4,7 @@ A route has a place: its destination, source, table, TOS and priority. A wanted 
 whose place has another, with another gateway or MTU, replaces it; and those that nobody wants are removed where their
 protocol is the owner's. What a wanted route leaves open (its outgoing link, its preferred source) is as it is.
 
-Source: ip-route(8), replace; rtnetlink(7), RTM_NEWROUTE.
+Source: include/uapi/linux/netlink.h, NLM_F_REPLACE; include/uapi/linux/ipv6_route.h, IP6_RT_PRIO_USER.
 """
 
 from __future__ import annotations

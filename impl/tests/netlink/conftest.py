@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import tomllib
@@ -78,6 +79,13 @@ def namespace(_namespaces: str, tmp_path: object) -> object:
     assert made, EPERM
     yield made[0]
     os.close(made[0])
+
+
+@pytest.fixture
+def descriptors() -> Callable[[], list[str]]:
+    """List what is open; what earlier tests left to the collector of garbage is closed first."""
+    gc.collect()
+    return lambda: os.listdir("/proc/self/fd")
 
 
 ONLY = tomllib.loads(Path(__file__).resolve().parents[3].joinpath("fixtures", "netlink", "only.toml").read_text())

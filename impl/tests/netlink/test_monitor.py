@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -148,9 +147,11 @@ def test_events_in_asyncio(namespace: int) -> None:
 
 
 @pytest.mark.parametrize("loop_ends", [True, False], ids=["ended", "left"])
-def test_a_monitor_is_closed_after_its_loop(namespace: int, loop_ends: bool) -> None:
+def test_a_monitor_is_closed_after_its_loop(
+    namespace: int, loop_ends: bool, descriptors: Callable[[], list[str]]
+) -> None:
     """Closing a monitor whose iterator was left behind, in an event loop that is closed, gives back all descriptors."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(descriptors())
     kept = []
 
     async def take_one(monitor: Monitor) -> None:
@@ -167,19 +168,19 @@ def test_a_monitor_is_closed_after_its_loop(namespace: int, loop_ends: bool) -> 
             loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
         assert len(monitor._on_close) == (0 if loop_ends else 1)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(descriptors()) == before
 
 
-def test_a_monitor_that_cannot_list_leaves_nothing_open(namespace: int) -> None:
+def test_a_monitor_that_cannot_list_leaves_nothing_open(namespace: int, descriptors: Callable[[], list[str]]) -> None:
     """An error in the first dump gives back the descriptors of both sockets."""
 
     def no_time() -> float:
         raise ZeroDivisionError
 
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     with pytest.raises(ZeroDivisionError) as caught:
         Monitor("link", netns=namespace, clock=no_time)
-    assert os.listdir("/proc/self/fd") == before, caught  # whose traceback keeps the monitor from being collected
+    assert descriptors() == before, caught  # whose traceback keeps the monitor from being collected
 
 
 def test_waiting_for_a_link(namespace: int) -> None:

@@ -161,7 +161,7 @@ def test_what_changes_unheard_is_not_in_the_view(net: Rtnl, namespace: int) -> N
         net.qdisc_add("v1", "pfifo_fast", replace=True)
         settle(monitor)
         learned = net.link("br0").option("fdb_n_learned")
-        assert learned is None or int(learned) >= 3  # told since Linux 6.7
+        assert learned is None or int(learned) >= 3  # older kernels do not tell it
         assert {link.qdisc for link in net.links()} > {"pfifo_fast"}
         assert sorted(monitor.view("link"), key=repr) == listed(net, "link")
         assert {link.qdisc for link in monitor.view("link")} == {""}
