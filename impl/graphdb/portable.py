@@ -19,9 +19,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from kernelproof.impl.graphdb import change
+from kernelproof.impl.graphdb import change, schema
 from kernelproof.impl.graphdb.database import GraphDatabase
-from kernelproof.impl.graphdb.errors import InvalidPath, NameTaken, NotFound, RootProtected, is_unique_violation
+from kernelproof.impl.graphdb.errors import (
+    GraphError,
+    InvalidPath,
+    NameTaken,
+    NotFound,
+    RootProtected,
+    is_unique_violation,
+    translate,
+)
 from kernelproof.impl.graphdb.lookup import Edge, Entity
 from kernelproof.impl.graphdb.names import Names, check_id, format_path, parse_path_2014, path_depth
 from kernelproof.impl.graphdb.traverse import DEFAULT_MAX_ROWS, Walk, plan_walk
@@ -246,11 +254,13 @@ def new_database(conn: sqlite3.Connection | None, init: bool = False) -> Databas
 
     Args:
         conn: A connection to a file.
-        init: Whether the file must be new; an initialised one is then refused, as in 2014.
+        init: Whether the file must be new: the graph is made in it through the connection, and an initialised one is
+            refused, as in 2014.
 
     Raises:
         ValueError: The connection is None, or to a database in memory or without a name.
         NameTaken: `init` is set and the file is a graph already.
+        NotAGraph: The file holds something else.
         OSError, GraphError: As for `GraphDatabase.open`.
     """
     if conn is None:
@@ -258,13 +268,36 @@ def new_database(conn: sqlite3.Connection | None, init: bool = False) -> Databas
     file = next((row[2] for row in conn.execute("PRAGMA database_list") if row[1] == "main"), "")
     if not file:
         raise ValueError("the connection is to a database in memory: use new_sqlite_conn(':memory:')")
-    if init and os.stat(file).st_size == 0:
-        # Made by the caller's connect() a moment ago: SQLite leaves an empty file.
-        os.unlink(file)
-        return new_sqlite_conn(file)
     if init:
-        raise NameTaken(f"{file} is initialised already: UNIQUE constraint failed: entity.id")
+        _initialise(conn, file)
     return Database(GraphDatabase.open(file, create=False))
+
+
+def _initialise(connection: sqlite3.Connection, file: str) -> None:
+    # By the caller's own connection: a file put in the place of its own would be another one than it has open.
+    began = not connection.in_transaction  # else it always is: commit() and rollback() are for such a one only
+    try:
+        if began:
+            connection.execute("BEGIN IMMEDIATE")
+        try:
+            _create(connection, file)
+        except BaseException:
+            connection.execute("ROLLBACK") if began else connection.rollback()
+            raise
+        connection.execute("COMMIT") if began else connection.commit()
+    except GraphError:
+        raise
+    except sqlite3.Error as error:
+        raise translate(error, file) from None
+
+
+def _create(connection: sqlite3.Connection, file: str) -> None:
+    found = schema.read_found(connection)
+    if found.kind in ("ours", "2014"):
+        raise NameTaken(f"{file} is initialised already: UNIQUE constraint failed: entity.id")
+    if found.kind != "empty":
+        schema.check_found(found, file)
+    schema.create(connection)
 
 
 def is_non_unique_name_error(error: BaseException | None) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from kernelproof.impl.graphdb import (
     InvalidPath,
     LimitExceeded,
     NameTaken,
+    NotAGraph,
     NotFound,
     RootProtected,
     is_non_unique_name_error,
@@ -336,6 +340,32 @@ def test_new_database_takes_a_connection(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in memory"):
         new_database(memory)
     memory.close()
+
+
+CONNECTIONS: list[dict[str, Any]] = [{}, {"isolation_level": None}]
+if sys.version_info >= (3, 12):
+    CONNECTIONS += [{"autocommit": True}, {"autocommit": False}]
+
+
+@pytest.mark.parametrize("how", CONNECTIONS, ids=str)
+def test_new_database_is_made_in_the_callers_file(tmp_path: Path, how: dict[str, Any]) -> None:
+    """The caller's connection sees the graph that is made, and what it writes then is in the file."""
+    file = tmp_path / "links.db"
+    with closing(sqlite3.connect(file, **how)) as connection:
+        with new_database(connection, True) as db:
+            db.set("/a", "1")
+        assert connection.execute("SELECT id FROM entity ORDER BY id").fetchall() == [("0",), ("1",)]
+        connection.commit()
+        connection.execute("INSERT INTO entity VALUES ('2')")
+        connection.commit()
+        with pytest.raises(NameTaken, match="initialised already"):
+            new_database(connection, True)
+        assert connection.execute("SELECT count(*) FROM entity").fetchone() == (3,)
+    with closing(sqlite3.connect(tmp_path / "other.db", **how)) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+        connection.commit()
+        with pytest.raises(NotAGraph, match="mine"):
+            new_database(connection, True)
 
 
 def test_memory_path() -> None:
