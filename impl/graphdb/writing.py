@@ -12,6 +12,7 @@ from kernelproof.impl.graphdb.errors import NotFound
 from kernelproof.impl.graphdb.lookup import Entity
 from kernelproof.impl.graphdb.names import check_id, check_name, format_path, parse_path
 from kernelproof.impl.graphdb.reading import Reading
+from kernelproof.impl.graphdb.schema import ROOT_ID
 from kernelproof.impl.graphdb.store import Store
 
 if TYPE_CHECKING:
@@ -189,16 +190,21 @@ class Writing(Reading):
         """Add what a JSON export of a whole graph holds; the root of the text is the root here.
 
         Raises:
-            ValueError: It is no such export; every problem is listed with its JSON path.
+            ValueError: It is no such export, or that of a part; every problem is listed with its JSON path.
             NameTaken: An entity or the name of an edge exists already.
             Busy: As for every write.
         """
         from kernelproof.impl.graphdb import exchange  # json: 3 ms
 
         document = exchange.parse_json(text)
+        if document.start != ROOT_ID:
+            raise ValueError(
+                f"$.start: found {document.start!r}, expected {ROOT_ID!r}: the export of a part has no name from the "
+                "root, so all of it would be out of reach; export from /"
+            )
         return self.load(
             ((edge.parent_id, edge.name, edge.entity_id, edge.attributes or None) for edge in document.edges),
-            [(found.entity_id, found.attributes or None) for found in document.entities if found.entity_id != "0"],
+            [(found.entity_id, found.attributes or None) for found in document.entities if found.entity_id != ROOT_ID],
         )
 
     def repair(self, problems: Iterable[Problem]) -> int:

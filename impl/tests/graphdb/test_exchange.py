@@ -81,6 +81,17 @@ def test_every_problem_of_a_document_is_listed() -> None:
         assert list(graph.walk("/")) == []
 
 
+def test_an_export_of_a_part_is_not_loaded(graph: GraphDatabase) -> None:
+    """A part has no name from the root, so loading it is refused, and nothing is there that no path leads to."""
+    graph.set("/web", "1")
+    graph.set("/web/db", "2")
+    text = exported(graph, "json", "/web")
+    with GraphDatabase.in_memory() as other:
+        with pytest.raises(ValueError, match=r"\$\.start: found '1', expected '0'"):
+            other.load_json(text)
+        assert other.check().ok
+
+
 def test_graphml_is_read_by_an_xml_parser(filled: GraphDatabase) -> None:
     """GraphML is well-formed and holds every id, name and attribute; what XML cannot carry is refused."""
     root = ElementTree.fromstring(exported(filled, "graphml"))
