@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from kernelproof.impl.graphdb.errors import Resync
 from kernelproof.impl.graphdb.store import Store
+from kernelproof.impl.graphdb.traverse import read_sequence
 
 RESET = "reset"
 PAGE = 1000
@@ -61,16 +62,19 @@ def read_page(connection: sqlite3.Connection, since: int, limit: int) -> list[Ch
     """Read the next changes after a number.
 
     Raises:
-        Resync: Some of them are gone, or the number is ahead of the log (the file was replaced by an older one).
+        Resync: Some of them are gone or not logged one by one, or the number is ahead of the log (the file was replaced
+            by an older one).
     """
-    complete_after, newest = read_extent(connection)
-    if since < complete_after or since > newest:
-        raise Resync(since, complete_after, newest)
     rows = connection.execute(
         "SELECT sequence, kind, entity, parent, name, detail FROM change WHERE sequence > ? ORDER BY sequence LIMIT ?",
         (since, limit),
     )
-    return [Change(*row) for row in rows]
+    page = [Change(*row) for row in rows]
+    # The whole log, which no index leads through by kind, is looked at only for what is told then.
+    is_next = page[0].sequence == since + 1 if page else since == read_sequence(connection)
+    if not is_next or any(change.kind == RESET for change in page):
+        raise Resync(since, *read_extent(connection))
+    return page
 
 
 def changes(store: Store, since: int) -> Iterator[Change]:
@@ -96,19 +100,25 @@ def wait_until_changed(
     deadline = clock() + timeout_seconds
     while True:
         with store.committed:
-            _, newest = store.read_consistent(read_extent)
+            newest = store.read(read_sequence)
             rest = deadline - clock()
             if newest != since or rest <= 0:
                 return newest
             if wake is None:
                 store.committed.wait(min(rest, poll_seconds))
         if wake is not None:
-            select.select([wake], [], [], rest)
+            _wait_until_readable(wake, rest)
             _drain(wake)
 
 
 def _drain(descriptor: int) -> None:
     # Take what woke us, so that the next wait waits; the descriptor may be blocking.
-    while select.select([descriptor], [], [], 0)[0]:
+    while _wait_until_readable(descriptor, 0):
         if not os.read(descriptor, 65536):
             return
+
+
+def _wait_until_readable(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

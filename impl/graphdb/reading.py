@@ -311,7 +311,8 @@ class Reading:
 
         Raises:
             Resync: Some of them are no longer in the log, or were not logged one by one (a bulk load, an upgrade), or
-                the number is ahead of the log: read the graph anew and go on from the error's `newest`.
+                the number is ahead of the log: read the graph anew and go on from the error's `newest`. Earlier changes
+                may come before it.
         """
         return feed.changes(self._store, since)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -183,6 +185,45 @@ def test_a_wait_ends_with_its_time(graph: GraphDatabase) -> None:
         assert time.monotonic() - began >= 0.1
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.mark.rule("G+1")
+def test_waiting_and_following_read_no_more_of_the_log_than_is_new(graph: GraphDatabase) -> None:
+    """With a long log neither a look while waiting nor the next page reads all of it: both take few steps of SQLite."""
+    with graph.transaction():
+        for number in range(3000):
+            graph.set(f"/{number}", f"n{number}")
+    steps: list[int] = []
+
+    def count(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(lambda: steps.append(1), 100)
+
+    graph.store.read(count)
+    since = graph.sequence
+    assert graph.wait_until_changed(since, 0) == since
+    assert list(graph.changes(since)) == []
+    assert len(steps) <= 1
+    list(graph.changes(0))  # every row once: a few steps each
+    assert len(steps) < since * 30 / 100
+
+
+@pytest.mark.rule("G+1")
+def test_descriptor_of_any_number_wakes(graph: GraphDatabase) -> None:
+    """A descriptor above 1023, the last that select(2) takes, wakes the waiter too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    read_end, write_end = os.pipe()
+    high = fcntl.fcntl(read_end, fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        os.write(write_end, b"changed")
+        since = graph.sequence
+        assert graph.wait_until_changed(since, 0.05, wake=high) == since
+        graph.set("/a", "1")
+        assert graph.wait_until_changed(since, 60, wake=high) == since + 2
+    finally:
+        for fd in (read_end, write_end, high):
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.rule("G+1")
