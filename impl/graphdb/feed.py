@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kernelproof.impl.graphdb.errors import Resync
+from kernelproof.impl.graphdb.opening import LONGEST_SECONDS
 from kernelproof.impl.graphdb.store import Store
 from kernelproof.impl.graphdb.traverse import read_sequence
 
@@ -101,7 +102,7 @@ def wait_until_changed(
     while True:
         with store.committed:
             newest = store.read(read_sequence)
-            rest = deadline - clock()
+            rest = min(deadline - clock(), LONGEST_SECONDS)
             if newest != since or rest <= 0:
                 return newest
             if wake is None:

@@ -20,6 +20,9 @@ CACHE_KIB = 16 * 1024
 """How much of a file a connection may keep in memory, filled as it is read. SQLite's own 2 MiB make a walk of 100,000
 entities a sixth slower; 64 MiB no faster than this."""
 
+LONGEST_SECONDS = (2**31 - 1) / 1000
+"""What SQLite's busy timeout takes at most, and poll(2) too: 24 days. A longer timeout is as good as this one."""
+
 
 class Options(NamedTuple):
     """How a connection to a graph file is made; `frozen` leaves out locks, for a file that nobody writes to."""
@@ -137,7 +140,7 @@ def connect(options: Options, *, look: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         format_uri(options.path, "ro" if options.read_only else "rw") + ("&immutable=1" if options.frozen else ""),
         uri=True,
-        timeout=options.timeout_seconds,
+        timeout=min(options.timeout_seconds, LONGEST_SECONDS),
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,

@@ -265,7 +265,8 @@ def open_store(
 ) -> Store:
     """Open a graph file; see `GraphDatabase.open`."""
     opening.check_library(sqlite3.sqlite_version_info)
-    if timeout_seconds < 0 or change_limit < 1:
+    timeout_seconds = min(timeout_seconds, opening.LONGEST_SECONDS)
+    if not timeout_seconds >= 0 or change_limit < 1:
         raise ValueError("timeout_seconds must not be negative, and the change log needs room for one row at least")
     if "\0" in os.fspath(path):
         raise ValueError("a file name holds no NUL")
@@ -334,6 +335,7 @@ def _look(options: opening.Options) -> tuple[opening.Options, schema.Found]:
 def memory_store(*, timeout_seconds: float = 5.0, change_limit: int = schema.CHANGE_LIMIT) -> Store:
     """Make a graph in memory, shared by the threads of this process; see `GraphDatabase.in_memory`."""
     opening.check_library(sqlite3.sqlite_version_info)
+    timeout_seconds = min(timeout_seconds, opening.LONGEST_SECONDS)
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=256)

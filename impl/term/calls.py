@@ -9,13 +9,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import sys
 import termios
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 IS_LINUX = bool(sys.platform == "linux")  # bool: type checkers look at both branches
+
+LONGEST_MILLISECONDS = 2**31 - 1  # what poll(2) takes: 24 days
+
+
+def poll_until(
+    poll: select.poll, due: float | None, clock: Callable[[], float] = time.monotonic
+) -> list[tuple[int, int]]:
+    """poll(2) until a time, however far away it is; None waits without end."""
+    while True:
+        left = None if due is None else max(0.0, due - clock()) * 1000
+        ready = poll.poll(None if left is None else min(left, LONGEST_MILLISECONDS))
+        if ready or (left is not None and left <= LONGEST_MILLISECONDS):
+            return ready
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
-from kernelproof.impl.term.calls import IS_LINUX
+from kernelproof.impl.term.calls import IS_LINUX, poll_until
 from kernelproof.impl.term.detach import HOLD_SECONDS, DetachMatcher
 from kernelproof.impl.term.relay import TIMED_OUT, Ended, Relay
 from kernelproof.impl.term.states import set_blocking
@@ -144,7 +144,7 @@ class _Waiter:
                 self._poll.register(fd, wanted[fd])
             self._registered = wanted
         # A millisecond more than is left: not to wake up right before the time, and again.
-        return self._poll.poll(None if due is None else max(0.0, due - time.monotonic()) * 1000 + 1)
+        return poll_until(self._poll, None if due is None else due + 0.001)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from kernelproof.impl.term.calls import poll_until
 from kernelproof.impl.term.errors import EscapeError
 
 HOLD_SECONDS = 0.5
@@ -209,7 +210,7 @@ class EscapeProxy(io.RawIOBase):
             return True
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        return bool(poll.poll(max(0.0, deadline - self._clock()) * 1000))
+        return bool(poll_until(poll, deadline, self._clock))
 
 
 def _descriptor(reader: Reader) -> int | None:

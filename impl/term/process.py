@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kernelproof.impl.term.calls import IS_LINUX
+from kernelproof.impl.term.calls import IS_LINUX, LONGEST_MILLISECONDS, poll_until
 
 if TYPE_CHECKING:
     from typing import Self
@@ -76,13 +76,12 @@ class Process:
     def _wait_until_ended(self, deadline: float | None) -> None:
         if deadline is None:
             return  # waitpid waits
-        left = max(0.0, deadline - time.monotonic())
         if self.pidfd is not None:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
-            ended = bool(poll.poll(left * 1000))
+            ended = bool(poll_until(poll, deadline))
         else:
-            ended = _wait_by_kqueue(self.pid, left)
+            ended = _wait_by_kqueue(self.pid, deadline)
         if not ended:
             raise TimeoutError(f"process {self.pid} did not end in time")
 
@@ -103,7 +102,7 @@ class Process:
             return
 
 
-def _wait_by_kqueue(pid: int, seconds: float) -> bool:
+def _wait_by_kqueue(pid: int, deadline: float) -> bool:
     bsd: Any = select  # what these systems have in it
     if not hasattr(bsd, "kqueue"):
         raise NotImplementedError("waiting with a timeout needs pidfd_open or kqueue")
@@ -111,7 +110,11 @@ def _wait_by_kqueue(pid: int, seconds: float) -> bool:
     try:
         flags = bsd.KQ_EV_ADD | bsd.KQ_EV_ONESHOT
         event = bsd.kevent(pid, bsd.KQ_FILTER_PROC, flags, bsd.KQ_NOTE_EXIT)
-        return bool(queue.control([event], 1, seconds))
+        longest = LONGEST_MILLISECONDS / 1000
+        while not queue.control([event], 1, min(left := max(0.0, deadline - time.monotonic()), longest)):
+            if left <= longest:
+                return False
+        return True
     except ProcessLookupError:
         return True
     finally:

@@ -208,6 +208,26 @@ def test_waiting_and_following_read_no_more_of_the_log_than_is_new(graph: GraphD
 
 
 @pytest.mark.rule("G+1")
+@pytest.mark.parametrize("wake", [False, True], ids=["poll", "wake"])
+def test_a_wait_may_be_without_end(graph: GraphDatabase, wake: bool) -> None:
+    """A wait whose timeout no call of the system could take ends with the change."""
+    read_end, write_end = os.pipe()
+
+    def change() -> None:
+        graph.set("/a", "1")
+        os.write(write_end, b"changed")
+
+    thread = threading.Timer(0.05, change)
+    thread.start()
+    for seconds in (3e6, float("inf")):
+        newest = graph.wait_until_changed(0, seconds, wake=read_end if wake else None, poll_seconds=seconds)
+        assert newest > 0
+    thread.join()
+    os.close(read_end)
+    os.close(write_end)
+
+
+@pytest.mark.rule("G+1")
 def test_descriptor_of_any_number_wakes(graph: GraphDatabase) -> None:
     """A descriptor above 1023, the last that select(2) takes, wakes the waiter too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -109,6 +109,24 @@ def test_busy_is_raised_at_the_deadline(file: Path) -> None:
 
 
 @pytest.mark.rule("G6")
+@pytest.mark.parametrize("seconds", [3e6, 1e10, float("inf")])
+def test_a_timeout_may_be_without_end(file: Path, seconds: float) -> None:
+    """A timeout that SQLite cannot count in milliseconds waits for a lock as any other does."""
+    with (
+        GraphDatabase.open(file, timeout_seconds=seconds) as graph,
+        closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.1, other.execute, ("COMMIT",))
+        release.start()
+        graph.set("/a", "1")
+        release.join()
+        assert graph.exists("/a")
+    with GraphDatabase.in_memory(timeout_seconds=seconds) as graph:
+        graph.set("/a", "1")
+
+
+@pytest.mark.rule("G6")
 def test_a_commit_that_readers_keep_waiting_is_undone(file: Path) -> None:
     """In rollback mode a reader that stays keeps the commit waiting; after the timeout nothing was changed."""
     with GraphDatabase.open(file, journal="rollback", timeout_seconds=0.1) as graph:

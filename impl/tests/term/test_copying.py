@@ -31,6 +31,7 @@ from kernelproof.impl.term import (
     restore,
     save,
 )
+from kernelproof.impl.term.calls import LONGEST_MILLISECONDS, poll_until
 from kernelproof.impl.term.copying import non_blocking
 from kernelproof.impl.tests.term.programs import SIZE, Program
 from kernelproof.impl.tests.term.sides import Copy, Local, both_ways, copy_by_asyncio, writer
@@ -356,6 +357,39 @@ def test_not_readable_is_an_error(pair: PseudoterminalPair, local: Local) -> Non
             copy(pair.master, directory, local.stdout)
         assert os.get_blocking(pair.master)
     os.close(directory)
+
+
+@both_ways
+@pytest.mark.rule("T+4")
+@pytest.mark.parametrize("seconds", [3e6, float("inf")])
+def test_deadline_beyond_what_poll_takes(copy: Copy, pair: PseudoterminalPair, local: Local, seconds: float) -> None:
+    """A deadline after months, or never, is one as any other, for the copy, for a held key and for a program's end."""
+    os.write(local.typing, b"\x10")
+    with pair.spawn(["sh", "-c", "exit 7"]) as process:
+        ended = copy(
+            pair.master,
+            local.stdin,
+            local.stdout,
+            timeout_seconds=seconds,
+            detach_keys=b"\x10\x11",
+            hold_seconds=seconds,
+        )
+        assert ended.reason == HUNG_UP
+        assert process.wait(seconds) == 7
+
+
+def test_wait_longer_than_poll_takes_goes_on() -> None:
+    """When the longest time that poll takes is over, the rest is waited for."""
+    asked: list[float | None] = []
+
+    class Poll:
+        def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+            asked.append(milliseconds)
+            return []
+
+    now = iter([0.0, LONGEST_MILLISECONDS / 1000])
+    assert poll_until(Poll(), LONGEST_MILLISECONDS / 1000 + 5, lambda: next(now)) == []  # type: ignore[arg-type]
+    assert asked == [LONGEST_MILLISECONDS, pytest.approx(5000)]
 
 
 @both_ways
