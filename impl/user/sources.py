@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from kernelproof.impl.user.errors import NoMatchingEntryError, UserDatabaseError
 from kernelproof.impl.user.files import read_text
 from kernelproof.impl.user.nsswitch import Nsswitch, ServiceRule, parse_nsswitch
-from kernelproof.impl.user.records import Group, User, check_id
+from kernelproof.impl.user.records import HIGHEST_ID, Diagnostic, Group, Parsed, User, check_id
 from kernelproof.impl.user.root import Root, StrPath
 from kernelproof.impl.user.search import find_id, find_name, groups_listing
-from kernelproof.impl.user.tables import GROUP, PASSWD, parse_group, parse_passwd
+from kernelproof.impl.user.tables import DIAGNOSTIC_LIMIT, GROUP, PASSWD, parse_group, parse_passwd
 from kernelproof.impl.user.userdb import GroupRecord, UserRecord
 
 Entry = TypeVar("Entry", User, Group)
@@ -237,9 +237,19 @@ class Nss:
         return self._user("getpwuid", check_id(uid, "uid"))
 
     def users(self) -> tuple[User, ...]:
-        """Return the users that NSS lists; there may be more that it only finds by name. Errors as for `user`."""
+        """Return the users that NSS lists, as far as they can be used; there may be more that it only finds by name.
+
+        Errors as for `user`.
+        """
+        return self.read_users().entries
+
+    def read_users(self) -> Parsed[User]:
+        """Return the users that NSS lists, with a diagnostic for each that is left out, as no file could hold it.
+
+        The line of a diagnostic is the entry's place in the list. Errors as for `user`.
+        """
         self._check()
-        return tuple(User(*each) for each in self._pwd.getpwall())
+        return _usable(self._pwd.getpwall(), lambda each: User(*each), "NSS users")
 
     def group(self, name: str) -> Group | None:
         """Return the group of a name, or None; errors as for `user`."""
@@ -251,12 +261,32 @@ class Nss:
 
     def groups(self) -> tuple[Group, ...]:
         """Return the groups that NSS lists; as `users`."""
+        return self.read_groups().entries
+
+    def read_groups(self) -> Parsed[Group]:
+        """Return the groups that NSS lists, with diagnostics; as `read_users`."""
         self._check()
-        return tuple(Group(each[0], each[1], each[2], each[3]) for each in self._grp.getgrall())
+        return _usable(self._grp.getgrall(), lambda each: Group(*each), "NSS groups")
 
     def groups_of(self, user: str) -> tuple[int, ...]:
-        """Return the gids of the listed groups that have a user as member, without the user's primary one."""
-        return tuple(dict.fromkeys(group.gid for group in self.groups() if user in group.members))
+        """Return the gids of the listed groups that have a user as member, without the user's primary one.
+
+        Whatever their names are: a member has the gid. Errors as for `user`.
+        """
+        self._check()
+        gids = (each[2] for each in self._grp.getgrall() if user in each[3])
+        return tuple(dict.fromkeys(gid for gid in gids if 0 <= gid <= HIGHEST_ID))
+
+
+def _usable(listed: Sequence[Sequence[Any]], make: Callable[[Sequence[Any]], Entry], source: str) -> Parsed[Entry]:
+    entries, diagnostics = [], []
+    for place, each in enumerate(listed, 1):
+        try:
+            entries.append(make(each))
+        except UserDatabaseError as error:
+            diagnostics.append(Diagnostic(source, place, 1, "entry", str(error), str(each[0])[:256], False))
+    room = DIAGNOSTIC_LIMIT
+    return Parsed(tuple(entries), tuple(diagnostics[:room]), source, max(0, len(diagnostics) - room))
 
 
 Ask: TypeAlias = Callable[[Service], Entry | None]

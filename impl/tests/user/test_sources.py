@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import grp
 import json
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -230,6 +232,26 @@ def test_nss_answers_as_the_c_library() -> None:
     assert group in nss.groups()
     assert root in nss.users()
     assert nss.groups_of("no-such-user") == ()
+
+
+@pytest.mark.rule("U+3")
+def test_nss_leaves_out_what_no_file_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An odd entry of NSS is left out with a diagnostic, and all others are there; who is in its group has the gid."""
+    users = [
+        ("ada", "x", 1000, 1000, "", "/", ""),
+        ("-odd", "x", 1001, 1001, "", "/", ""),
+        ("eve", "x", 9, 9, "", "", ""),
+    ]
+    groups = [("one", "x", 1, ["ada"]), ("big,team", "x", 2, ["ada"]), ("none", "x", 2**32 - 1, ["ada"])]
+    monkeypatch.setattr(pwd, "getpwall", lambda: users)
+    monkeypatch.setattr(grp, "getgrall", lambda: groups)
+    nss = Nss()
+    assert [user.name for user in nss.users()] == ["ada", "eve"]
+    assert [group.name for group in nss.groups()] == ["one"]
+    assert nss.groups_of("ada") == (1, 2)
+    (odd,) = nss.read_users().diagnostics
+    assert str(odd).startswith("NSS users:2:1: entry: user name '-odd' cannot begin a line")
+    assert [each.name for each in nss.read_groups().diagnostics] == ["big,team", "none"]
 
 
 @pytest.mark.rule("U10")
