@@ -170,8 +170,8 @@ class EscapeProxy(io.RawIOBase):
         """Return True."""
         return True
 
-    def readinto(self, buffer: object, /) -> int:
-        """Read into a buffer; 0 at the end.
+    def readinto(self, buffer: object, /) -> int | None:
+        """Read into a buffer; 0 at the end, None if the reader does not wait and there is nothing now.
 
         Raises:
             EscapeError: the sequence was typed, and all before it was passed on.
@@ -184,24 +184,29 @@ class EscapeProxy(io.RawIOBase):
                 raise EscapeError
             if self._has_ended:
                 return 0
-            self._read_more(len(view))
+            if not self._read_more(len(view)):
+                return None
         count = min(len(view), len(self._ready))
         view[:count] = self._ready[:count]
         del self._ready[:count]
         return count
 
-    def _read_more(self, size: int) -> None:
+    def _read_more(self, size: int) -> bool:
+        # Whether there was more, or the end.
         if self._matcher.held and not self._is_readable_in_time():
             self._ready += self._matcher.release()
-            return
+            return True
         data = self._reader.read(size)
+        if data is None:
+            return False
         if not data:
             self._has_ended = True
             self._ready += self._matcher.release()
-            return
+            return True
         fed = self._matcher.feed(data, self._clock())
         self._ready += fed.out
         self._is_detached = fed.detached
+        return True
 
     def _is_readable_in_time(self) -> bool:
         deadline = self._matcher.deadline()

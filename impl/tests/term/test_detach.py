@@ -238,3 +238,21 @@ def test_proxy_does_not_hold_for_ever() -> None:
         assert reader.read(10) == b"\x10"
         os.close(writing)
         assert reader.read(10) == b""
+
+
+@pytest.mark.rule("T1")
+def test_proxy_of_a_reader_that_does_not_wait() -> None:
+    """Nothing to read now is None and no end: what comes later is read, a held beginning first."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb", buffering=0) as file:
+        reader = new_escape_proxy(file, b"\x10\x11", hold_seconds=0.05)
+        assert reader.read(10) is None
+        os.write(writing, b"later\x10")
+        assert reader.read(10) == b"later"
+        assert reader.read(10) == b"\x10"
+        assert reader.read(10) is None
+        os.write(writing, b"\x10\x11")
+        os.close(writing)
+        with pytest.raises(EscapeError):
+            reader.read(10)
