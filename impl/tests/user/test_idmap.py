@@ -191,6 +191,14 @@ def test_shared_ranges_are_reported() -> None:
 
 
 @pytest.mark.rule("U7")
+def test_reports_of_shared_ranges_are_bounded() -> None:
+    """Of thousands of owners of one range the first ten thousand reports come."""
+    found = find_overlaps(SubordinateRange(f"u{number}", 100_000, 65_536, number) for number in range(3000))
+    assert len(found) == 10_000
+    assert [each.line for each in found[:4]] == [1, 2, 2, 3]
+
+
+@pytest.mark.rule("U7")
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40), st.integers(1, 9)), max_size=8))
 def test_overlaps_are_all_found(entries: list[tuple[str, int, int]]) -> None:
     """There is a report exactly when some id belongs to two owners."""
