@@ -19,11 +19,11 @@ from kernelproof.impl.cgroups.remedies import remedy_of
 TYPE_CHECKING = False  # typing costs 5 ms at import
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from functools import cache, lru_cache
+    from functools import lru_cache
     from types import TracebackType
     from typing import Self, TypeAlias
 else:
-    from kernelproof.impl._syscalls.unwinding import cache, lru_cache
+    from kernelproof.impl._syscalls.unwinding import lru_cache
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -100,7 +100,13 @@ class Directory:
         parts = split_name(name)
         relative = "/".join(parts)
         flags = _DIRECTORY_FLAGS
-        fd = openat2(self.fileno(), relative, flags, resolve=_BENEATH) if _has_openat2() else self._walk(parts, flags)
+        try:
+            fd = openat2(self.fileno(), relative, flags, resolve=_BENEATH)
+        except OSError as error:
+            # Success is not remembered: a filter that is set later may forbid what was allowed, and may say EPERM.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            fd = self._walk(parts, flags)
         return Directory(fd, os.path.join(self.path, relative), self.version)
 
     def _walk(self, parts: tuple[str, ...], flags: int) -> int:
@@ -348,12 +354,3 @@ def _named(error: OSError, path: str, what: str) -> OSError:
     named = OSError(number, os.strerror(number), path)
     named.add_note(what)
     return named
-
-
-@cache
-def _has_openat2() -> bool:
-    try:
-        os.close(openat2(-100, "/", os.O_PATH | os.O_DIRECTORY, resolve=ResolveFlag.NO_MAGICLINKS))
-    except OSError as error:
-        return error.errno != errno.ENOSYS
-    return True

@@ -20,6 +20,7 @@ from kernelproof.impl._syscalls import foreign  # noqa: F401 - what the process 
 from kernelproof.impl._syscalls.descriptors import close_range
 from kernelproof.impl._syscalls.namespaces import Cloned, CloneFlag, clone3, unshare
 from kernelproof.impl._syscalls.prctl import PR_SET_DUMPABLE, prctl
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.libcontainer.namespaces import FLAGS
 from kernelproof.impl.libcontainer.operations import Operation, Site, StartError
 from kernelproof.impl.libcontainer.process.channel import Channel, ChannelError, open_channel
@@ -67,16 +68,35 @@ def keep_only(site: Site, *channels: Channel, also: tuple[int, ...] = ()) -> Non
     """Closes what the process does not need: all but the first three, what stands in the site, and its channels.
 
     Descriptors that are to be handed to the program stay (`site.found["preserved"]`: how many, from 3 on).
+
+    Raises:
+        OSError: neither close_range(2) nor procfs.
     """
     preserved = site.found.get("preserved", 0)
     assert isinstance(preserved, int)
     kept = {*range(3 + preserved), *site.descriptors.values(), *(channel.fileno() for channel in channels), *also}
-    first = 0
-    for fd in sorted(kept):
-        if first < fd:
-            close_range(first, fd - 1)
-        first = fd + 1
-    close_range(first)
+    try:
+        first = 0
+        for fd in sorted(kept):
+            if first < fd:
+                close_range(first, fd - 1)
+            first = fd + 1
+        close_range(first)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: a seccomp filter that knows no better
+            raise
+        _close_each(kept)
+
+
+def _close_each(kept: set[int]) -> None:
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except FileNotFoundError:  # the container's procfs, which does not know a scout
+        numbers = list(range(os.sysconf("SC_OPEN_MAX")))
+    for number in numbers:
+        if number not in kept:
+            with suppress(OSError):  # EBADF: that of the listing
+                os.close(number)
 
 
 def begin_life(operation: Operation, site: Site, channel: Channel, *runtimes: Channel) -> Channel:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM, EXDEV
+import stat
+from errno import EACCES, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM, EXDEV
 
 from kernelproof.impl._syscalls.filesystem import PROC_SUPER_MAGIC
 from kernelproof.impl._syscalls.mount import AT_FDCWD, MountFlag, mount
@@ -61,9 +62,8 @@ class OpenRoot(Operation):
             OSError: ENOENT, ENOTDIR, EACCES; ELOOP a link on the way.
             UnsafePathError: EPERM it is the root of the host.
         """
-        flags = os.O_PATH | os.O_DIRECTORY
         try:
-            fd = openat2(AT_FDCWD, self.path, flags, resolve=ResolveFlag.NO_SYMLINKS)
+            fd = _open_without_links(self.path)
         except OSError as error:
             if error.errno in _REMEDIES:
                 error.add_note(Remedy(_REMEDIES[error.errno]))
@@ -76,6 +76,30 @@ class OpenRoot(Operation):
             os.close(fd)
             raise
         site.descriptors["root"] = fd
+
+
+def _open_without_links(path: str) -> int:
+    try:
+        return openat2(AT_FDCWD, path, os.O_PATH | os.O_DIRECTORY, resolve=ResolveFlag.NO_SYMLINKS)
+    except OSError as error:
+        if error.errno not in (ENOSYS, EPERM):  # EPERM: a seccomp filter that knows no better
+            raise
+    fd = os.open("/" if path.startswith("/") else ".", os.O_PATH | os.O_DIRECTORY)
+    try:
+        for step in path.split("/"):
+            if step:
+                below = os.open(step, os.O_PATH | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = below
+                kind = os.fstat(fd).st_mode
+                if not stat.S_ISDIR(kind):
+                    number = ELOOP if stat.S_ISLNK(kind) else ENOTDIR
+                    raise OSError(number, os.strerror(number))
+    except OSError as error:
+        os.close(fd)
+        error.filename = path
+        raise
+    return fd
 
 
 class PrivateParent(Operation):

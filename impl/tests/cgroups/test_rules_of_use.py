@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kernelproof.impl.cgroups import directory as directories
 from kernelproof.impl.cgroups import enabling, entering, pressure
 from kernelproof.impl.cgroups.applying import Applied, Changes, apply_steps, explain_rounding
 from kernelproof.impl.cgroups.directory import Directory
@@ -235,6 +236,24 @@ def test_hidden_files_are_not_there(tmp_path: Path) -> None:
     """A pressure file that is hidden reads as none, as one does that the kernel refuses."""
     with _folder(tmp_path / "box", {}) as directory:
         assert directory.read_or_none("memory.pressure") is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM], ids=["no such call", "filter"])
+def test_call_that_is_forbidden_later_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """openat2 that worked and is refused a moment later is replaced by steps, which follow no link either."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with Directory(os.open(tmp_path, os.O_RDONLY), str(tmp_path), 2) as opened:
+        opened.child("a").close()
+        monkeypatch.setattr(directories, "openat2", refuse)
+        with opened.child("a/b") as below:
+            assert os.path.samestat(os.fstat(below.fileno()), (tmp_path / "a/b").stat())
+        with pytest.raises(OSError, match=r"."):
+            opened.child("link/b")
 
 
 def test_cgroup_at_descriptor_0() -> None:
