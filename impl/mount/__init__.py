@@ -11,7 +11,8 @@
     unmounting  unmount one or a tree, with a deadline; holders says who keeps it busy
     table       MountTable: read once, asked often; mountinfo is its text, records its Mount
     point       is a path a mount point, and which mount is it on
-    lookup      the mount that a path or descriptor is on; statmounts asks the kernel without text
+    lookup      the mount that a path or descriptor is on; statmounts asks the kernel without text; locked: what may
+                be the reason for a refusal
     watching    what changes in a mount namespace
     options     words of `mount -o` and fstab to flags, and back; fstab is the file
     errors      what can go wrong

@@ -15,6 +15,7 @@ from errno import EINVAL, ENODEV, EPERM
 from kernelproof.impl._syscalls import mount as calls
 from kernelproof.impl._syscalls.libc import flag_names
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.errors import OptionError
 from kernelproof.impl.mount.options import PER_MOUNT_FLAGS, Options, parse_options
 from kernelproof.impl.mount.point import MISSING, is_mount_point
@@ -261,6 +262,11 @@ def explain(error: OSError, source: Path | None, target: Path, fstype: str | Non
         is_path = name == "target" or flags & (MountFlag.BIND | MountFlag.MOVE)
         if error.errno in MISSING and path is not None and is_path and not os.path.lexists(path):
             yield f"the {name} does not exist: {os.fspath(path)!r}"
+    if error.errno == EINVAL and flags & (MountFlag.BIND | MountFlag.REC | MountFlag.REMOUNT) == MountFlag.BIND:
+        with suppress(ImportError, OSError):
+            from kernelproof.impl.mount.locked import explain_copy  # for the note alone: 4 ms at import
+
+            yield from explain_copy(source or "")
     if error.errno == EINVAL and flags & (MountFlag.REMOUNT | MountFlag.MOVE | PROPAGATION_FLAGS):
         path = source if flags & MountFlag.MOVE and source is not None else target
         if not mounted(path):

@@ -11,6 +11,7 @@ program that fails or is killed.
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 
 from kernelproof.impl._syscalls.mount import (
     MOUNT_ATTRIBUTE_ATIME,
@@ -71,9 +72,18 @@ class DetachedMount:
         flags = OpenTreeFlag.CLONE | OpenTreeFlag.CLOEXEC
         flags |= OpenTreeFlag.RECURSIVE if recursive else OpenTreeFlag(0)
         flags |= OpenTreeFlag(0) if follow else OpenTreeFlag.SYMLINK_NOFOLLOW
-        if isinstance(path, int):
-            return cls(open_tree(path, b"", flags | OpenTreeFlag.EMPTY_PATH), road="open_tree")
-        return cls(open_tree(_AT_FDCWD, path, flags), road="open_tree")
+        try:
+            if isinstance(path, int):
+                return cls(open_tree(path, b"", flags | OpenTreeFlag.EMPTY_PATH), road="open_tree")
+            return cls(open_tree(_AT_FDCWD, path, flags), road="open_tree")
+        except OSError as error:
+            if error.errno == EINVAL and not recursive:
+                with suppress(ImportError, OSError):
+                    from kernelproof.impl.mount.locked import explain_copy  # for the note alone: 4 ms at import
+
+                    for note in explain_copy(path):
+                        error.add_note(note)
+            raise
 
     def set_attributes(
         self,
@@ -201,7 +211,7 @@ def change_attributes(
     recursive: bool,
     userns_fd: int | None,
 ) -> None:
-    """mount_setattr(2) with the time of access put right, and a note on locked attributes."""
+    """mount_setattr(2) with the time of access put right, and notes on locked attributes."""
     if (set | clear) & _ATIME:
         clear |= _ATIME
     flags = SetAttributeFlag.RECURSIVE if recursive else SetAttributeFlag(0)
@@ -213,17 +223,9 @@ def change_attributes(
             dir_fd, path, flags, attr_set=set, attr_clr=clear, propagation=propagation, userns_fd=userns_fd or 0
         )
     except PermissionError as error:
-        # Of a mount that is attached nowhere older kernels do not tell the attributes (before Linux 6.8).
-        from kernelproof.impl.mount.lookup import attributes_of  # for the note alone: 4 ms at import
+        with suppress(ImportError, LookupError, OSError):
+            from kernelproof.impl.mount.locked import find_locked  # for the notes alone: 4 ms at import
 
-        with suppress(LookupError, OSError):
-            _note_locked(error, attributes_of(path if os.fspath(path) else dir_fd) & clear)
+            for note in find_locked(path if os.fspath(path) else dir_fd, set, clear, recursive=recursive):
+                error.add_note(note)
         raise
-
-
-def _note_locked(error: PermissionError, locked: MountAttribute) -> None:
-    if locked:
-        error.add_note(
-            f"the mount has {locked!r}, which was to be cleared: it is locked if the mount came from a mount "
-            f"namespace of another user namespace"
-        )

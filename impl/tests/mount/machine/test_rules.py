@@ -26,6 +26,7 @@ from kernelproof.impl.mount import (
     table,
     unmounting,
 )
+from kernelproof.impl.mount.detached import can_set_attributes
 from kernelproof.impl.mount.statmounts import read_by_statmount
 
 pytestmark = pytest.mark.machine
@@ -138,6 +139,46 @@ def test_locked_flags_are_explained(place: Path) -> None:
     assert "rw,nosuid,nodev,relatime" in remounted
     assert "locked" in remounted
     assert "no mount_setattr" in attributes or ("NOSUID" in attributes and "locked" in attributes)
+
+
+@pytest.mark.rule("M5")
+def test_locked_mounts_below_are_named(place: Path) -> None:
+    """A tree that keeps a flag, and a bind that would show what mounts hide, say which mounts below are the reason."""
+    if not can_set_attributes():
+        pytest.skip("this kernel has no mount_setattr (Linux 5.12 has)")
+    mount.mount("source", place / "a", "tmpfs", "")
+    for name, options in (("x", ""), ("x/y", "nodev,noatime"), ("z", "")):
+        (place / "a" / name).mkdir()
+        mount.mount(name, place / "a" / name, "tmpfs", options)
+    mount.remount(place / "a/x", "bind,ro")
+
+    def work() -> str:
+        attempts: tuple[Callable[[], object], ...] = (
+            lambda: mount.set_attributes(place / "a", clear=MountAttribute.RDONLY, recursive=True),
+            lambda: mount.set_attributes(place / "a", set=MountAttribute.STRICTATIME, recursive=True),
+            lambda: mount.bind(place / "a", place / "b"),
+            lambda: mount.DetachedMount.copy(place / "a"),
+            lambda: mount.DetachedMount.copy(os.open(place / "a/x", os.O_PATH)),
+        )
+        seen = []
+        for attempt in attempts:
+            try:
+                attempt()
+            except OSError as error:
+                seen.append(f"{error.errno} {' '.join(error.__notes__)}")
+        mount.bind(place / "a", place / "b", recursive=True)
+        return "\n".join(seen)
+
+    attributes, times, *binds = in_user_namespace(work).split("\n")
+    assert attributes.startswith(f"{errno.EPERM} ")
+    assert f"the mount at '{place}/a/x' has <MountAttribute.RDONLY: 1>" in attributes
+    assert f"'{place}/a/z'" not in attributes
+    assert f"the mount at '{place}/a/x/y' has <MountAttribute.NOATIME" in times
+    assert f"the mount at '{place}/a/z' has another time of access" in times
+    for text, names in zip(binds, ("xz", "xz", "y"), strict=True):
+        assert text.startswith(f"{errno.EINVAL} ")
+        assert [name for name in "xyz" if f"/{name}'" in text] == list(names), text
+        assert "only a recursive bind" in text
 
 
 def look_then_unmount(target: Path) -> None:
