@@ -54,7 +54,7 @@ def find_locked(target: Path | int, set_: MountAttribute, clear: MountAttribute,
                 f"{name} has {words[0]}, which was to be cleared: it is locked if the mount came from a mount "
                 f"namespace of another user namespace"
             )
-    return _shortened(notes)
+    return shortened(notes)
 
 
 def _mounts_below(target: Path | int) -> Iterator[Mount]:
@@ -87,7 +87,7 @@ def explain_copy(source: Path | int) -> list[str]:
     Raises:
         OSError: as MountTable.read.
     """
-    names = _shortened([repr(name) for name in find_locked_children(source)])
+    names = shortened([repr(name) for name in find_locked_children(source)])
     if not names:
         return []
     return [
@@ -96,5 +96,6 @@ def explain_copy(source: Path | int) -> list[str]:
     ]
 
 
-def _shortened(names: list[str]) -> list[str]:
+def shortened(names: list[str]) -> list[str]:
+    """Return the first few of many, and how many more there are."""
     return names if len(names) <= _MOST else [*names[:_MOST], f"and {len(names) - _MOST} more"]

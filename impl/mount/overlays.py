@@ -17,9 +17,11 @@ from errno import EINVAL
 from typing import NamedTuple, TypeAlias
 
 from kernelproof.impl._syscalls.mount import MountAttribute
+from kernelproof.impl._syscalls.suppressing import suppress
 from kernelproof.impl.mount.context import LONGEST_STRING, FsContext, unquoted
 from kernelproof.impl.mount.detached import DetachedMount
 from kernelproof.impl.mount.errors import FsContextError, OptionError, TooLongError
+from kernelproof.impl.mount.locked import find_locked_children, shortened
 from kernelproof.impl.mount.lookup import mount_of
 from kernelproof.impl.mount.options import Options
 from kernelproof.impl.mount.table import MountTable, Path
@@ -263,6 +265,22 @@ def find_causes(spec: OverlaySpec) -> list[str]:
             causes.append(f"{shown!r} is on an overlay that lies on an overlay: the kernel stacks {_DEEPEST}, not more")
     if spec.upper is not None and spec.work is not None and not _are_on_one_mount(spec.upper, spec.work):
         causes.append("upper and work are not on one mount")
+    return causes or _causes_below(spec)
+
+
+def _causes_below(spec: OverlaySpec) -> list[str]:
+    # In a user namespace only: so they are told where nothing else is wrong.
+    causes = []
+    for layer in (*spec.lower, *spec.data_only, *([] if spec.upper is None else [spec.upper])):
+        names = []
+        with suppress(OSError):
+            names = find_locked_children(layer)
+        if names:
+            causes.append(
+                f"mounted below {layer!s}: {', '.join(shortened([repr(name) for name in names]))}. "
+                f"What came from a mount namespace of another user namespace is locked, and the kernel makes no layer "
+                f"of what it hides: give a directory without mounts below it"
+            )
     return causes
 
 

@@ -181,6 +181,27 @@ def test_locked_mounts_below_are_named(place: Path) -> None:
         assert "only a recursive bind" in text
 
 
+def test_overlay_of_what_locked_mounts_hide_says_so(place: Path) -> None:
+    """In a user namespace a layer with mounts of the host below it is refused, and the error names them."""
+    (place / "a/below").mkdir()
+    (place / "lower").mkdir()
+    mount.mount("below", place / "a/below", "tmpfs", "")
+
+    def work() -> str:
+        try:
+            mount.mount_overlay([place / "a", place / "lower"]).close()
+        except OSError as error:
+            return f"{error.errno} {' '.join(error.__notes__)}"
+        return "mounted"
+
+    seen = in_user_namespace(work)
+    if seen.startswith(f"{errno.EPERM} "):
+        pytest.skip("this kernel mounts no overlay in a user namespace (Linux 5.11 does)")
+    assert seen.startswith(f"{errno.EINVAL} ")
+    assert f"mounted below {place}/a: '{place}/a/below'. What came from" in seen
+    assert f"'{place}/lower'" not in seen
+
+
 def look_then_unmount(target: Path) -> None:
     """What looks at the table first."""
     if mount.classic.mounted(target):
