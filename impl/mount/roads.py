@@ -10,13 +10,14 @@ import os
 import stat
 from errno import ENOSYS
 
+from kernelproof.impl._syscalls.libc import flag_names
 from kernelproof.impl._syscalls.mount import MountAttribute, MountFlag, UnmountFlag, umount2
 from kernelproof.impl.mount.classic import force_mount, propagate, restrict_bind
 from kernelproof.impl.mount.context import LONGEST_STRING, FsContext
 from kernelproof.impl.mount.detached import DetachedMount, set_attributes
 from kernelproof.impl.mount.errors import OptionError, TooLongError
 from kernelproof.impl.mount.options import Options, parse_options
-from kernelproof.impl.mount.point import mount_id
+from kernelproof.impl.mount.point import MISSING, mount_id
 from kernelproof.impl.mount.release import is_new_api_trusted
 from kernelproof.impl.mount.resolve import Root, borrow_root, create_mount_point_in_root
 from kernelproof.impl.mount.walk import ensure_in_root
@@ -156,15 +157,37 @@ def mount_by_new_api(
         target: a path, links not followed, or a descriptor.
 
     Raises:
-        OSError, FsContextError, OptionError: as mount_detached; and as DetachedMount.attach.
+        OSError, FsContextError, OptionError: as mount_detached; and as DetachedMount.attach. filename is the source,
+            filename2 the target; a note has the type and the flags.
     """
     wanted = options if isinstance(options, Options) else parse_options(options)
-    made, late = make(source, fstype, wanted)
-    with made:
-        made.attach(target)
-        if late:
-            finish_by_remount(made, wanted)
-        return _road(made, wanted, late)
+    try:
+        made, late = make(source, fstype, wanted)
+        with made:
+            made.attach(target)
+            if late:
+                finish_by_remount(made, wanted)
+            return _road(made, wanted, late)
+    except OSError as error:
+        _complete(error, source, target, fstype, wanted)
+        raise
+
+
+def _complete(
+    error: OSError, source: Path | int | None, target: Path | int, fstype: str | None, wanted: Options
+) -> None:
+    # Each call of the new API knows a part of what mount(2) is told at once. Values of options may be secrets.
+    flags = flag_names(MountFlag, wanted.flags)
+    kind = "bind" if wanted.flags & MountFlag.BIND else f"mount of {fstype}"
+    error.add_note(f"{kind} from {_named(source)!r} on {_named(target)!r}, flags={flags}")
+    if not (error.filename and error.filename2):
+        error.filename, error.filename2 = _named(source), _named(target)
+    if error.errno in MISSING and not isinstance(target, int) and not os.path.lexists(target):
+        error.add_note(f"the target does not exist: {_named(target)!r}")
+
+
+def _named(path: Path | int | None) -> str | None:
+    return f"descriptor {path}" if isinstance(path, int) else None if path is None else os.fspath(path)
 
 
 def _road(made: DetachedMount, wanted: Options, late: bool) -> Road:

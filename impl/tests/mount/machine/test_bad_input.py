@@ -134,6 +134,33 @@ def test_filesystem_that_the_kernel_lacks(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "name", "fstype", "options", "said"),
+    [
+        ("x", "a", "tmpfs", "nosuid,size=bogus", "mount of tmpfs from 'x' on '{target}', flags=NOSUID"),
+        ("x", "missing", "tmpfs", "nosuid", "mount of tmpfs from 'x' on '{target}', flags=NOSUID"),
+        ("x", "a", "frobfs", "", "mount of frobfs from 'x' on '{target}', flags=0"),
+        ("/missing", "a", None, "bind,ro", "bind from '/missing' on '{target}', flags=RDONLY|BIND"),
+    ],
+    ids=["option", "target", "type", "source"],
+)
+def test_refusals_of_the_new_calls_are_whole(
+    place: Path, source: str, name: str, fstype: str | None, options: str, said: str
+) -> None:
+    """Source, target, type and flags are in the error, whichever of the calls was refused, as in that of mount(2)."""
+    target = place / name
+    errors = []
+    for road in (mount.mount_by_new_api, mount.force_mount):
+        with pytest.raises(OSError, match=r".") as refused:
+            road(source, target, fstype, options)
+        errors.append(refused.value)
+    new, classic = errors
+    assert (new.errno, new.filename, new.filename2) == (classic.errno, classic.filename, classic.filename2)
+    assert (new.filename, new.filename2) == (source, str(target))
+    assert said.format(target=target) in new.__notes__
+    assert (f"the target does not exist: {str(target)!r}" in new.__notes__) == (name == "missing")
+
+
+@pytest.mark.parametrize(
     ("do", "number"),
     [
         (lambda place: mount.remount(place / "a", "ro"), errno.EINVAL),
