@@ -1,8 +1,8 @@
 """Make directories for a user, below a root that its users may be changing at that very moment.
 
 Everything is done on descriptors: a component is opened without following links, a new directory is made private,
-opened, proved to be the new one, then given its owner and, last, its mode. A symlink that an attacker swaps in is an
-error or, where links are followed, leads to another place inside the root.
+looked at, opened, proved to be the new one, then given its owner and, last, its mode. A symlink that an attacker swaps
+in is an error or, where links are followed, leads to another place inside the root.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def make_directories(
         The paths of the new directories, relative to the root, the highest first.
 
     Raises:
-        OSError: ELOOP (a link on the way), ENOTDIR (a file on the way, or in some kernels a link), EACCES, EPERM
-            (another owner without CAP_CHOWN), EROFS, ENOSPC.
+        OSError: ELOOP (a link on the way), ENOTDIR (a file on the way, or in some kernels a link), EACCES (also a umask
+            that takes the owner's own rights, without CAP_DAC_OVERRIDE), EPERM (another owner without CAP_CHOWN),
+            EMFILE, EROFS, ENOSPC.
         ExchangedError: a new directory was replaced before it was opened.
         IdRangeError: an id is out of range.
         ValueError: the path has "..", or the mode bits beyond 07777.
@@ -155,8 +156,7 @@ class _Walk:
     def _enter(self, name: str, *, may_make: bool, must_make: bool) -> str | None:
         """Go one directory down, making it if it is missing; or return the target of a link to be followed."""
         if must_make:
-            os.mkdir(name, 0o700, dir_fd=self.here)
-            self._adopt(name)
+            self._make(name)
             return None
         for _ in range(_ATTEMPTS):
             try:
@@ -170,10 +170,9 @@ class _Walk:
                     raise
                 return self._link_target(name, error)
             try:
-                os.mkdir(name, 0o700, dir_fd=self.here)
+                self._make(name)
             except FileExistsError:
                 continue  # somebody else made it in between: that is as good
-            self._adopt(name)
             return None
         raise OSError(errno.EAGAIN, "somebody makes and removes this name without pause", self.path)
 
@@ -195,14 +194,30 @@ class _Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
         return target
 
-    def _adopt(self, name: str) -> None:
+    def _make(self, name: str) -> None:
+        """Make a directory and note it, so that it is removed if it cannot even be opened."""
+        parent = os.dup(self.here)  # first: a process without descriptors makes nothing
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not self._is_new(found):
+                raise ExchangedError(f"{self.path}: {name!r} was exchanged right after it was made")
+        except BaseException:
+            os.close(parent)
+            raise
+        self.made.append(_Made("/".join([*self.names, name]), parent, _key(found)))
+        self._adopt(name, _key(found))
+
+    def _is_new(self, found: os.stat_result) -> bool:
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+    def _adopt(self, name: str, key: tuple[int, int]) -> None:
         """Open the directory that was just made, prove that it is it, and give it owner and mode."""
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.here)
         try:
             found = os.fstat(fd)
-            if found.st_uid != os.geteuid() or found.st_mode & 0o077 or os.listdir(fd):
+            if _key(found) != key or not self._is_new(found) or os.listdir(fd):
                 raise ExchangedError(f"{self.path}: {name!r} was exchanged right after it was made")
-            self.made.append(_Made("/".join([*self.names, name]), os.dup(self.here), _key(found)))
             os.fchown(fd, self.wish.uid, self.wish.gid)
             os.fchmod(fd, self.wish.mode)  # last: nobody else gets in before the owner is right
             if _key(os.stat(name, dir_fd=self.here, follow_symlinks=False)) != _key(found):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -292,3 +296,51 @@ def test_attacker_swaps_components(tmp_path: Path, full_number: Callable[[int], 
 
 
 # Trees.
+
+
+@contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """Leave the process that many descriptors."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, limits[1]))
+    used: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                used.append(os.dup(0))
+        for _ in range(count):
+            os.close(used.pop())
+        yield
+    finally:
+        for each in used:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_nothing_is_left_for_want_of_descriptors(tmp_path: Path, count: int) -> None:
+    """A process that has too few descriptors is told so, and no directory stays."""
+    with free_descriptors(count), pytest.raises(OSError, match="Too many open files"):
+        make_directories("a/b", UID, GID, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+UNREADABLE = """
+import encodings.idna, os, sys
+from kernelproof.impl.user import make_directories, mkdir_as
+os.setgroups([]); os.setgid(65534); os.setuid(65534); os.umask(0o477)
+for make in make_directories, mkdir_as:
+    try:
+        make("a", 65534, 65534, root=sys.argv[1])
+    except PermissionError:
+        print(os.listdir(sys.argv[1]))
+"""
+
+
+@as_root
+def test_nothing_is_left_if_the_umask_takes_the_owners_rights() -> None:
+    """A user whose umask keeps him out of his own new directory is told so, and it does not stay."""
+    with tempfile.TemporaryDirectory() as made:  # not pytest's, which other users may not reach
+        os.chmod(made, 0o777)
+        done = subprocess.run([sys.executable, "-c", UNREADABLE, made], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "[]"]
