@@ -79,7 +79,7 @@ def status_of(descriptor: int) -> tuple[int, int]:
 def test_a_message_carries_so_many(packets: Pair, file: int, seen: Seen) -> None:
     """253 descriptors go in one message, 254 give EINVAL; `messages.send` stops at 250."""
     sender, receiver = packets
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(HandOverRefused, match="too large"):
         messages.send(sender, "sockets", [file] * 251)
     answers = [seen.errno_of(socket.send_fds, sender, [b"x"], [file] * number) for number in (253, 254)]
     before = open_descriptors()

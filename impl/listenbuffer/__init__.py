@@ -9,7 +9,7 @@ A service manager knows this as socket activation; `inherit` takes its sockets, 
 generation of a program, without one refused or lost connection.
 
 Layers, lower ones first: errors, address, gate, wake, backlog, doorman, socketfile; gated, listener; listening;
-inherit, notify, messages; probes, generations, handover; holder.
+inherit, notify, messages; probes, elders, generations, handover; holder.
 """
 
 from kernelproof.impl.listenbuffer.address import Address, parse_address

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from kernelproof.impl.listenbuffer.errors import InvalidAddress
 
 UNIX_PATH_MAX: Final = 107
-"""Bytes of a path that fit into sun_path with its terminating NUL."""
+"""Bytes of a path that fit into sun_path with its terminating NUL; of an abstract name, which has one before it."""
 
 VSOCK_CID_ANY: Final = 0xFFFFFFFF
 
@@ -119,10 +119,10 @@ def _check_path(path: str) -> str:
         raise InvalidAddress("a unix socket needs a path, or @ and a name")
     if "\0" in name[1:]:
         raise InvalidAddress(f"{path!r} holds a NUL")
-    if len(os.fsencode(name)) > UNIX_PATH_MAX:
+    if len(os.fsencode(name.removeprefix("\0"))) > UNIX_PATH_MAX:
         raise InvalidAddress(
-            f"{path!r} is longer than the {UNIX_PATH_MAX} bytes of a unix socket's path: use a shorter "
-            "directory, or a relative path"
+            f"{path!r} is longer than the {UNIX_PATH_MAX} bytes of a unix socket's address: use a shorter "
+            "directory or name, or a relative path"
         )
     return name
 

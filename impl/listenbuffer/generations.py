@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Final, Self
 
 from kernelproof.impl.listenbuffer import messages
+from kernelproof.impl.listenbuffer.elders import Elder, Elders, send_retire
 from kernelproof.impl.listenbuffer.errors import GateClosed, HandOverFailed, HandOverRefused, ListenBufferError
 from kernelproof.impl.listenbuffer.gate import Gate
 from kernelproof.impl.listenbuffer.inherit import real_fileno
@@ -31,6 +32,9 @@ CONTROL: Final = "\0control"
 ENVIRONMENT: Final = "KERNELPROOF_HANDOVER"
 """Where `hand_over` tells the next generation the control's path."""
 
+LISTENERS_MAX: Final = messages.DESCRIPTORS_MAX - 2
+"""With them go the control, and what tells of this process's end."""
+
 PROBE_SECONDS: Final = 5.0
 
 
@@ -39,12 +43,19 @@ class Generations:
 
     Args:
         control: Path of the control, made with mode 0600; only this user and root are heard.
-        listeners: The sockets by name; their gates are paused when a successor takes over.
+        listeners: The sockets by name, at most 248; their gates are paused when a successor takes over.
         ready_seconds: How long a successor may take to become ready.
         generation: The number of this generation.
+        on_retire: Called when a successor serves.
+        age_limit_seconds: How long older generations may take to end, in seconds; then they are killed (Linux). None
+            for as long as they like.
 
     Attributes:
         retired: Set when a successor serves.
+
+    Raises:
+        ValueError: They are more than one message carries.
+        OSError: As for `listen`.
     """
 
     def __init__(
@@ -55,8 +66,12 @@ class Generations:
         ready_seconds: float = 60.0,
         generation: int = 1,
         on_retire: Callable[[], object] | None = None,
+        age_limit_seconds: float | None = None,
         _inherited: GatedListener | None = None,
+        _elders: Sequence[Elder] = (),
     ) -> None:
+        if len(listeners) > LISTENERS_MAX:
+            raise ValueError(f"{len(listeners)} listeners cannot be handed over: at most {LISTENERS_MAX}")
         self.control = control
         self.listeners = dict(listeners)
         self.generation = generation
@@ -69,6 +84,7 @@ class Generations:
         self._idle = threading.Condition()
         # Open as long as the process lives; the end of the first tells who has the second.
         self._exit: tuple[int, int] | None = None
+        self._elders = Elders(_elders, age_limit_seconds)
         self._socket = _inherited or listen(f"unixpacket:{control}", gate=Gate(is_open=True), mode=0o600)
         self._thread = threading.Thread(target=self._serve, daemon=True, name="hand-over")
         self._thread.start()
@@ -83,6 +99,12 @@ class Generations:
         """Stop offering the sockets; they stay open."""
         self._socket.close()
         self._thread.join()
+        self._elders.close()
+
+    @property
+    def elders(self) -> tuple[Elder, ...]:
+        """The generations before this one that have not ended yet, the youngest first; on Linux."""
+        return self._elders.alive()
 
     # --- the old generation's side -----------------------------------------------------------------------------------
 
@@ -142,7 +164,7 @@ class Generations:
                 if listener.address.is_stream:
                     self._probe(connection, name, listener)
             paused.pass_on(connection)
-            messages.send(connection, "retire")
+            send_retire(connection, self.generation, self.elders)
         except BaseException:
             paused.resume()
             raise
@@ -157,6 +179,7 @@ class Generations:
             self.retired.set()
             self._idle.notify_all()
         self._socket.close()
+        self._elders.close()
         if self._on_retire is not None:
             self._on_retire()
 
@@ -209,11 +232,11 @@ class Generations:
             environment: The program's environment, None for this process's.
 
         Raises:
-            HandOverRefused: Another hand-over is under way, or over; nothing is started.
+            HandOverRefused: A program is being started already, or a successor serves; nothing is started.
             HandOverFailed: It ended, or was too late; this generation goes on serving.
             OSError: It cannot be started.
         """
-        if self.retired.is_set() or self._busy.locked() or not self._starting.acquire(blocking=False):
+        if self.retired.is_set() or not self._starting.acquire(blocking=False):
             raise HandOverRefused("another hand-over is under way, or over")
         try:
             return self._start(arguments, timeout_seconds, os.environ if environment is None else environment)

@@ -31,6 +31,7 @@ from typing import Final
 
 from kernelproof.impl.listenbuffer import messages
 from kernelproof.impl.listenbuffer.address import Address, parse_address
+from kernelproof.impl.listenbuffer.elders import Elder, read_elders
 from kernelproof.impl.listenbuffer.errors import HandOverFailed, HandOverRefused, WrongDescriptor
 from kernelproof.impl.listenbuffer.gate import Gate
 from kernelproof.impl.listenbuffer.generations import CONTROL, ENVIRONMENT
@@ -70,6 +71,7 @@ class Taken:
         self._let_go = weakref.finalize(self, os.close, self._predecessor)
         self._files = dict(files)
         self._kept: list[tuple[str, socket.socket]] = []  # whom the predecessor accepted and leaves to us
+        self._elders: tuple[Elder, ...] = ()
         self.generation = generation
         self.inherited = dict(found)
         listeners = {
@@ -116,6 +118,7 @@ class Taken:
             self.listeners,
             generation=self.generation,
             _inherited=self._control_listener,
+            _elders=self._elders,
             **arguments,  # type: ignore[arg-type]
         )
 
@@ -127,6 +130,7 @@ class Taken:
     def _step(self, timeout_seconds: float) -> bool:
         message = messages.expect(self._connection, ["probe", "kept", "retire"], timeout_seconds)
         if message.kind == "retire":
+            self._elders = read_elders(message)
             return False
         listener = self.listeners.get(message.text("name"))
         if listener is None:

@@ -90,7 +90,8 @@ def inherit(
     """Take over the sockets that were passed to this process.
 
     That none were passed, or that they were meant for another process, is no error: the answer is empty. All
-    descriptors are set close-on-exec before anything is looked at.
+    descriptors are set close-on-exec before anything is looked at. For a unit that has FIFOs or files too count them
+    with `listen_fds`, and give the sockets as `names`.
 
     Args:
         unset: Take the variables away, whether or not sockets were meant for this process, so that no child of ours
@@ -110,8 +111,7 @@ def inherit(
         for variable in [name for name in given if name in SYSTEMD or name.startswith("EINHORN_FD")] if unset else ():
             del given[variable]
     found += [("map", number, name) for name, number in (names or {}).items()]
-    for _, number, _ in found:
-        set_close_on_exec(number)
+    _set_all_close_on_exec([number for _, number, _ in found])
     return tuple(look_at(number, name, source) for source, number, name in found)
 
 
@@ -189,6 +189,18 @@ def set_close_on_exec(descriptor: int) -> None:
         raise WrongDescriptor(f"descriptor {descriptor}: {error.strerror}; it was promised and is not open") from error
 
 
+def _set_all_close_on_exec(descriptors: Sequence[int]) -> None:
+    # All of them, also those after one that is not open: the caller may go on without.
+    refused = None
+    for descriptor in descriptors:
+        try:
+            set_close_on_exec(descriptor)
+        except WrongDescriptor as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+
+
 def look_at(descriptor: int, name: str, source: str) -> Inherited:
     """Look at what a descriptor is.
 
@@ -210,12 +222,23 @@ def look_at(descriptor: int, name: str, source: str) -> Inherited:
 
 
 def listen_fds(*, unset: bool = True) -> int:
-    """Count the sockets that systemd passed, as sd_listen_fds does; they begin at 3.
+    """Count the descriptors that systemd passed, as sd_listen_fds does: sockets, FIFOs and files; they begin at 3.
+
+    All are set close-on-exec.
+
+    Args:
+        unset: Take the variables away.
 
     Raises:
         WrongDescriptor: One of them is not open, or LISTEN_FDS is no number.
     """
-    return sum(found.source == "systemd" for found in inherit(unset=unset, limit=2**16))
+    try:
+        found = _from_systemd(os.environ, 2**16)
+    finally:
+        for variable in SYSTEMD if unset else ():
+            os.environ.pop(variable, None)
+    _set_all_close_on_exec([number for number, _ in found])
+    return len(found)
 
 
 # --- the other way ----------------------------------------------------------------------------------------------------

@@ -151,11 +151,11 @@ class GatedListener(GatedSocket):
 
         It stays the same from the first call on, also after the time for the activation: loops come and are told.
         """
-        if self._epoll is not None and not self._epoll.closed:
-            return self._epoll.fileno()
         real = super().fileno()
-        if real < 0 or self._shown is not None:
-            return real
+        if real < 0 and self._ended is None:
+            return -1
+        if self._shown is not None:
+            return self._shown
         with self._change:
             if self._shown is None:
                 self._shown = real
@@ -171,7 +171,6 @@ class GatedListener(GatedSocket):
 
     def _follow_gate(self) -> None:
         with self._change:
-            real = super().fileno()
             if self._timer is not None and self.gate.is_open:
                 self._timer.cancel()
             if self.gate.is_open:
@@ -181,18 +180,21 @@ class GatedListener(GatedSocket):
             if self.gate.is_closed:
                 self._over.set()
             self._tell_doorman()
-            if self._epoll is None or self._epoll.closed or real < 0:
-                return
-            # Open: the socket. Closed for good: what is always readable, so that loops come and see. Paused: nothing.
-            watched = {real: self.gate.is_open, self._wake.descriptor: self.gate.is_closed}
-            if self._doorman is not None:
-                watched[self._doorman.filled.descriptor] = self.gate.is_open
-            for descriptor, wanted in watched.items():
-                with suppress(FileExistsError, FileNotFoundError):  # it is so already
-                    if wanted:
-                        self._epoll.register(descriptor, select.EPOLLIN)
-                    else:
-                        self._epoll.unregister(descriptor)
+            if self._epoll is not None and not self._epoll.closed:
+                self._show_gate(self._epoll)
+
+    def _show_gate(self, epoll: select.epoll) -> None:
+        # Open: the socket. Closed for good: what is always readable, so that loops come and see. Paused: nothing.
+        watched = {super().fileno(): self.gate.is_open, self._wake.descriptor: self.gate.is_closed}
+        watched.pop(-1, None)  # its time is over
+        if self._doorman is not None:
+            watched[self._doorman.filled.descriptor] = self.gate.is_open
+        for descriptor, wanted in watched.items():
+            with suppress(FileExistsError, FileNotFoundError):  # it is so already
+                if wanted:
+                    epoll.register(descriptor, select.EPOLLIN)
+                else:
+                    epoll.unregister(descriptor)
 
     def refuse_beyond(self, limit: int, *, dismissed: bool = False) -> None:
         """While the gate is shut, keep that many connections and reset those who come beyond; see `doorman`.
@@ -313,6 +315,7 @@ class GatedListener(GatedSocket):
         with self._change:
             if self._epoll is not None:
                 self._epoll.close()
+            self._shown = -1
             self._close_socket()
 
     def __exit__(self, *_: object) -> None:
@@ -321,6 +324,8 @@ class GatedListener(GatedSocket):
     def _close_socket(self) -> None:
         if self._doorman is not None:
             self._doorman.close()
+        if self._epoll is None and self._shown is not None:
+            self._shown = -1  # it was the socket itself
         owned, self.owned = self.owned, None
         try:
             if owned is not None:

@@ -274,6 +274,8 @@ def test_a_deadline_for_the_activation() -> None:
         assert str(found[0]) == "timeout (0.1 s) reached waiting for listener to become ready"
         with pytest.raises(ActivationTimeout):
             listener.accept()
+        assert listener._timer is not None
+        listener._timer.join()
         assert listener.real_fileno() == -1
         with socket.socket() as late, pytest.raises(ConnectionRefusedError):
             late.connect(("127.0.0.1", listener.address.port))
@@ -281,6 +283,12 @@ def test_a_deadline_for_the_activation() -> None:
         with pytest.raises(GateClosed):
             listener.activate()
     assert listener.fileno() == -1
+    with listen("tcp://127.0.0.1:0", activate_within_seconds=0) as listener:
+        assert listener._timer is not None
+        listener._timer.join()
+        assert select.select([listener], [], [], 60)[0] == [listener]  # also for those who come later
+        listener.close()
+        assert listener.fileno() == -1
     with listen("tcp://127.0.0.1:0", activate_within_seconds=60) as listener:
         listener.activate()
         listener._expire(60)  # what a timer does that is just too late

@@ -167,7 +167,7 @@ def test_failures_leave_the_old_generation(old: tuple[Generations, GatedListener
 def test_no_program_is_started_during_a_hand_over(
     old: tuple[Generations, GatedListener, GatedListener], tmp_path: Path
 ) -> None:
-    """While a program is being started as the successor, or another is asked, or after, none is started."""
+    """While a program is being started as the successor, and after a successor serves, none is started."""
     generations, _, _ = old
     program = "import os, sys; os.mkfifo(sys.argv[1]); open(sys.argv[1]).read(); sys.exit(3)"
     command = [sys.executable, "-c", program, str(tmp_path / "first")]
@@ -180,8 +180,6 @@ def test_no_program_is_started_during_a_hand_over(
     (tmp_path / "first").write_text("")
     assert joined(results) == ["the next generation ended with 3"]
     taken = take_over(generations.control)
-    with pytest.raises(HandOverRefused, match="under way"):
-        generations.hand_over(second)
     serve_taken(taken, "2")
     with taken.ready() as following:
         assert generations.retired.wait(60)
@@ -199,6 +197,22 @@ def start_failing(generations: Generations, command: list[str]) -> str:
     except HandOverFailed as failed:
         return str(failed)
     return "handed over"
+
+
+def test_too_many_to_hand_over(tmp_path: Path) -> None:
+    """More listeners than a message carries are refused at once; names that do not fit are told to the successor."""
+    with listen("tcp://127.0.0.1:0") as web:
+        with pytest.raises(ValueError, match="249 listeners cannot be handed over: at most 248"):
+            Generations(str(tmp_path / "control"), {f"{number}": web for number in range(249)})
+        fitting = {f"{number}": web for number in range(248)}
+        with Generations(str(tmp_path / "control"), fitting) as generations:
+            taken = take_over(generations.control)
+            assert sorted(taken.listeners) == sorted(fitting)
+            taken.abandon()
+        longer = {f"{number:300}": web for number in range(248)}
+        said = "descriptors is too large: at most 65536 bytes"
+        with Generations(f"{tmp_path}/longer", longer), pytest.raises(HandOverRefused, match=said):
+            take_over(f"{tmp_path}/longer")
 
 
 @pytest.mark.rule("L7")

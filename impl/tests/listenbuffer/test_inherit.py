@@ -127,6 +127,44 @@ def test_the_environment_of_systemd() -> None:
                 os.close(number)
 
 
+WITH_FIFO = """
+import os, sys
+from kernelproof.impl.listenbuffer import WrongDescriptor
+from kernelproof.impl.listenbuffer.inherit import inherit, listen_fds
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3"}
+try:
+    print(listen_fds(unset=False), [os.get_inheritable(number) for number in (3, 4, 5)])
+    print(inherit(names={"web": 4}, environment={})[0].listening, listen_fds(), listen_fds())
+except WrongDescriptor as error:
+    print(error, [os.get_inheritable(number) for number in (4, 5)])
+"""
+
+
+@pytest.mark.rule("L5")
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_unit_with_a_fifo(tmp_path: Path, is_given: bool) -> None:
+    """Descriptors of all kinds are counted; that one is not open leaves none of the others to be inherited."""
+    os.mkfifo(tmp_path / "fifo")
+    fifo = os.open(tmp_path / "fifo", os.O_RDWR)
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        placing = [fifo, web.fileno(), web.fileno()]
+        reading, writing = os.pipe()
+        with placed(placing) as actions:
+            there: list[tuple[int, ...]] = [*actions, (os.POSIX_SPAWN_DUP2, writing, 1)]
+            if not is_given:
+                there.append((os.POSIX_SPAWN_CLOSE, 3))
+            pid = os.posix_spawn(sys.executable, [sys.executable, "-c", WITH_FIFO], os.environ, file_actions=there)
+    os.close(writing)
+    os.close(fifo)
+    with open(reading) as output:
+        said = output.read().splitlines()
+    os.waitpid(pid, 0)
+    if is_given:
+        assert said == ["3 [False, False, False]", "True 3 0"]
+    else:
+        assert said == ["descriptor 3: Bad file descriptor; it was promised and is not open [False, False]"]
+
+
 def is_open(number: int) -> bool:
     """Whether a descriptor is open."""
     try:

@@ -29,6 +29,7 @@ from kernelproof.impl.listenbuffer.listening import choose_backlog
         ("unixgram:rel.sock", Address("unixgram", path="rel.sock")),
         ("unix:x", Address("unix", path="x")),
         ("unix:@x", Address("unix", path="\0x")),
+        ("unix:@" + "x" * 107, Address("unix", path="\0" + "x" * 107)),
         ("unixpacket:@name", Address("unixpacket", path="\0name")),
         ("vsock://2:1024", Address("vsock", "2", 1024)),
         ("vsock://any:7", Address("vsock", "", 7)),
@@ -45,7 +46,7 @@ def test_addresses(text: str, address: Address) -> None:
     [
         "", "127.0.0.1:80", "http://x:80", "tcp://127.0.0.1", "tcp://x:http", "tcp://x:65536", "tcp://x:-1", "tcp://x:\u0661",
         "tcp://::1:80", "tcp://[::1", "tcp://[::1]80", "unix:", "unix:@", "unix:/a\0b", "unix:/" + "x" * 107,
-        "vsock://host:1", "vsock://2:4294967296",
+        "unix:@" + "x" * 108, "vsock://host:1", "vsock://2:4294967296",
     ],
 )  # fmt: skip
 def test_bad_addresses(text: str) -> None:
@@ -66,6 +67,13 @@ def test_bad_backlogs() -> None:
     with listen("tcp://127.0.0.1:0", backlog=10**6) as listener:
         assert listener.effective_backlog == bound
     assert listener.effective_backlog == bound  # told after close too
+
+
+def test_the_longest_abstract_name() -> None:
+    """A name of 107 bytes, which needs no NUL behind it, is bound."""
+    name = f"{os.getpid():0107}"
+    with listen(f"unix:@{name}") as listener:
+        assert listener.getsockname() == b"\0" + name.encode()
 
 
 # --- in the way -------------------------------------------------------------------------------------------------------
