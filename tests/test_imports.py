@@ -241,6 +241,15 @@ def test_importing_the_top_loads_nothing() -> None:
     assert {name.split(".")[0] for name in loaded} & {*SLOW, "dataclasses", "typing", "re"} == set()
 
 
+@pytest.mark.parametrize("name", ["graphdb", "term", "user"])
+def test_everything_from_a_package_that_loads_late(name: str) -> None:
+    """`import *` gives the public names, although none of them is there before it is used."""
+    program = f"import kernelproof.impl.{name} as package; names = set(dir(package))\n"
+    program += f"from kernelproof.impl.{name} import *\nprint(len(names) > 5, names - set(globals()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == "True set()\n", done.stderr
+
+
 @pytest.mark.parametrize("name", IMPL)
 def test_package_alone(name: str) -> None:
     """Imported alone, a package loads only its arrows, nothing slow, and few modules; a bare one, with its modules."""

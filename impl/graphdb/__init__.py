@@ -82,6 +82,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__all__":  # for import *, which finds no names here otherwise
+        return __dir__()
     module = next((module for module, names in _HOMES.items() if name in names.split()), None)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

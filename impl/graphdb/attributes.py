@@ -17,12 +17,15 @@ def format_attributes(attributes: Mapping[str, object]) -> str:
     """Write a JSON object in its shortest form.
 
     Raises:
-        InvalidAttributes: It is no mapping with text as keys, or holds what JSON cannot carry (NaN, bytes, a cycle).
+        InvalidAttributes: It is no mapping with text as keys, or holds what JSON cannot carry (NaN, bytes, a cycle,
+            half of a surrogate pair).
     """
     if not all(isinstance(key, str) for key in attributes):
         raise InvalidAttributes("attributes are an object with text as keys")
     try:
-        return json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        text = json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        text.encode()
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidAttributes(f"attributes are no JSON: {error}") from None
 
@@ -37,7 +40,7 @@ def parse_attributes(text: str | None) -> Attributes:
         return {}
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidAttributes(f"no JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidAttributes(f"no JSON object but {type(value).__name__}")

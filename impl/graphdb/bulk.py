@@ -84,6 +84,9 @@ def _insert(connection: sqlite3.Connection, query: str, rows: Iterator[tuple[obj
         return max(0, connection.executemany(query, rows).rowcount)
     except GraphError:
         raise
+    except UnicodeEncodeError as error:
+        where = f"{counter.what} number {counter.count} {counter.last!r}"
+        raise InvalidPath(f"{where} cannot be written as UTF-8: {error.reason}; nothing was loaded") from None
     except (sqlite3.IntegrityError, sqlite3.InterfaceError) as error:
         raise counter.error(error) from error
 

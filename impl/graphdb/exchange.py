@@ -109,7 +109,10 @@ def parse_json(text: str) -> Document:
     Raises:
         ValueError: It is no JSON or not of this format; every problem is listed with its JSON path.
     """
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"$: nested too deeply: {error}") from None
     problems: list[str] = []
     if not isinstance(document, dict) or document.get("format") != JSON_FORMAT:
         raise ValueError(f'$.format: expected "{JSON_FORMAT}": this is no export of a graph')

@@ -141,7 +141,7 @@ def parse_pattern(pattern: str) -> Names:
     """
     if not pattern.startswith("/"):
         raise InvalidPath(f"{pattern!r} does not begin with a slash: paths start at the root")
-    return tuple(check_name(part) for part in pattern[1:].split("/"))
+    return () if pattern == "/" else tuple(check_name(part) for part in pattern[1:].split("/"))
 
 
 def match_children(connection: sqlite3.Connection, parent: int, pattern: str) -> list[tuple[str, int, str]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -58,9 +59,12 @@ class Event(NamedTuple):
             RecordingError: it is no size.
         """
         columns, _, rows = self.data.partition("x")
-        if not (columns.isdecimal() and rows.isdecimal() and columns.isascii() and rows.isascii()):
-            raise RecordingError(f"{self.data!r} is no size")
-        return WindowSize(int(rows), int(columns))
+        if not all(0 < len(each) <= 5 and each.isascii() and each.isdecimal() for each in (rows, columns)):
+            raise RecordingError(f"{self.data[:40]!r} is no size")
+        size = WindowSize(int(rows), int(columns))
+        if max(size) > 65535:
+            raise RecordingError(f"{self.data!r} is no size: a window has at most 65535 rows and columns")
+        return size
 
 
 class Recorder:
@@ -201,7 +205,7 @@ def _parse_length(value: object) -> int:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _parse_event(fields: Any, number: int) -> Event:

@@ -186,7 +186,8 @@ def get_exec_user(
 
 def _checked(defaults: ExecUser | None) -> ExecUser:
     defaults = ExecUser() if defaults is None else defaults
-    for number, what in ((defaults.uid, "default uid"), (defaults.gid, "default gid")):
+    groups = ((gid, "default group") for gid in defaults.groups)
+    for number, what in ((defaults.uid, "default uid"), (defaults.gid, "default gid"), *groups):
         check_id(number, what)
     return defaults
 

@@ -34,6 +34,14 @@ def test_a_load_is_the_graph(graph: GraphDatabase) -> None:
         ([], ["old"], NameTaken, "entity number 1 'old'"),
         ([], ["0"], NameTaken, "entity number 1 '0'"),
         ([], [""], InvalidPath, "entity number 1 ''"),
+        (
+            [("0", "a", "1"), ("0", "\udcff", "2")],
+            [],
+            InvalidPath,
+            "edge number 2 ('0', '\\udcff', '2') cannot be written",
+        ),
+        ([("0", "a", "\udcff")], [], InvalidPath, "edge number 1"),
+        ([], ["1", "\udcff"], InvalidPath, "entity number 2 '\\udcff' cannot be written as UTF-8"),
     ],
 )
 def test_a_refused_row_undoes_the_load(

@@ -214,7 +214,7 @@ def test_attributes_of_entities_and_edges(graph: GraphDatabase) -> None:
     assert graph.attributes("1") == {}
     recursive: dict[str, object] = {}
     recursive["self"] = recursive
-    for wrong in ({"x": float("nan")}, {"x": b""}, {1: 2}, recursive):
+    for wrong in ({"x": float("nan")}, {"x": b""}, {1: 2}, recursive, {"x": "\udcff"}, {"\udcff": 1}):
         with pytest.raises(InvalidAttributes):
             graph.set_attributes("1", wrong)  # type: ignore[arg-type]
     for missing in (

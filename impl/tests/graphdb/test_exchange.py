@@ -75,6 +75,7 @@ def test_every_problem_of_a_document_is_listed() -> None:
             "{}",
             '{"format": "kernelproof.graphdb", "version": 2}',
             '{"format": "kernelproof.graphdb", "version": 1}',
+            "[" * 100_000,
         ):
             with pytest.raises(ValueError, match=r".+"):
                 graph.load_json(text)

@@ -141,6 +141,7 @@ def test_glob(graph: GraphDatabase) -> None:
     assert found("/**/log") == ["/db/log"]
     assert found("/web/**") == ["/web", "/web/db", "/web/db/log"]
     assert found("/none/*") == []
+    assert graph.glob("/") == (("/", "0"),)
     for wrong in ("web*", "/a//b", "/../x"):
         with pytest.raises(InvalidPath):
             graph.glob(wrong)

@@ -114,7 +114,8 @@ def test_bad_header(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ['{"a": 1}', "[1]", '["1", "o", ""]', '[-1, "o", ""]', '[1, 2, ""]', '[1, "o", 3]', '[1, "o", "", 4]',
-     '[true, "o", ""]', '[Infinity, "o", ""]', '[NaN, "o", ""]', "[" * 100_000, "x" * ((16 << 20) + 1)],
+     f'[1{"0" * 400}, "o", ""]', '[true, "o", ""]', '[Infinity, "o", ""]', '[NaN, "o", ""]', "[" * 100_000,
+     "x" * ((16 << 20) + 1)],
 )  # fmt: skip
 def test_bad_event(line: str) -> None:
     """A line that is no event is refused with its number; blank lines are skipped."""
@@ -132,7 +133,10 @@ def test_time_does_not_go_back() -> None:
         list(Recording(lines))
 
 
-@pytest.mark.parametrize("data", ["", "80", "80x", "x24", "-1x5", "80X24", "\u0663x\u0663", "1x2x3"])
+@pytest.mark.parametrize(
+    "data",
+    ["", "80", "80x", "x24", "-1x5", "80X24", "\u0663x\u0663", "1x2x3", "65536x24", "99999x24", "9" * 5000 + "x24"],
+)
 def test_bad_size(data: str) -> None:
     """A size that is none is refused when it is asked for."""
     with pytest.raises(RecordingError, match="is no size"):

@@ -312,3 +312,5 @@ def test_defaults_are_checked() -> None:
     """A default id out of range is an error."""
     with pytest.raises(IdRangeError):
         get_exec_user("", ExecUser(2**32 - 1))
+    with pytest.raises(IdRangeError, match="default group 4294967295"):
+        get_exec_user("0:0", ExecUser(0, 0, (7, 2**32 - 1)))
