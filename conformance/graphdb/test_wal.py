@@ -232,7 +232,10 @@ def test_the_page_size_stays(path: Path, wal_graph: GraphDatabase, shell: Shell)
 def test_a_log_in_a_directory_without_write_permission(
     path: Path, wal_graph: GraphDatabase, shell: Shell, in_child: InChild, seen: Seen
 ) -> None:
-    """Where the directory cannot be written, a graph in WAL mode opens only beside its two files, or as immutable."""
+    """Where the directory cannot be written, a graph in WAL mode opens only beside its two files, or as immutable.
+
+    That is how ours opens it then.
+    """
     wal_graph.set("/a", "a")
     assert shell(IDS) == ["0", "a"]  # it keeps the files there
     for folder in (path.parent, *path.parents):
@@ -251,11 +254,8 @@ def test_a_log_in_a_directory_without_write_permission(
             except sqlite3.Error as error:
                 answers.append(error.sqlite_errorname)
             connection.close()
-        try:
-            with GraphDatabase.open(path, read_only=True) as graph:
-                answers.append(graph.exists("/a"))
-        except sqlite3.Error as error:
-            answers.append(type(error).__name__)
+        with GraphDatabase.open(path, read_only=True) as graph:
+            answers.append(graph.exists("/a"))
         return answers
 
     assert in_child(as_nobody)[::2] == [2, True]
@@ -263,7 +263,7 @@ def test_a_log_in_a_directory_without_write_permission(
     shell.kill()
     GraphDatabase.open(path, journal="wal").close()
     assert not log_of(path).exists()
-    assert seen(in_child(as_nobody)) == ["SQLITE_READONLY_DIRECTORY", 2, "ReadOnly"]
+    assert seen(in_child(as_nobody)) == ["SQLITE_READONLY_DIRECTORY", 2, True]
 
 
 @behaviour("graphdb.wal.exclusive-no-shm")
