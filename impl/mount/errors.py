@@ -7,7 +7,7 @@
     ├── FstabError (ValueError)         a line of fstab that cannot be read
     ├── NoSuchMountError (LookupError)  a table has no such mount
     ├── FsContextError (OSError)        the kernel refused a step of the new mount API; `log` says why
-    ├── StillMountedError (OSError)     EBUSY until the deadline; `holders` says by whom
+    ├── StillMountedError (OSError)     EBUSY or no answer until the deadline; `holders` says by whom
     └── UnsafePathError (OSError)       a path leads, or was led, to what it must not
 
 Everything else that the kernel refuses is a plain OSError with notes. FsContextError and StillMountedError are also of
@@ -17,6 +17,7 @@ the class that Python has for their errno only where that is said.
 from __future__ import annotations
 
 import os
+from errno import EBUSY
 
 TYPE_CHECKING = False  # typing would cost 6 ms at every import
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class FsContextError(MountError, OSError):
 
 
 class StillMountedError(MountError, OSError):
-    """EBUSY until the deadline.
+    """EBUSY until the deadline, or ETIMEDOUT: the call has not returned by then.
 
     Attributes:
         holders: who holds the mount, as far as it could be seen.
@@ -122,7 +123,8 @@ class StillMountedError(MountError, OSError):
         super().__init__(number, os.strerror(number), target)
         self.target = target
         self.holders = tuple(holders)
-        self.add_note(f"unmount of {target!r}: still busy after {waited_seconds:.1f} s")
+        what = "still busy after" if number == EBUSY else "the call has not returned for"
+        self.add_note(f"unmount of {target!r}: {what} {waited_seconds:.1f} s")
         for holder in self.holders:
             self.add_note(f"held by {holder}")
         if not self.holders:

@@ -53,10 +53,27 @@ def find_holders(target: Path, *, proc: Path = "/proc", sys: Path = "/sys") -> t
     """
     at = mount_id(target, unique=False)
     table = MountTable.read(proc=proc)
+    top = table.by_id[at].mount_point if at in table.by_id else os.path.abspath(target)
+    return _holders_of(at, table, top, proc, sys)
+
+
+def find_holders_by_name(mount_point: str) -> tuple[Holder, ...]:
+    """Return who holds the topmost mount of a path that the table has; nobody if nothing is mounted there.
+
+    The path itself is not looked at: it may lead to a server that does not answer, or to what was below the mount.
+
+    Raises:
+        OSError: no procfs.
+    """
+    table = MountTable.read()
+    at = table.at(mount_point)
+    return _holders_of(at[-1].id, table, mount_point, "/proc", "/sys") if at else ()
+
+
+def _holders_of(at: int, table: MountTable, top: str, proc: Path, sys: Path) -> tuple[Holder, ...]:
     scope = [mount for mount in descendants(table, at)]
     ids = {at, *(mount.id for mount in scope)}
     found = [Holder("mount", mount.mount_point) for mount in scope]
-    top = table.by_id[at].mount_point if at in table.by_id else os.path.abspath(target)
     found += _devices(top, proc, sys)
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
         found += _held_by(pid, ids, os.path.join(proc, str(pid)))

@@ -29,6 +29,7 @@ ALL_FIELDS = (
     | StatmountMask.FS_SUBTYPE
     | StatmountMask.SB_SOURCE
 )
+FAST_FIELDS = ALL_FIELDS & ~StatmountMask.PROPAGATE_FROM  # for which alone the kernel walks a peer group
 _FIXED = struct.Struct("=IIQIIQIIQQIIQQQQQIIQIIIIIIQ")  # struct statmount up to supported_mask
 _STRINGS = 512  # where they begin
 _FIRST_BUFFER_BYTES = 4096

@@ -89,7 +89,8 @@ class MountTable(Mounts):
             pid: the process; default is the calling thread, which may have a mount namespace of its own.
             prefer: "mountinfo", which was measured to be the faster road to a whole table; or "statmount", which
                 gives unique IDs and does not suffer from large peer groups, where the kernel has all of it (Linux
-                6.13) and the process is the caller; mountinfo elsewhere.
+                6.13) and the process is the caller; mountinfo elsewhere. By statmount `propagate_from` is not asked
+                for, as the kernel would walk the peer group for it: read_by_statmount and mountinfo tell it.
             proc: where procfs is mounted.
 
         Raises:
@@ -99,10 +100,10 @@ class MountTable(Mounts):
         """
         if prefer == "statmount" and pid in ("self", "thread-self", os.getpid()):
             # Measured: a program that asks mountinfo alone need not pay for the other road.
-            from kernelproof.impl.mount.statmounts import read_by_statmount
+            from kernelproof.impl.mount.statmounts import FAST_FIELDS, read_by_statmount
 
             with suppress(NotImplementedError, OSError):
-                return cls(read_by_statmount())
+                return cls(read_by_statmount(FAST_FIELDS))
         content, is_consistent = read_mountinfo(pid, proc=proc)
         return cls(*parse_mountinfo(content), is_consistent=is_consistent)
 

@@ -17,13 +17,14 @@ from contextlib import ExitStack, suppress
 from kernelproof.impl._syscalls.mount import UnmountFlag, umount2
 from kernelproof.impl.mount.classic import mounted
 from kernelproof.impl.mount.errors import OptionError, StillMountedError
-from kernelproof.impl.mount.holders import Holder, find_holders
+from kernelproof.impl.mount.holders import Holder, find_holders, find_holders_by_name
 from kernelproof.impl.mount.point import MISSING
 from kernelproof.impl.mount.records import Mount
 from kernelproof.impl.mount.table import MountTable, Path
 
 _SHORTEST_WAIT_SECONDS = 0.02  # a file that is closed tells nobody: what can't be waited for is looked at again
 _LONGEST_WAIT_SECONDS = 0.5
+_HOLDERS_SECONDS = 1.0  # of a search after the deadline: that of a machine with thousands of processes
 
 
 def unmount(
@@ -50,7 +51,8 @@ def unmount(
         Whether something was unmounted.
 
     Raises:
-        StillMountedError: EBUSY at the deadline, or ETIMEDOUT if the call did not return by then; with the holders.
+        StillMountedError: EBUSY at the deadline, or ETIMEDOUT if the call did not return by then; with the holders,
+            which are looked for a second at most where the call did not return.
         OSError: EBUSY in use; EAGAIN marked as expired now; EINVAL a mount that is locked; EPERM; ELOOP.
         OptionError: expire together with lazy or force.
 
@@ -118,7 +120,7 @@ def _unmount_until(target: Path, flags: UnmountFlag, timeout_seconds: float) -> 
     holders: tuple[Holder, ...] | None = None
     wait = _SHORTEST_WAIT_SECONDS
     while True:
-        error = _call_within(target, flags, deadline)
+        error = _call_within(target, flags, start, deadline)
         if error is None:
             return
         if error.errno != errno.EBUSY:
@@ -133,7 +135,7 @@ def _unmount_until(target: Path, flags: UnmountFlag, timeout_seconds: float) -> 
         wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
 
-def _call_within(target: Path, flags: UnmountFlag, deadline: float) -> OSError | None:
+def _call_within(target: Path, flags: UnmountFlag, start: float, deadline: float) -> OSError | None:
     """Unmount on a thread of its own: a server that does not answer holds that one, and not the caller."""
     refusals: list[OSError] = []
     done = os.eventfd(0, os.EFD_CLOEXEC)
@@ -154,10 +156,30 @@ def _call_within(target: Path, flags: UnmountFlag, deadline: float) -> OSError |
     ready = poll.poll(max(deadline - time.monotonic(), 0.1) * 1000)
     if not ready:
         # The descriptor stays open: the thread still writes to it.
-        raise StillMountedError(errno.ETIMEDOUT, os.fspath(target), (), waited_seconds=0) from None
+        waited = time.monotonic() - start
+        holders = _holders_within(target, flags)
+        raise StillMountedError(errno.ETIMEDOUT, os.fspath(target), holders, waited_seconds=waited) from None
     thread.join()
     os.close(done)
     return refusals[0] if refusals else None
+
+
+def _holders_within(target: Path, flags: UnmountFlag) -> tuple[Holder, ...]:
+    """Look for holders on a thread too: what holds the call may hold whoever looks at the mount's files."""
+    found: list[tuple[Holder, ...]] = []
+
+    def work() -> None:
+        path = os.path.abspath(target)
+        above, name = os.path.split(path)
+        with suppress(OSError):
+            is_followed = not flags & UnmountFlag.NOFOLLOW
+            path = os.path.realpath(path) if is_followed else os.path.join(os.path.realpath(above), name)
+            found.append(find_holders_by_name(path))
+
+    thread = threading.Thread(target=work, daemon=True, name=f"holders of {os.fspath(target)}")
+    thread.start()
+    thread.join(_HOLDERS_SECONDS)
+    return found[0] if found else ()
 
 
 def _wait_until_released(holders: Iterable[Holder], seconds: float) -> None:

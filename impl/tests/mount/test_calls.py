@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -210,11 +211,26 @@ def test_call_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unmounting, "umount2", lambda target, flags: answers.wait(60))
     try:
         with pytest.raises(StillMountedError) as error:
-            mount.unmount("/b", timeout_seconds=0.01)
+            mount.unmount("/b", timeout_seconds=0.3)
     finally:
         answers.set()
     assert (error.value.errno, error.value.strerror) == (errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     assert (error.value.filename, error.value.target, error.value.holders) == ("/b", "/b", ())
+    assert re.fullmatch(r"unmount of '/b': the call has not returned for 0\.[3-9] s", error.value.__notes__[0])
+
+
+def test_search_for_holders_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds the call may hold the search for holders too: it is given up."""
+    answers = threading.Event()
+    monkeypatch.setattr(unmounting, "umount2", lambda target, flags: answers.wait(60))
+    monkeypatch.setattr(unmounting, "find_holders_by_name", lambda path: answers.wait(60))
+    monkeypatch.setattr(unmounting, "_HOLDERS_SECONDS", 0.01)
+    try:
+        with pytest.raises(StillMountedError, match=r"(?i)timed out") as error:
+            mount.unmount("/b", timeout_seconds=0)
+    finally:
+        answers.set()
+    assert error.value.holders == ()
 
 
 def test_busy_until_the_deadline(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

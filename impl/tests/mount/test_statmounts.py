@@ -10,7 +10,7 @@ import pytest
 
 from kernelproof.impl import mount
 from kernelproof.impl._syscalls.statmount import StatmountMask
-from kernelproof.impl.mount import Mount, MountAttribute, Propagation, lookup
+from kernelproof.impl.mount import Mount, MountAttribute, MountTable, Propagation, lookup
 from kernelproof.impl.mount.statmounts import ALL_FIELDS, parse_statmount
 
 # struct statmount of include/uapi/linux/mount.h: the offset and the size of each member; its text begins at 512.
@@ -140,3 +140,16 @@ def test_other_errors_are_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     Kernel(monkeypatch, OSError(12, "Cannot allocate memory"))
     with pytest.raises(OSError, match="allocate"):
         mount.mount_of("/mnt2")
+
+
+def test_field_that_makes_a_table_slow_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole table by statmount is asked for all fields but the one that the kernel walks a peer group for."""
+    asked = []
+
+    def read(fields: StatmountMask) -> tuple[Mount, ...]:
+        asked.append(fields)
+        return (FULL,)
+
+    monkeypatch.setattr("kernelproof.impl.mount.statmounts.read_by_statmount", read)
+    assert list(MountTable.read(prefer="statmount")) == [FULL]
+    assert asked == [ALL_FIELDS & ~StatmountMask.PROPAGATE_FROM]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from kernelproof.impl import mount
+from kernelproof.impl.mount import unmounting
 
 pytestmark = pytest.mark.machine
 
@@ -118,6 +120,30 @@ def test_busy_until_the_deadline_names_the_holders(place: Path) -> None:
     mine = {holder.kind for holder in busy.value.holders if holder.pid == os.getpid()}
     assert mine == {"working directory", opened}
     assert [holder.path for holder in busy.value.holders if holder.kind == "mount"] == [str(place / "a/sub")]
+
+
+@pytest.mark.rule("M+6")
+@pytest.mark.parametrize("follow", [False, True], ids=["by a link above", "by a link"])
+def test_call_that_does_not_return_names_the_holders(
+    place: Path, monkeypatch: pytest.MonkeyPatch, follow: bool
+) -> None:
+    """While the call is held, who uses the mount is told, however the path leads there; and nobody of another mount."""
+    mount.mount("x", place / "a", "tmpfs", "")
+    (place / "link").symlink_to(place)
+    (place / "direct").symlink_to(place / "a")
+    answers = threading.Event()
+    monkeypatch.setattr(unmounting, "umount2", lambda target, flags: answers.wait(60))
+    path = place / ("direct" if follow else "link/a")
+    try:
+        with open(place / "a/file", "w"), pytest.raises(mount.StillMountedError) as held:
+            mount.unmount(path, follow=follow, timeout_seconds=0.2)
+        with open(place / "file", "w"), pytest.raises(mount.StillMountedError) as none:
+            mount.unmount(place / "b", follow=follow, timeout_seconds=0)  # nothing is mounted there
+    finally:
+        answers.set()
+    assert held.value.errno == errno.ETIMEDOUT
+    assert [(each.pid, each.path) for each in held.value.holders] == [(os.getpid(), str(place / "a/file"))]
+    assert none.value.holders == ()
 
 
 @pytest.mark.rule("M+6")

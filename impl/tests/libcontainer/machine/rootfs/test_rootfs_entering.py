@@ -102,10 +102,12 @@ def test_volume_of_a_shared_root_reaches_the_host(container: Any) -> None:
 def test_directory_to_begin_in_is_made(container: Any) -> None:
     """A missing working directory is made, also in what becomes read-only; inside the root, whatever links say."""
     (container.image / "out").symlink_to(str(container.host))
-    for path in ("/srv/a/b", "/out/made"):
-        config = container.config([PROC], cwd=path, readonly=True)
-        assert container.run(config, lambda path=path: os.path.isdir(path)) is True
-    assert not (container.host / "made").exists()
+    seen = container.run(container.config([PROC], cwd="/srv/a/b", readonly=True), lambda: os.path.isdir("/srv/a/b"))
+    assert seen is True
+    seen = container.run(container.config([PROC], cwd="/out/made"), lambda: os.path.isdir("/out/made"))
+    assert seen is True
+    assert (container.image / str(container.host).lstrip("/") / "made").is_dir()
+    assert os.listdir(container.host) == ["sentinel"]
 
 
 def test_sysctls_are_those_of_the_container(container: Any) -> None:

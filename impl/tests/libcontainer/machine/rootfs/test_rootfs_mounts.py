@@ -193,7 +193,11 @@ def test_overlay_of_many_layers(container: Any) -> None:
     assert len(lower) > 4095
     mounts = [PROC, Mount("/o", "overlay", "o", (lower, "ro", "nosuid"))]
     for kinds in (("mount", "pid"), ("mount", "pid", "user")):
-        found = table_of(container.run(container.config(mounts, kinds=kinds), read_mountinfo)).find("/o")
+        seen = container.run(container.config(mounts, kinds=kinds), read_mountinfo)
+        if not isinstance(seen, str) and seen.kind == "OptionError":
+            assert "each layer (Linux 6.8)" in seen.text
+            return
+        found = table_of(seen).find("/o")
         assert (found.fstype, found.opts) == ("overlay", "ro,nosuid,relatime")
         assert found.super_options[0] == "ro"
 
