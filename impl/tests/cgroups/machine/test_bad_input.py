@@ -75,7 +75,7 @@ def notes(error: BaseException) -> str:
         (Limits(io_weight=0), "io_weight"),
         (Limits(memory_max_bytes=-2), "memory_max_bytes -2: bytes, or -1 for no limit"),
         (Limits(pids_max=-2), "pids_max -2: 0 to"),
-        (Limits(cpu_quota_microseconds=-5), "cpu_quota_microseconds -5: at least 1000"),
+        (Limits(cpu_quota_microseconds=-5), "cpu_quota_microseconds -5: 1000 to 17592186044415 microseconds"),
         (Limits(io=(IoLimit(8, 0, read_bytes=-7),)), "io -7: a rate is at least 1"),
         (Limits(cpuset_cpus="0-9999"), "cpuset_cpus '0-9999': this machine can have 0-1, and not 2-9999"),
         (Limits(cpuset_mems="7"), "this machine can have 0, and not 7"),
