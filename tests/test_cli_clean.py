@@ -55,7 +55,7 @@ def test_clean_days(days: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main.main(["clean", f"--days={days}"])
     assert caught.value.code == 2
-    assert "invalid read_days value" in capsys.readouterr().err
+    assert ": a number of days, 0 or more, is needed" in capsys.readouterr().err
 
 
 def test_clean_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

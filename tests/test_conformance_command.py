@@ -115,6 +115,16 @@ def test_list_as_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("address.ipv4.permanent-flag ") for line in lines)
 
 
+@pytest.mark.parametrize("words", [["-k", "bridge"], ["--kernel", "6.12"], ["--quick"]], ids=lambda words: words[0])
+def test_list_is_not_chosen_from(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Options that choose tests would be ignored: they are refused, and what lists a choice is named."""
+    assert main.main(["conformance", "--list", *words]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words[0] in said.err
+    assert "--collect-only" in said.err
+
+
 def test_status_and_output_are_those_of_pytest(tmp_path: Path) -> None:
     """The command becomes pytest, which refuses an option of its own with its own words and status."""
     command = [sys.executable, "-m", "kernelproof.cli", "conformance", "--", "--no-such-option"]

@@ -6,6 +6,7 @@ import argparse
 import math
 from contextlib import suppress
 
+from kernelproof.cli.numbers import read_number
 from kernelproof.cli.tables import print_rows
 from kernelproof.vm.cache import Cache
 from kernelproof.vm.pruning import forget_lost_choices, plan_all, plan_pruning, remove, summarize
@@ -18,11 +19,11 @@ def read_days(text: str) -> float:
     """A number of days, not below zero.
 
     Raises:
-        ValueError: another text.
+        ArgumentTypeError: another text.
     """
-    days = float(text)
+    days = read_number(text)
     if not 0 <= days < math.inf:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of days, 0 or more, is needed")
     return days
 
 

@@ -143,11 +143,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the statements; or become the pytest that runs the suite.
 
     Raises:
-        VmError: the observers are not installed, or the options name no kernel that there is.
+        VmError: the observers are not installed, the options name no kernel that there is, or they choose tests for a
+            list of statements.
         OSError: the interpreter can't be started.
     """
     suite = find_suite()
     if arguments.list:
+        chosen = {"--kernel": arguments.kernel, "-k": arguments.keyword, "--quick": arguments.quick or None}
+        if named := [name for name, value in chosen.items() if value is not None]:
+            remedy = "leave it out; behind -- pytest's own --collect-only lists what a choice selects"
+            raise VmError("list the statements", " ".join(named), "it chooses tests, and the list has all", remedy)
         catalogue = read_catalogue([suite.folder / "behaviours"])
         print_rows([describe(entry) for entry in catalogue.entries.values()], COLUMNS, as_json=arguments.json)
         return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kernelproof.cli.diff import CANNOT, format_answer
+from kernelproof.cli.refusals import describe_refusal
 from kernelproof.cli.report_input import SuiteRead, add_catalogue_option, read_given, read_suite
 from kernelproof.conformance.kernel_ranges import parse_series
 from kernelproof.conformance.report.bisecting import Found, bisect, is_same, is_telling
@@ -73,8 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
         if len(places) < 2:
             raise VmError("bisect", arguments.behaviour, f"{len(places)} kernels to compare", "name two or more")
         known = read_known(arguments.known, suite, arguments.behaviour)
-    except (VmError, OSError) as error:
+    except VmError as error:
         print(f"kernelproof: {error}", file=sys.stderr)
+        return CANNOT
+    except OSError as error:
+        print(f"kernelproof: {describe_refusal(error)}\n  remedy: name files that are there", file=sys.stderr)
         return CANNOT
     kernels = {place.name: place for place in places}
 
@@ -132,8 +136,9 @@ def find_places(arguments: argparse.Namespace) -> list[Place]:
         VmError: a folder holds no image, or two are of the same release.
     """
     places = [*find_images(arguments.kernel_image, arguments.modules)]
-    if arguments.kernel or not places:
-        names = select_kernels(arguments.kernel or ",".join(row.series for row in read_rows().rows))
+    if arguments.kernel is not None or not places:
+        every = ",".join(row.series for row in read_rows().rows)
+        names = select_kernels(every if arguments.kernel is None else arguments.kernel)
         places += [Place(name, ("--kernel", name)) for name in names]
     return sorted(places, key=lambda place: kernel_order(place.name))
 

@@ -69,8 +69,8 @@ def choose(arguments: argparse.Namespace, wishes: Wishes) -> tuple[str, ...]:
         ProvisionError: a word means none; lists what there is.
     """
     if wishes.kernel is None:
-        return select_kernels(arguments.kernel or read_rows().default)
-    return (*(select_kernels(arguments.kernel) if arguments.kernel else ()), wishes.kernel.name)
+        return select_kernels(read_rows().default if arguments.kernel is None else arguments.kernel)
+    return (*(select_kernels(arguments.kernel) if arguments.kernel is not None else ()), wishes.kernel.name)
 
 
 @contextmanager

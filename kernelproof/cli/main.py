@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from kernelproof import __version__
 from kernelproof.cli.commands import COMMANDS, describe, load_command
+from kernelproof.cli.refusals import describe_refusal
 from kernelproof.vm.errors import VmError
 
 __all__ = ["COMMANDS", "main"]
@@ -45,12 +46,6 @@ def run(words: Sequence[str]) -> int:
     status: int = load_command(arguments.command).run(arguments)
     sys.stdout.flush()
     return status
-
-
-def describe_refusal(error: OSError) -> str:
-    """What the system refused, and for which file."""
-    names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-    return f"{names or 'system call'}: {error.strerror or error}"
 
 
 def main(words: Sequence[str] | None = None) -> int:

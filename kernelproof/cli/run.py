@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kernelproof.cli import machines
 from kernelproof.cli import wishes as wishes_options
 from kernelproof.cli.late_progress import LateProgress
+from kernelproof.cli.numbers import read_number
 from kernelproof.cli.run_table import Kept, print_table
 from kernelproof.cli.signals import SignalPipe
 from kernelproof.vm.attending import Attending, Program
@@ -99,11 +100,11 @@ def read_seconds(text: str) -> float:
     """A number of seconds above zero, for argparse.
 
     Raises:
-        ValueError: another text.
+        ArgumentTypeError: another text.
     """
-    seconds = float(text)
+    seconds = read_number(text)
     if not 0 < seconds < math.inf:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds above 0 is needed")
     return seconds
 
 
@@ -111,10 +112,10 @@ def read_subject(text: str) -> str:
     """A name that results can have, for argparse.
 
     Raises:
-        ValueError: another text.
+        ArgumentTypeError: another text.
     """
     if not _SUBJECT.fullmatch(text):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r}: {_SUBJECT.pattern} is needed")
     return text
 
 

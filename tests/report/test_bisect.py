@@ -119,9 +119,10 @@ def test_one_answer_is_no_comparison(
         (["mount.beneath.new", "--kernel", "2.6"], "2.6"),
         (["mount.beneath.new", "--kernel-image", "suite"], "suite: no image in it"),
         (["mount.beneath.new", "--kernel-image", "pyproject.toml"], "no kernel that can be booted"),
-        (["mount.beneath.new", "--known", "absent.json"], "absent.json"),
+        (["mount.beneath.new", "--known", "absent.json"], "absent.json: No such file or directory\n  remedy: "),
+        (["mount.beneath.new", "--kernel", ""], "'': not known"),
     ],
-    ids=["like", "unknown", "planned", "outside", "kernel", "empty", "no image", "absent"],
+    ids=["like", "unknown", "planned", "outside", "kernel", "empty", "no image", "absent", "no kernel"],
 )
 def test_what_can_t_be_asked(suite: Suite, words: list[str], seen: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What makes no sense is named, with the status that says that nothing can be said."""
